@@ -1,0 +1,248 @@
+"""The commands: they read arguments, call the library, and print. No logic lives here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refine_af.errors import RefineError, UsageError
+
+if TYPE_CHECKING:
+    from refine_af.config import Config
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="From a handful of seed tasks to an instruction-tuning data set and a tuned model. No API, no annotators.",
+    epilog="Begin with: [bold]refine-af run --preset embedded --out runs/demo[/]",
+)
+config_app = typer.Typer(no_args_is_help=True, help="Shows, explains and starts configuration files.")
+app.add_typer(config_app, name="config")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of options.", show_default=False)]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="embedded, paper-llama2-7b, paper-llama2-13b or paper-mistral-7b.", show_default="embedded"),
+]
+Seeds = Annotated[str | None, typer.Option(help="JSONL or CSV of seed tasks.", show_default="the 175 built-in tasks")]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="An option as key=value; may be given again.", show_default=False),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+
+
+def _config(file: Path | None, preset: str | None, seeds: str | None, overrides: list[str] | None) -> Config:
+    from refine_af.config import load_config
+
+    values = list(overrides or [])
+    if seeds is not None:
+        values.append(f"seeds.path={json.dumps(seeds)}")
+    return load_config(file, preset=preset, overrides=values)
+
+
+@app.command()
+def run(
+    config: ConfigFile = None,
+    preset: Preset = None,
+    seeds: Seeds = None,
+    out: Annotated[Path, typer.Option(help="The run's folder.")] = Path("runs/run"),
+    set_: Override = None,
+    until: Annotated[str | None, typer.Option(help="Last stage to run.", show_default="report")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Start over in a new folder beside OUT.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors alone.")] = False,
+) -> None:
+    """Runs everything, or goes on where OUT stopped.
+
+    refine-af run --preset embedded --out runs/demo
+
+    refine-af run --seeds my_tasks.jsonl --out runs/mine --set instructions.target=200
+
+    refine-af run --config experiment.yaml --out runs/experiment --until instances
+    """
+    settings = _config(config, preset, seeds, set_)
+    if fresh:
+        out = _unused(out)
+    from refine_af.progress import duration, shown_progress
+
+    with shown_progress(quiet=quiet) as progress:
+        progress.note(f"refine-af: {settings.model.name} in {out}")
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        from refine_af.run import Run, open_run
+
+        Run(settings, out, progress).execute(until)
+        if until is None:
+            with open_run(out) as store:
+                seconds = store.scalar("SELECT SUM(finished_at - started_at) FROM stages")
+            progress.note(
+                f"done in {duration(seconds)} of work: {out}/report.html (open it), {out}/dataset, {out}/model"
+            )
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or the first of folder-2, folder-3, … that isn't there yet."""
+    candidate, number = folder, 1
+    while candidate.exists():
+        number += 1
+        candidate = folder.with_name(f"{folder.name}-{number}")
+    return candidate
+
+
+@app.command()
+def plan(
+    config: ConfigFile = None,
+    preset: Preset = None,
+    seeds: Seeds = None,
+    set_: Override = None,
+    as_json: Json = False,
+) -> None:
+    """Shows what would run: tokens, hours, memory and disk, without running it.
+
+    refine-af plan --preset paper-llama2-7b
+    """
+    settings = _config(config, preset, seeds, set_)
+    from refine_af.planning import make_plan
+    from refine_af.seeds import load_seeds
+
+    made = make_plan(settings, len(load_seeds(settings.seeds.path).tasks))
+    if as_json:
+        _print_json(made.as_dict())
+        return
+    from rich.console import Console
+
+    from refine_af.planning.render import render
+
+    render(made, Console())
+
+
+@app.command()
+def status(folder: RunFolder, as_json: Json = False) -> None:
+    """Shows stage, progress, yield by reason and reward of a run.
+
+    refine-af status runs/demo
+    """
+    from refine_af.run import open_run, run_status
+
+    with open_run(folder) as store:
+        found = run_status(store)
+    if as_json:
+        _print_json(found)
+        return
+    from refine_af.status import render_status
+
+    render_status(found)
+
+
+@app.command()
+def report(folder: RunFolder) -> None:
+    """Makes report.html of a run anew, also while it runs.
+
+    refine-af report runs/demo
+    """
+    from refine_af.report import write_report
+    from refine_af.run import open_run
+
+    with open_run(folder) as store:
+        write_report(store, folder / "report.html")
+    typer.echo(folder / "report.html")
+
+
+@app.command()
+def doctor(config: ConfigFile = None, preset: Preset = None, set_: Override = None, as_json: Json = False) -> None:
+    """Says what is installed, which engine and model would be used, what is missing and how to get it.
+
+    refine-af doctor --preset paper-mistral-7b
+    """
+    settings = _config(config, preset, None, set_)
+    from refine_af.doctor import examine, render
+
+    checks = examine(settings)
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json([asdict(c) for c in checks])
+    else:
+        from rich.console import Console
+
+        render(checks, Console())
+    if any(c.ok is False for c in checks):
+        raise typer.Exit(1)
+
+
+@config_app.command("show")
+def config_show(config: ConfigFile = None, preset: Preset = None, set_: Override = None, as_json: Json = False) -> None:
+    """Prints the whole config as it would be used.
+
+    refine-af config show --preset embedded --set policy.iterations=4
+    """
+    from refine_af.config import as_yaml
+
+    settings = _config(config, preset, None, set_)
+    if as_json:
+        _print_json(settings.model_dump(mode="json"))
+    else:
+        typer.echo(as_yaml(settings), nl=False)
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Prints the JSON schema of configuration files, for editors.
+
+    refine-af config schema > refine-af.schema.json
+    """
+    from refine_af.config import Config
+
+    _print_json(Config.model_json_schema())
+
+
+@config_app.command("init")
+def config_init(
+    path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("refine-af.yaml"),
+    preset: Preset = None,
+) -> None:
+    """Writes a configuration file with every option of a preset, to be edited.
+
+    refine-af config init my.yaml --preset embedded
+    """
+    from refine_af.config import as_yaml, load_config
+
+    if path.exists():
+        raise UsageError(f"{path} is there already; name another file")
+    path.write_text(as_yaml(load_config(preset=preset)), encoding="utf-8")
+    typer.echo(path)
+
+
+@app.command()
+def version() -> None:
+    """Prints the version."""
+    from refine_af import __version__
+
+    typer.echo(__version__)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def main() -> None:
+    """The entry point: an error becomes one line on stderr and an exit code, never a traceback."""
+    try:
+        app()
+    except RefineError as error:
+        print(f"refine-af: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("refine-af: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,286 @@
+"""Every option of a run: its type, range, unit, default and one line of help. Users write it as YAML or ``--set``."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from refine_af.errors import UsageError
+
+PRESETS = ("embedded", "paper-llama2-7b", "paper-llama2-13b", "paper-mistral-7b")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+class ModelConfig(_Section):
+    """The model that writes, is tuned and is evaluated."""
+
+    name: str = Field(
+        "embedded", min_length=1, description='"embedded" (SmolLM2-135M-Instruct), a local folder, or a Hub name'
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
+    engine: Literal["auto", "ctranslate2", "transformers"] = Field(
+        "auto", description="what generates: auto takes ctranslate2 on a CPU where it knows the architecture"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="weights in memory: auto is float32 on a CPU, bfloat16 on a GPU"
+    )
+    quantization: Literal["int8", "float32"] = Field("int8", description="weights in the ctranslate2 engine")
+    batch_size: Positive = Field(32, description="completions generated at once")
+
+
+class SeedsConfig(_Section):
+    """The tasks written by people."""
+
+    path: str | None = Field(None, description="JSONL (Self-Instruct's or simple) or CSV; none: the 175 built-in tasks")
+    held_out: Share = Field(0.2, description="share kept back for the evaluation and never shown to a generator")
+
+
+class SamplingConfig(_Section):
+    """How completions are sampled."""
+
+    max_tokens: Positive = Field(64, description="longest completion, in tokens")
+    temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.8, description="0 is greedy")
+    top_p: PositiveShare = Field(0.9, description="nucleus sampling's mass")
+    repetition_penalty: Annotated[float, Field(ge=1, le=2)] = Field(1.0, description="1 is none")
+
+
+class InstructionsConfig(_Section):
+    """Bootstrapping: new instructions out of the seeds and the kept ones."""
+
+    target: Positive = Field(100, description="instructions to keep; rounds go on until they are reached")
+    demonstrations: Annotated[int, Field(ge=1, le=15)] = Field(8, description="instructions shown in a prompt")
+    from_pool: Natural = Field(2, description="of which the model's own, once it has some")
+    max_demonstration_words: Positive = Field(150, description="longest instruction that is shown")
+    prompts_per_round: Positive = Field(16, description="prompts completed in a round")
+    min_words: Natural = Field(4, description="shortest instruction that is kept")
+    max_words: Positive = Field(150, description="longest instruction that is kept")
+    novelty_threshold: PositiveShare = Field(0.7, description="ROUGE-L above which an instruction is a repetition")
+    saturation_yield: Share = Field(0.02, description="yield of a round under which it counts as saturated")
+    saturation_rounds: Positive = Field(5, description="saturated rounds in a row after which the stage stops")
+    max_rounds: Positive = Field(10_000, description="rounds after which the stage stops in any case")
+    sampling: SamplingConfig = SamplingConfig(max_tokens=128, temperature=0.7, top_p=0.9, repetition_penalty=1.05)
+
+
+class FeedbackConfig(_Section):
+    """What the reward is made of."""
+
+    name: str = Field(
+        "embedded",
+        description='"embedded", "instructmining_v2", "instructmining_v1", or a function or class as module:attribute',
+    )
+    weights: dict[str, float] = Field(
+        default_factory=dict, description="weight of a component by name, in place of its default"
+    )
+    batch_size: Positive = Field(32, description="pairs scored at once")
+
+
+class LoraSettings(_Section):
+    """A low-rank adapter."""
+
+    rank: Positive = Field(16, description="rank of the update")
+    alpha: Positive = Field(32, description="the update is scaled by alpha / rank")
+    targets: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1, description="layers that get an adapter")
+
+
+class PolicyConfig(_Section):
+    """Reinforcement learning of the policy that writes input-output pairs."""
+
+    algorithm: Literal["ppo", "none"] = Field("ppo", description='"none" leaves the model as it is: the control')
+    iterations: Positive = Field(200, description="rollout-and-update cycles")
+    rollouts: Annotated[int, Field(ge=2)] = Field(64, description="completions sampled in an iteration")
+    epochs: Positive = Field(2, description="passes over an iteration's rollouts")
+    minibatch: Positive = Field(16, description="rollouts in an optimiser step")
+    micro_batch: Positive = Field(8, description="rollouts in one forward pass; memory grows with it")
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(5e-5, description="AdamW's, for the adapter")
+    value_learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(1e-3, description="AdamW's, for the value head")
+    kl_coefficient: Annotated[float, Field(ge=0)] = Field(0.05, description="first weight of the KL penalty")
+    kl_target: Annotated[float, Field(gt=0)] = Field(6.0, description="nats a response that the controller aims at")
+    gamma: PositiveShare = Field(1.0, description="discount")
+    gae_lambda: Share = Field(0.95, description="GAE's trade of bias and variance")
+    clip_range: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="PPO's clip of the probability ratio")
+    value_clip_range: Annotated[float, Field(gt=0)] = Field(0.2, description="clip of the value's change")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients longer than this are scaled")
+    unended_penalty: Annotated[float, Field(ge=0)] = Field(
+        1.0, description="taken off the reward of a response that has no end"
+    )
+    held_out: Positive = Field(64, description="instructions kept out of training, scored before and after")
+    held_out_samples: Positive = Field(2, description="completions scored for each of them")
+    lora: LoraSettings = LoraSettings()
+
+
+class InstancesConfig(_Section):
+    """Writing the pairs, with the tuned policy and with the initial one as the control."""
+
+    candidates: Positive = Field(4, description="completions for an instruction and a policy")
+    per_instruction: Annotated[int, Field(ge=1, le=5)] = Field(1, description="best candidates that are selected")
+    demonstrations: Annotated[int, Field(ge=0, le=15)] = Field(2, description="seed tasks shown in a prompt")
+    max_demonstration_words: Positive = Field(60, description="longest seed task that is shown, pair included")
+    min_reward: float | None = Field(None, description="pairs under it are not selected")
+    sampling: SamplingConfig = SamplingConfig(max_tokens=256, temperature=0.8, top_p=0.9)
+
+
+class FinetuneConfig(_Section):
+    """Supervised fine-tuning of the base model on the selected pairs."""
+
+    epochs: Positive = Field(2, description="passes over the data set")
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(1e-4, description="AdamW's peak")
+    batch_size: Positive = Field(8, description="pairs in an optimiser step")
+    micro_batch: Positive = Field(8, description="pairs in one forward pass")
+    max_length: Positive = Field(1024, description="tokens of prompt and response; longer pairs are cut")
+    checkpoint_steps: Positive = Field(10, description="optimiser steps between two checkpoints")
+    lora: LoraSettings = LoraSettings()
+
+
+class EvaluationConfig(_Section):
+    """Base and tuned model on the held-out seed tasks, greedy."""
+
+    max_tokens: Positive = Field(128, description="longest answer, in tokens")
+    cut: Literal["none", "first_line", "blank_line"] = Field("none", description="where an answer that runs on is cut")
+
+
+class Config(_Section):
+    """A whole run."""
+
+    seed: Natural = Field(0, description="every random choice comes from it")
+    threads: Natural = Field(0, description="CPU threads; 0: all cores")
+    model: ModelConfig = ModelConfig()
+    seeds: SeedsConfig = SeedsConfig()
+    instructions: InstructionsConfig = InstructionsConfig()
+    feedback: FeedbackConfig = FeedbackConfig()
+    policy: PolicyConfig = PolicyConfig()
+    instances: InstancesConfig = InstancesConfig()
+    finetune: FinetuneConfig = FinetuneConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+def load_config(file: Path | None = None, *, preset: str | None = None, overrides: Sequence[str] = ()) -> Config:
+    """The config of a preset or a YAML file, with ``key=value`` overrides such as ``policy.iterations=4``.
+
+    Neither given: the defaults of the embedded preset. Raises UsageError that names the key, its place, and the
+    nearest known name.
+    """
+    if file is not None and preset is not None:
+        raise UsageError("--config and --preset exclude each other: put `preset: NAME` into the file instead")
+    values = _read_yaml(file) if file is not None else {"preset": preset or "embedded"}
+    where = str(file) if file is not None else "the preset"
+    base = values.pop("preset", None)
+    if base is not None:
+        values = _merged(_preset_values(str(base)), values)
+    for override in overrides:
+        values = _merged(values, _parsed_override(override))
+        where = f"{where} with --set" if "--set" not in where else where
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_explained(error, where)) from None
+
+
+def _preset_values(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise UsageError(f"no preset {name!r}{_nearest(name, PRESETS)}; there are: {', '.join(PRESETS)}")
+    text = resources.files("refine_af").joinpath("presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text) or {}
+    return values
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"config {file} is not there; `refine-af config init` writes one to start from") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"config {file} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"config {file} can't be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        raise UsageError(f"config {file}{line} is not YAML: {getattr(error, 'problem', error)}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"config {file} must be a mapping of options, not a {type(values).__name__}")
+    return values
+
+
+def _parsed_override(text: str) -> dict[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text!r} must read key=value, for example policy.iterations=4")
+    try:
+        value: Any = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        value = raw
+    # YAML 1.1 reads 1e-4 as a string; a number was meant.
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _explained(error: ValidationError, where: str) -> str:
+    """The first mistake as one line: the key's full name, what was found, what may stand there."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        parent, leaf = first["loc"][:-1], str(first["loc"][-1])
+        known = _keys_at(parent)
+        return f"unknown option {key!r} in {where}{_nearest(leaf, known)}; known there: {', '.join(known)}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"option {key} in {where}: {first['msg']}, found {first['input']!r}{more}"
+
+
+def _keys_at(path: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in path:
+        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+    return list(section.model_fields)
+
+
+def _nearest(word: str, known: Sequence[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {match[0]!r}?" if match else ""
+
+
+def as_yaml(config: Config) -> str:
+    """The whole config as YAML that `--config` reads back."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines such as ``policy.iterations: 8 -> 4`` for everything in which two dumped configs differ."""
+    lines: list[str] = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        a, b, name = old.get(key), new.get(key), f"{prefix}{key}"
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{name}.")
+        elif a != b:
+            lines.append(f"{name}: {a!r} -> {b!r}")
+    return lines

@@ -1,0 +1,1 @@
+"""The data set that a run makes: rows, files, card."""

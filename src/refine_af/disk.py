@@ -1,0 +1,33 @@
+"""A full disk, told in one line, wherever it was met."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from refine_af.errors import DiskFullError
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def full_disk_explained(folder: Path) -> Iterator[None]:
+    """Turns "no space left" of the file system, and of libraries that wrap it, into a DiskFullError."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None:
+            # safetensors and torch raise their own types, with the system's words in them.
+            full = isinstance(cause, OSError) and cause.errno in _FULL
+            if full or "No space left on device" in str(cause) or "os error 28" in str(cause):
+                raise DiskFullError(
+                    f"no space left while writing for {folder}; what was done before is kept: "
+                    "free some space and run the same command again"
+                ) from error
+            cause = cause.__cause__ or cause.__context__
+        raise

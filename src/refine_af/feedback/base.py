@@ -1,0 +1,54 @@
+"""What a reward is made of. A scorer measures one thing of examples; feedback joins scorers to a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An instruction with the input-output pair that is to be judged."""
+
+    instruction: str
+    input: str
+    output: str
+
+    @property
+    def prompt(self) -> str:
+        """What a reader is asked: the instruction, and the input under it where there is one."""
+        return f"{self.instruction}\n\n{self.input}" if self.input else self.instruction
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Measures one property of examples; larger is better unless a weight says otherwise.
+
+    ``low`` and ``high`` bound the values (infinite where there is no bound).
+    """
+
+    name: str
+    low: float
+    high: float
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        """One finite number an example, in their order, the same for any batching."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A reward and the components that it was made of, as the scorers gave them."""
+
+    reward: float
+    components: dict[str, float]
+
+
+class Feedback(Protocol):
+    """Turns examples into rewards. ``floor`` is the reward of a completion that is no pair at all."""
+
+    name: str
+    floor: float
+
+    def judge(self, examples: Sequence[Example]) -> list[Judgement]: ...

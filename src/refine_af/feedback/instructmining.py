@@ -1,0 +1,120 @@
+"""The InstructMining rule as a reward: a weighted sum of a reward model's score and three UniEval dimensions.
+
+Source: Cao et al., "Instruction Mining" (arXiv 2307.06290, versions 2 and 3), a regression of the log loss
+after fine-tuning on data sets' mean scores (R² 0.522). That REFINE-AF's reward is this rule, negated so that
+larger is better, is inferred: it fits all that is known to us of that paper.
+
+Version 1 of the same work is another rule (reward model, length, distance to the sixth neighbour). It is not
+offered: the texts that repeat it disagree on its constant (1.0694 and 1.0684) and on what its length counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from refine_af.config import FeedbackConfig, ModelConfig
+from refine_af.errors import UsageError
+from refine_af.feedback.base import Scorer
+from refine_af.feedback.composite import Component, Composite
+from refine_af.models import check_model
+
+REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
+UNIEVAL = "MingZhong/unieval-dialog"
+
+# The rule's coefficients with their signs turned: log loss falls where the reward rises.
+WEIGHTS_V2: Mapping[str, float] = MappingProxyType(
+    {"reward_model": 0.0078, "naturalness": 0.3212, "coherence": 0.1520, "understandability": -0.4421}
+)
+OFFSET_V2 = -0.0274
+
+# A score without bounds is taken to stay within ±10 when the floor is computed; the reward model above spans
+# -4 to 1.
+_UNBOUNDED = 10.0
+_BELOW_THE_WORST = 0.05
+
+
+def instructmining_v2(
+    reward_model: Scorer,
+    naturalness: Scorer,
+    coherence: Scorer,
+    understandability: Scorer,
+    weights: Mapping[str, float] = MappingProxyType({}),
+) -> Composite:
+    """r = 0.0078·Rew - 0.4421·Und + 0.3212·Nat + 0.1520·Coh - 0.0274
+
+    ``weights`` replaces coefficients by the scorer's name, sign included: ``{"understandability": 0.0}``
+    takes that component out, and it stays visible in each judgement. Three weaknesses of the rule, which
+    weights can soften: understandability counts against a pair, since the regression was over means of
+    data sets and not over single pairs; the reward model moves r by about 0.04 in all, while each UniEval
+    dimension can move it by 0.15 to 0.44; naturalness and understandability see the response alone, so
+    neither notices an answer off the topic.
+
+    The floor (the reward of a completion that is no pair) is 0.05 below the lowest reward that a pair can
+    get. With the rule's own weights: Rew = -10 (far below the -4 seen of its model), Und = 1, Nat = Coh = 0
+    give -0.078 - 0.4421 - 0.0274 = -0.5475, so the floor is -0.5975; Rew = -1 and 0.9 for the others give
+    -0.0072. It must be below so that the policy never gains by breaking the format, and close so that one
+    broken completion does not drown the differences between the others in a batch. Other weights move it by
+    the same computation.
+
+    Raises UsageError for a weight whose name is none of the four scorers' or that is not finite, for two
+    scorers of one name, and where all weights are zero.
+    """
+    roles: dict[str, Scorer] = {
+        "reward_model": reward_model,
+        "naturalness": naturalness,
+        "coherence": coherence,
+        "understandability": understandability,
+    }
+    names = [scorer.name for scorer in roles.values()]
+    if len(set(names)) < len(names):
+        raise UsageError(f"instructmining_v2 needs four scorers of different names, not {', '.join(names)}")
+    check_weights(weights, names)
+    components = [Component(scorer, weights.get(scorer.name, WEIGHTS_V2[role])) for role, scorer in roles.items()]
+    floor = lowest_reward(components, OFFSET_V2) - _BELOW_THE_WORST
+    return Composite("instructmining_v2", components, floor=floor, offset=OFFSET_V2)
+
+
+def check_weights(weights: Mapping[str, float], names: Sequence[str]) -> None:
+    """Raises UsageError for a weight that belongs to none of ``names``, or that is not finite."""
+    for name, weight in weights.items():
+        if name not in names:
+            known = ", ".join(names)
+            raise UsageError(f"feedback.weights names {name!r}, which instructmining_v2 has not; known: {known}")
+        if not math.isfinite(weight):
+            raise UsageError(f"feedback.weights.{name} must be a finite number, found {weight}")
+
+
+def lowest_reward(components: Sequence[Component], offset: float) -> float:
+    """The sum with every component at its worst value; a score without bounds counts as within ±10."""
+    worst = offset
+    for component in components:
+        low = max(component.scorer.low, -_UNBOUNDED)
+        high = min(component.scorer.high, _UNBOUNDED)
+        worst += min(component.contribution(low), component.contribution(high))
+    return worst
+
+
+def load_instructmining_v2(config: FeedbackConfig, device: str) -> Composite:
+    """The rule with its own two models, read from this disk: about 5.2 GB and 3 GB of float32 weights.
+
+    Float32 on every device, so that a pair's reward does not depend on its batch. Nothing is downloaded:
+    raises UsageError that names the model which is missing and the command that gets it, before either is
+    loaded. The same where ``config.weights`` names a component that does not exist.
+    """
+    from refine_af.feedback.reward_model import RewardModelScorer
+    from refine_af.feedback.unieval import UniEval
+
+    check_weights(config.weights, list(WEIGHTS_V2))
+    for name in (REWARD_MODEL, UNIEVAL):
+        check_model(ModelConfig.model_validate({"name": name}))
+    reward = RewardModelScorer(REWARD_MODEL, device=device, batch_size=config.batch_size)
+    unieval = UniEval(UNIEVAL, device=device, batch_size=config.batch_size)
+    return instructmining_v2(
+        reward,
+        unieval.scorer("naturalness"),
+        unieval.scorer("coherence"),
+        unieval.scorer("understandability"),
+        config.weights,
+    )

@@ -1,0 +1,64 @@
+"""Scorers that need no model: 1 is right, 0 is as wrong as can be. They close the cheap ways to a high likelihood."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from refine_af.feedback.base import Example
+from refine_af.novelty import tokens
+
+
+class VarietyScorer:
+    """One minus the share of repeated word trigrams in the output; a text that goes round in circles is near 0."""
+
+    name = "variety"
+    low, high = 0.0, 1.0
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        return [self._one(tokens(e.output)) for e in examples]
+
+    @staticmethod
+    def _one(words: list[str]) -> float:
+        grams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
+        if not grams:
+            # Too short for trigrams: "no no no" has one, "no no" has none but repeats all the same.
+            return len(set(words)) / len(words) if words else 1.0
+        return len(set(grams)) / len(grams)
+
+
+class OwnWordsScorer:
+    """One minus the share of the output's words that are a copy of the instruction or, in order, of the input.
+
+    A long output whose every bigram stands in the prompt says nothing new. Short outputs (labels, extracted names)
+    are copies by nature, so outputs of up to ``free`` words score 1.
+    """
+
+    name = "own_words"
+    low, high = 0.0, 1.0
+
+    def __init__(self, free: int = 5) -> None:
+        self._free = free
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        return [self._one(e) for e in examples]
+
+    def _one(self, example: Example) -> float:
+        words = tokens(example.output)
+        if len(words) <= self._free:
+            return 0.0 if words and words == tokens(example.input) else 1.0
+        source = tokens(example.prompt)
+        seen = Counter(zip(source, source[1:]))  # noqa: B905 -- neighbours: one shorter on purpose
+        grams = Counter(zip(words, words[1:]))  # noqa: B905
+        copied = sum(min(count, seen[gram]) for gram, count in grams.items())
+        return 1.0 - copied / (len(words) - 1)
+
+
+class SubstanceScorer:
+    """1 where the output holds at least one word, 0 where it is empty or punctuation alone."""
+
+    name = "substance"
+    low, high = 0.0, 1.0
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        return [1.0 if any(ch.isalnum() for ch in e.output) else 0.0 for e in examples]

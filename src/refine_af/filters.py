@@ -1,0 +1,106 @@
+"""Why a text is not kept: one small function a reason. A function returns a detail where its reason applies, else None.
+
+The rules are Self-Instruct's; a rule's name is the reason that a rejection shows.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable, Iterable
+
+from refine_af.config import InstructionsConfig
+from refine_af.prompts.pairs import Pair
+
+InstructionFilter = Callable[[str, InstructionsConfig], "str | None"]
+PairFilter = Callable[[Pair], "str | None"]
+
+_UNSERVED = re.compile(
+    r"\b(images?|graphs?|pictures?|files?|maps?|draw|plot|go to)\b",
+    re.IGNORECASE,
+)
+
+
+def too_short(text: str, config: InstructionsConfig) -> str | None:
+    words = len(text.split())
+    return f"{words} words" if words < config.min_words else None
+
+
+def too_long(text: str, config: InstructionsConfig) -> str | None:
+    words = len(text.split())
+    return f"{words} words" if words > config.max_words else None
+
+
+def needs_more_than_text(text: str, config: InstructionsConfig) -> str | None:
+    """Speaks of things that a text model can't see or do."""
+    found = _UNSERVED.search(text)
+    return found.group(0).lower() if found else None
+
+
+def asks_for_a_program(text: str, config: InstructionsConfig) -> str | None:
+    """Self-Instruct found that such instructions crowd out the rest."""
+    return "Write a program" if text.lower().startswith("write a program") else None
+
+
+def starts_oddly(text: str, config: InstructionsConfig) -> str | None:
+    """Begins with punctuation or a character outside ASCII."""
+    first = text[:1]
+    return first if first in string.punctuation or not first.isascii() else None
+
+
+INSTRUCTION_FILTERS: dict[str, InstructionFilter] = {
+    "too short": too_short,
+    "too long": too_long,
+    "needs more than text": needs_more_than_text,
+    "asks for a program": asks_for_a_program,
+    "starts oddly": starts_oddly,
+}
+
+
+def empty_output(pair: Pair) -> str | None:
+    return "" if not pair.output.strip() else None
+
+
+def output_is_input(pair: Pair) -> str | None:
+    return "" if pair.input.strip() == pair.output.strip() else None
+
+
+def ends_in_colon(pair: Pair) -> str | None:
+    """The sign of a text that was about to go on."""
+    if pair.input.rstrip().endswith(":"):
+        return "input"
+    return "output" if pair.output.rstrip().endswith(":") else None
+
+
+PAIR_FILTERS: dict[str, PairFilter] = {
+    "empty output": empty_output,
+    "output is the input": output_is_input,
+    "ends in a colon": ends_in_colon,
+}
+
+
+def instruction_fault(text: str, config: InstructionsConfig) -> tuple[str, str] | None:
+    """(reason, detail) of the first rule against the instruction; None for a good one."""
+    for reason, rule in INSTRUCTION_FILTERS.items():
+        detail = rule(text, config)
+        if detail is not None:
+            return reason, detail
+    return None
+
+
+def pair_fault(pair: Pair) -> tuple[str, str] | None:
+    """(reason, detail) of the first rule against the pair; None for a good one."""
+    for reason, rule in PAIR_FILTERS.items():
+        detail = rule(pair)
+        if detail is not None:
+            return reason, detail
+    return None
+
+
+def contradicts(pairs: Iterable[Pair]) -> str | None:
+    """The non-empty input that has different outputs among an instruction's pairs; None where there is none."""
+    outputs: dict[str, str] = {}
+    for pair in pairs:
+        if pair.input and outputs.setdefault(pair.input, pair.output) != pair.output:
+            return pair.input
+    return None

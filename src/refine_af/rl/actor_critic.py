@@ -1,0 +1,152 @@
+"""One network in three roles: policy (adapter on), reference (adapter off), critic (a head on the policy's states).
+
+Only response positions are turned into logits, and what all prompts share is computed once for a batch, with its
+gradient. Padding stands to the right, where under a causal mask nothing real can see it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from refine_af.config import LoraSettings
+from refine_af.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """A prompt, in its shared and its own part, and the response that the policy gave. Neither part may be empty."""
+
+    prefix_ids: tuple[int, ...]
+    prompt_ids: tuple[int, ...]
+    response_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Per response token, all (N,) with the responses one after another."""
+
+    log_probs: Tensor
+    values: Tensor
+    entropy: Tensor | None
+
+
+class ActorCritic(nn.Module):
+    """Puts a LoRA adapter on ``network`` (in place; :meth:`release` takes it off) and a value head on its states."""
+
+    def __init__(
+        self, network: PreTrainedModel, lora: LoraSettings, *, temperature: float, label: str, seed: int
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        torch.manual_seed(seed)  # the adapter's first weights
+        settings = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,
+            target_modules=list(lora.targets),
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        )
+        try:
+            self.policy = get_peft_model(network, settings)
+        except ValueError as error:
+            names = sorted({n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)})
+            raise UsageError(
+                f"lora.targets {list(lora.targets)}: no such layers in {label}; there are: {', '.join(names)}"
+            ) from error
+        self.policy.peft_config["default"].base_model_name_or_path = label
+        self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    @property
+    def device(self) -> torch.device:
+        return self.value_head.weight.device
+
+    def adapter_parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.policy.parameters() if p.requires_grad]
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """While it lasts, the network is the initial policy."""
+        with self.policy.disable_adapter():
+            yield
+
+    def release(self) -> None:
+        """Takes the adapter off the network, which is then as it was."""
+        self.policy.unload()
+
+    def save_adapter(self, folder: Path) -> None:
+        self.policy.save_pretrained(str(folder))
+
+    def load_adapter(self, folder: Path) -> None:
+        set_peft_model_state_dict(self.policy, load_file(folder / "adapter_model.safetensors"))
+
+    def evaluate(self, trajectories: Sequence[Trajectory], *, entropy: bool = False) -> Evaluation:
+        """Log-probabilities, values and (asked for) entropies of the responses' tokens, at the policy's temperature."""
+        parts: list[tuple[list[int], Tensor]] = []  # places, states
+        order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].prefix_ids)
+        for _, group in groupby(order, key=lambda i: trajectories[i].prefix_ids):
+            places = list(group)
+            parts.append((places, self._states([trajectories[i] for i in places])))
+        if len(parts) == 1:
+            states = parts[0][1]
+        else:
+            by_place: dict[int, Tensor] = {}
+            for places, joined in parts:
+                sizes = [len(trajectories[i].response_ids) for i in places]
+                by_place.update(zip(places, joined.split(sizes), strict=True))
+            states = torch.cat([by_place[i] for i in range(len(trajectories))])  # (N, H)
+        targets = torch.tensor([t for one in trajectories for t in one.response_ids], device=states.device)
+        logits = self._output_layer(states).float() / self.temperature  # (N, V)
+        normalizer = logits.logsumexp(-1)
+        log_probs = logits.gather(-1, targets[:, None]).squeeze(-1) - normalizer
+        spread = None
+        if entropy:
+            spread = normalizer - (torch.softmax(logits, -1) * logits).sum(-1)
+        # The critic reads the policy's states and leaves them alone: no gradient of its loss reaches the adapter.
+        values = self.value_head(states.detach().float()).squeeze(-1)
+        return Evaluation(log_probs, values, spread)
+
+    @property
+    def _base(self) -> Any:
+        return self.policy.get_base_model()
+
+    def _output_layer(self, states: Tensor) -> Tensor:
+        logits: Tensor = self._base.get_output_embeddings()(states)
+        return logits
+
+    def _states(self, group: list[Trajectory]) -> Tensor:
+        """(N, H): the states from which the response tokens of trajectories with one prefix are predicted."""
+        decoder = getattr(self._base, self._base.base_model_prefix)
+        rows = [t.prompt_ids + t.response_ids for t in group]
+        longest = max(map(len, rows))
+        ids = torch.tensor([r + (0,) * (longest - len(r)) for r in rows], device=self.device)  # (B, L)
+        prefix = group[0].prefix_ids
+        cache = None
+        if prefix:
+            cache = DynamicCache(config=self._base.config)
+            decoder(input_ids=torch.tensor([prefix], device=self.device), past_key_values=cache, use_cache=True)
+            cache.batch_repeat_interleave(len(group))
+        positions = torch.arange(len(prefix), len(prefix) + longest, device=self.device)[None]
+        states = decoder(
+            input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None
+        ).last_hidden_state  # (B, L, H)
+        predicts = torch.zeros(ids.shape, dtype=torch.bool, device=self.device)
+        for row, one in enumerate(group):
+            start = len(one.prompt_ids) - 1
+            predicts[row, start : start + len(one.response_ids)] = True
+        return states[predicts]

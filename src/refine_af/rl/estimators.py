@@ -1,0 +1,84 @@
+"""The formulas of PPO as functions of tensors: rewards, advantages, losses, and the KL controller.
+
+Shapes: B responses, T tokens of the longest; ``mask`` (B, T) is 1 on response tokens and 0 on padding after them.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def token_rewards(scores: Tensor, log_probs: Tensor, reference: Tensor, mask: Tensor, kl_coefficient: float) -> Tensor:
+    """(B, T): at each token the KL penalty to the reference, at the last token the response's score (B,) too.
+
+    Ziegler et al. 2019 (arXiv 1909.08593), eq. 2, with the single-sample estimate log π − log π_ref of the KL.
+    """
+    rewards = -kl_coefficient * (log_probs - reference) * mask
+    last = mask.sum(1).long() - 1  # (B,)
+    rewards[torch.arange(len(scores)), last] += scores
+    return rewards
+
+
+def generalized_advantages(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Advantages and returns, both (B, T). Schulman et al. 2015 (arXiv 1506.02438), eq. 16.
+
+    After the last token the value is 0: the response is over.
+    """
+    advantages = torch.zeros_like(rewards)
+    following_value = torch.zeros(rewards.shape[0])
+    following_advantage = torch.zeros(rewards.shape[0])
+    for t in reversed(range(rewards.shape[1])):
+        here = mask[:, t]
+        delta = rewards[:, t] + gamma * following_value - values[:, t]
+        following_advantage = here * (delta + gamma * lam * following_advantage)
+        following_value = here * values[:, t]
+        advantages[:, t] = following_advantage
+    return advantages, (advantages + values) * mask
+
+
+def whitened(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean 0 and variance 1 over the masked entries, 0 elsewhere."""
+    return (values - masked_mean(values, mask)) * torch.rsqrt(masked_variance(values, mask) + 1e-8) * mask
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum() / mask.sum()
+
+
+def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
+    return masked_mean((values - masked_mean(values, mask)) ** 2, mask)
+
+
+def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
+    """Clipped surrogate, summed over tokens, and how many tokens were clipped. Inputs (N,).
+
+    Schulman et al. 2017 (arXiv 1707.06347), eq. 7, negated to be minimised.
+    """
+    ratio = torch.exp(new - old)
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    losses = torch.maximum(-advantages * ratio, -advantages * clipped)
+    return losses.sum(), (-advantages * clipped > -advantages * ratio).sum()
+
+
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip_range: float) -> Tensor:
+    """Half the squared error, its change clipped, summed over tokens. Inputs (N,).
+
+    The clipping is that of OpenAI's baselines (ppo2), as kept in Huang et al. 2024 (arXiv 2403.17031).
+    """
+    clipped = old + (new - old).clamp(-clip_range, clip_range)
+    return 0.5 * torch.maximum((new - returns) ** 2, (clipped - returns) ** 2).sum()
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
+    """1 where the values foretell the returns exactly, 0 where they do no better than the returns' mean."""
+    variance = masked_variance(returns, mask)
+    return float(1 - masked_variance(returns - values, mask) / variance) if variance > 1e-12 else 0.0
+
+
+def next_kl_coefficient(coefficient: float, kl: float, target: float) -> float:
+    """The adaptive controller of Ziegler et al. 2019, section 2.2: proportional, at most ±20 % of error, gain 0.1."""
+    error = max(-0.2, min(0.2, kl / target - 1))
+    return coefficient * (1 + 0.1 * error)

@@ -1,0 +1,191 @@
+"""A run: the stages in order, each once, resumed where a killed process left them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from refine_af import __version__
+from refine_af.config import Config, as_yaml, differences
+from refine_af.errors import RefineError, UsageError
+from refine_af.models import check_model
+from refine_af.parts import Parts
+from refine_af.progress import Progress, Silent
+from refine_af.seeds import load_seeds
+from refine_af.stages.context import Context
+from refine_af.store import Store
+
+STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "report")
+_RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
+
+
+class Run:
+    """A run in ``folder``. ``Run(config, folder).execute()`` starts it, or goes on where it stopped.
+
+    Raises UsageError, before anything is written, for a config that can't work here or a folder of another run.
+    """
+
+    def __init__(self, config: Config, folder: Path, progress: Progress | None = None) -> None:
+        self.config = config
+        self.folder = folder
+        self._progress = progress or Silent()
+
+    def execute(self, until: str | None = None) -> None:
+        """Runs the stages up to and with ``until`` (all of them without it)."""
+        if until is not None and until not in STAGES:
+            raise UsageError(f"no stage {until!r}; there are: {', '.join(STAGES)}")
+        self._check()
+        with self._disk_errors():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._locked(), Store(self.folder / "run.db") as store:
+                self._adopt(store)
+                scratch = self.folder / ".scratch"
+                shutil.rmtree(scratch, ignore_errors=True)
+                parts = Parts(self.config, scratch)
+                context = Context(self.config, store, self.folder, parts, self._progress)
+                for stage in STAGES[: STAGES.index(until) + 1 if until else None]:
+                    self._execute_stage(context, stage)
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _check(self) -> None:
+        """What can be known before anything is written: seeds, model, and whose folder it is."""
+        load_seeds(self.config.seeds.path)
+        check_model(self.config.model)
+        for place in (self.folder, *self.folder.parents):
+            if place.exists():
+                if not place.is_dir():
+                    raise UsageError(f"--out {self.folder}: {place} is a file; name a folder")
+                if not os.access(place, os.W_OK):
+                    raise UsageError(f"--out {self.folder}: no permission to write in {place}")
+                break
+        database = self.folder / "run.db"
+        if database.exists():
+            with Store(database, read_only=True) as store:
+                self._refuse_other_config(store)
+
+    def _refuse_other_config(self, store: Store) -> None:
+        known = store.run_config() if store.has_schema() else None
+        if known is None:
+            return
+        changed = differences(known, self.config.model_dump(mode="json"))
+        if changed:
+            shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+            raise UsageError(
+                f"{self.folder} belongs to a run with another config ({shown}): "
+                "use its config, another --out, or --fresh to start over in a new folder"
+            )
+
+    def _adopt(self, store: Store) -> None:
+        if store.run_config() is None:
+            versions = {"refine-af": __version__} | {name: _version(name) for name in _RECORDED}
+            store.save_run(self.config.model_dump(mode="json"), versions)
+        target = self.folder / "config.yaml"
+        if not target.exists():
+            temporary = target.with_name(".config.yaml.new")
+            temporary.write_text(as_yaml(self.config), encoding="utf-8")
+            os.replace(temporary, target)
+
+    def _execute_stage(self, context: Context, stage: str) -> None:
+        store = context.store
+        if store.stage_done(stage):
+            return
+        store.start_stage(stage)
+        summary = _stage_function(stage)(context)
+        store.add_event(stage, "done", summary)
+        self._progress.end(summary)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process a folder: a second would do the same work and collide."""
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(f"another process is at work in {self.folder}; wait for it or stop it") from None
+            yield
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        from refine_af.disk import full_disk_explained
+
+        with full_disk_explained(self.folder):
+            yield
+
+
+def _stage_function(stage: str) -> Callable[[Context], str]:
+    # Imported when reached: the last stages' libraries are large, and a run that stops early doesn't need them.
+    if stage == "seeds":
+        from refine_af.stages.seeds import run_seeds
+
+        return run_seeds
+    if stage == "instructions":
+        from refine_af.stages.instructions import run_instructions
+
+        return run_instructions
+    if stage == "policy":
+        from refine_af.stages.policy import run_policy
+
+        return run_policy
+    if stage == "instances":
+        from refine_af.stages.instances import run_instances
+
+        return run_instances
+    if stage == "finetune":
+        from refine_af.stages.finetune import run_finetune
+
+        return run_finetune
+    if stage == "evaluate":
+        from refine_af.stages.evaluate import run_evaluate
+
+        return run_evaluate
+    from refine_af.stages.report import run_report
+
+    return run_report
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def open_run(folder: Path) -> Store:
+    """The rows of an existing run, to read. Raises UsageError where there is none."""
+    database = folder / "run.db"
+    if not database.is_file():
+        raise UsageError(f"{folder} is no run's folder: it has no run.db; `refine-af run --out {folder}` makes one")
+    store = Store(database, read_only=True)
+    if not store.has_schema() or store.run_config() is None:
+        raise RefineError(f"the run in {folder} has not begun: its database is empty")
+    return store
+
+
+def run_status(store: Store) -> dict[str, object]:
+    """Stage by stage: status, counts, reasons; and the reward so far."""
+    stages = {}
+    for name in STAGES:
+        row = store.query("SELECT * FROM stages WHERE name = ?", name)
+        stages[name] = {
+            "status": row[0]["status"] if row else "not begun",
+            "cursor": json.loads(row[0]["cursor"]) if row else {},
+            "counts": {k: row[0][k] for k in ("read", "kept", "rejected", "failed")} if row else {},
+            "rejected": store.rejection_reasons(name),
+        }
+    return {
+        "stages": stages,
+        "instructions": len(store.instructions(origin="generated")),
+        "instances": {p: len(store.instances(policy=p)) for p in ("initial", "tuned")},
+        "selected": len(store.instances(selected=True)),
+        "reward": dict(store.metric("policy", "reward_mean")),
+        "metrics": {
+            row["stage"] + "/" + row["name"]: row["value"]
+            for row in store.query("SELECT stage, name, value FROM metrics WHERE step = 0 ORDER BY stage, name")
+        },
+    }

@@ -1,0 +1,124 @@
+"""Reads seed tasks from a file and says, for a line that can't be read, which one and why."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from refine_af.errors import UsageError
+from refine_af.records import SeedTask, content_id
+
+_YES = {"true", "yes", "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSeeds:
+    """The tasks in the file's order, and what is worth telling the user about them."""
+
+    tasks: tuple[SeedTask, ...]
+    notes: tuple[str, ...]
+
+
+def load_seeds(path: str | None) -> LoadedSeeds:
+    """The tasks of a file, or the built-in ones. Raises UsageError naming the file and the line.
+
+    JSONL rows hold ``instruction`` and either ``instances`` (Self-Instruct) or ``input`` and ``output``;
+    ``is_classification`` and ``category`` are optional. CSV has these names in its first line.
+    """
+    if path is None:
+        text = resources.files("refine_af.seeds").joinpath("seed_tasks.jsonl").read_text(encoding="utf-8")
+        return _merged(_jsonl_rows(text, "the built-in seeds"), "the built-in seeds")
+    text = _read(Path(path))
+    rows = _csv_rows(text, path) if path.lower().endswith(".csv") else _jsonl_rows(text, path)
+    return _merged(rows, path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"seeds file {path} is not there") from None
+    except IsADirectoryError:
+        raise UsageError(f"seeds file {path} is a folder; give a JSONL or CSV file") from None
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        raise UsageError(f"seeds file {path}, line {line}: not UTF-8; save the file as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"seeds file {path} can't be read: {error.strerror}") from None
+
+
+def _jsonl_rows(text: str, where: str) -> list[tuple[int, dict[str, Any]]]:
+    rows = []
+    # Not splitlines: JSON may hold U+2028 and its like inside a string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UsageError(f"seeds file {where}, line {number}: broken JSON ({error.msg})") from None
+        if not isinstance(row, dict):
+            raise UsageError(f"seeds file {where}, line {number}: not an object with an instruction")
+        rows.append((number, row))
+    return rows
+
+
+def _csv_rows(text: str, where: str) -> list[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    if "instruction" not in (reader.fieldnames or []):
+        raise UsageError(f"seeds file {where}, line 1: no column named instruction")
+    try:
+        return [(reader.line_num, dict(row)) for row in reader]
+    except csv.Error as error:
+        raise UsageError(f"seeds file {where}, line {reader.line_num}: broken CSV ({error})") from None
+
+
+def _merged(rows: list[tuple[int, dict[str, Any]]], where: str) -> LoadedSeeds:
+    tasks: dict[str, SeedTask] = {}
+    repeated = 0
+    for number, row in rows:
+        task = _task(row, f"seeds file {where}, line {number}")
+        key = " ".join(task.instruction.lower().split())
+        if key in tasks:
+            repeated += 1
+        tasks.setdefault(key, task)
+    if not tasks:
+        raise UsageError(f"seeds file {where} holds no task; give at least one instruction with its output")
+    notes = [f"{repeated} repeated instruction{'s' * (repeated > 1)} in {where} merged"] if repeated else []
+    return LoadedSeeds(tuple(tasks.values()), tuple(notes))
+
+
+def _task(row: dict[str, Any], where: str) -> SeedTask:
+    instruction = _text(row, "instruction", where)
+    if not instruction:
+        raise UsageError(f"{where}: the instruction is empty")
+    pair = row
+    if "instances" in row:
+        if not isinstance(row["instances"], list) or not row["instances"] or not isinstance(row["instances"][0], dict):
+            raise UsageError(f"{where}: instances must be a list with at least one input-output pair")
+        pair = row["instances"][0]
+    output = _text(pair, "output", where)
+    if not output:
+        raise UsageError(f"{where}: the output is empty")
+    return SeedTask(
+        id=content_id("instruction", instruction),
+        instruction=instruction,
+        input=_text(pair, "input", where),
+        output=output,
+        is_classification=str(row.get("is_classification", "")).strip().lower() in _YES,
+        category=str(row.get("category") or ""),
+    )
+
+
+def _text(row: dict[str, Any], key: str, where: str) -> str:
+    value = row.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UsageError(f"{where}: {key} must be text, not {type(value).__name__}")
+    return value.strip()

@@ -1,0 +1,69 @@
+"""What every stage is given, and the questions that several of them ask of the rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from refine_af.config import Config
+from refine_af.feedback.base import Example
+from refine_af.parts import Parts
+from refine_af.progress import Progress
+from refine_af.records import Instruction, SeedTask, derived_random
+from refine_af.store import Store
+
+
+@dataclass(frozen=True)
+class Context:
+    """One run: its config, its rows, its folder, its loaded parts and its display."""
+
+    config: Config
+    store: Store
+    folder: Path
+    parts: Parts
+    progress: Progress
+
+    def warn(self, stage: str, text: str) -> None:
+        """Tells the user now, and keeps it for the report."""
+        self.store.add_event(stage, "warning", text)
+        self.progress.note(f"{stage}: {text}")
+
+
+def seed_tasks(store: Store, status: str) -> list[SeedTask]:
+    """The seed tasks with a status: "kept" ones may be shown to a model, "held_out" ones may not."""
+    pairs = {i.instruction_id: i for i in store.instances(policy="seed")}
+    return [
+        SeedTask(i.id, i.text, pairs[i.id].input, pairs[i.id].output, bool(i.is_classification))
+        for i in store.instructions(origin="seed", status=status)
+    ]
+
+
+def seed_examples(store: Store) -> list[Example]:
+    """The pairs by people that calibrate a reward; the held-out ones stay out of it too."""
+    return [Example(t.instruction, t.input, t.output) for t in seed_tasks(store, "kept")]
+
+
+def demonstrations(context: Context, *, classification: bool) -> list[SeedTask]:
+    """The seed tasks that every pair prompt of the run shows: short, and with and without input in turn.
+
+    They are the same for all prompts, so that an engine computes them once.
+    """
+    config = context.config.instances
+    fitting = [
+        t
+        for t in seed_tasks(context.store, "kept")
+        if t.is_classification == classification and t.words <= config.max_demonstration_words
+    ]
+    derived_random(context.config.seed, "demonstrations", classification).shuffle(fitting)
+    with_input = [t for t in fitting if t.input]
+    without = [t for t in fitting if not t.input and not classification]
+    chosen: list[SeedTask] = []
+    while len(chosen) < config.demonstrations and (with_input or without):
+        # An even place takes one with an input, an odd one without, as long as both are there.
+        source = with_input if with_input and (len(chosen) % 2 == 0 or not without) else without
+        chosen.append(source.pop())
+    return chosen
+
+
+def generated_instructions(store: Store) -> list[Instruction]:
+    return store.instructions(origin="generated", status="kept")

@@ -1,0 +1,145 @@
+"""Fine-tunes the base model on the selected pairs: TRL's SFTTrainer, LoRA, loss on the response alone."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from refine_af.errors import UsageError
+from refine_af.models import build_once, quiet_libraries, torch_device
+from refine_af.prompts.answers import answer_frame, asked
+from refine_af.records import StageCounts, derived_seed
+from refine_af.stages.context import Context
+
+STAGE = "finetune"
+_COMPLETE = "complete"  # written into a checkpoint after everything else in it
+
+
+def run_finetune(context: Context) -> str:
+    store = context.store
+    rows, too_long = training_rows(context)
+    if too_long:
+        context.warn(STAGE, f"{too_long} pairs are longer than finetune.max_length and were cut")
+    work = context.folder / "checkpoints" / "finetune"
+    target = context.folder / "model"
+    if not target.is_dir():
+        with quiet_libraries():
+            trainer = _trainer(context, rows, work)
+            resume = last_complete_checkpoint(work)
+            steps = trainer.args.max_steps
+            context.progress.begin(STAGE, steps, "steps", int(resume.name.split("-")[1]) if resume else 0)
+            try:
+                trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+                build_once(target, lambda to: trainer.model.save_pretrained(str(to)))
+            finally:
+                trainer.model.unload()
+    shutil.rmtree(work, ignore_errors=True)
+    losses = [value for _, value in store.metric(STAGE, "loss")]
+    store.finish_stage(STAGE, StageCounts(read=len(rows), kept=len(rows)))
+    return f"{len(rows)} pairs, {len(losses)} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
+
+
+def training_rows(context: Context) -> tuple[list[dict[str, list[int]]], int]:
+    """Token ids and labels (−100 on the prompt) of each selected pair, and how many were cut to max_length."""
+    tokenizer, longest = context.parts.tokenizer, context.config.finetune.max_length
+    frame = answer_frame(context.parts.dialect)
+    texts = {i.id: i.text for i in context.store.instructions()}
+    rows, cut = [], 0
+    for instance in context.store.instances(selected=True):
+        prompt = frame.prompt(asked(texts[instance.instruction_id], instance.input))
+        before = tokenizer.encode(prompt, add_special_tokens=False)
+        after = [*tokenizer.encode(instance.output, add_special_tokens=False), tokenizer.eos_token_id]
+        if len(before) >= longest:
+            before = before[-(longest // 2) :]  # the end of the prompt is what an answer follows from
+        ids = (before + after)[:longest]
+        cut += len(ids) < len(before) + len(after)
+        rows.append({"input_ids": ids, "labels": [-100] * len(before) + ids[len(before) :]})
+    return rows, cut
+
+
+def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path) -> Any:
+    import torch
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+    from peft import LoraConfig
+    from trl import SFTConfig, SFTTrainer
+
+    disable_progress_bar()
+    config = context.config.finetune
+    on_gpu = torch_device(context.config.model) == "cuda"
+    micro = min(config.micro_batch, config.batch_size)
+    if config.batch_size % micro:
+        raise UsageError(f"finetune.batch_size {config.batch_size} must be a multiple of micro_batch {micro}")
+    steps = config.epochs * -(-len(rows) // config.batch_size)
+    arguments = SFTConfig(
+        output_dir=str(work),
+        max_steps=steps,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=config.batch_size // micro,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="linear",
+        warmup_steps=max(1, steps // 20),
+        max_length=config.max_length,
+        seed=derived_seed(context.config.seed, STAGE),
+        logging_steps=1,
+        save_strategy="steps",
+        save_steps=config.checkpoint_steps,
+        save_total_limit=2,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=on_gpu,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=True,
+        report_to="none",
+    )
+    torch.manual_seed(arguments.seed)  # the adapter's first weights
+    trainer = SFTTrainer(
+        model=context.parts.network,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=context.parts.tokenizer,
+        peft_config=LoraConfig(
+            r=config.lora.rank,
+            lora_alpha=config.lora.alpha,
+            target_modules=list(config.lora.targets),
+            lora_dropout=0.0,
+            task_type="CAUSAL_LM",
+        ),
+        callbacks=[_reporter(context)],
+    )
+    trainer.remove_callback(_printer())
+    return trainer
+
+
+def _printer() -> type:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback
+
+
+def _reporter(context: Context) -> Any:
+    """Keeps the figures of each step, shows them, and marks a checkpoint when all of it is written."""
+    from transformers import TrainerCallback
+
+    class Reporter(TrainerCallback):
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+            if "loss" in logs:
+                kept = {k: v for k, v in logs.items() if k in ("loss", "learning_rate", "grad_norm")}
+                context.store.add_metrics(STAGE, state.global_step, kept)
+                context.progress.update(state.global_step, {"loss": f"{logs['loss']:.3f}"})
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _COMPLETE).touch()
+
+    return Reporter()
+
+
+def last_complete_checkpoint(work: Path) -> Path | None:
+    """The latest checkpoint that was written to its end; half-written ones are removed."""
+    checkpoints = sorted(work.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
+    for checkpoint in checkpoints:
+        if not (checkpoint / _COMPLETE).exists():
+            shutil.rmtree(checkpoint)
+    complete = [c for c in checkpoints if c.exists()]
+    return complete[-1] if complete else None

@@ -1,0 +1,86 @@
+"""Asks a policy for pairs, reads them and has them judged: the step that policy training and instances share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from refine_af.config import SamplingConfig
+from refine_af.engines.base import Completion, Engine, Prompts
+from refine_af.feedback.base import Example, Feedback, Judgement
+from refine_af.filters import pair_fault
+from refine_af.prompts.dialect import Frame
+from refine_af.prompts.pairs import Pair, Unreadable, pair_frame, parse_pair
+from refine_af.records import Instruction
+from refine_af.stages.context import Context, demonstrations, seed_examples
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPair:
+    """A completion for an instruction: the pair that was read from it, or the fault that makes it none."""
+
+    instruction: Instruction
+    completion: Completion
+    pair: Pair | None
+    fault: tuple[str, str] | None  # reason, detail
+    judgement: Judgement  # of the pair; the floor, without components, where there is none
+
+
+class PairWriter:
+    """Frames, feedback and sampling for the pairs of one run."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @cached_property
+    def feedback(self) -> Feedback:
+        return self._context.parts.feedback(seed_examples(self._context.store))
+
+    @cached_property
+    def _frames(self) -> dict[bool, Frame]:
+        dialect = self._context.parts.dialect
+        return {
+            kind: pair_frame(dialect, demonstrations(self._context, classification=kind), label_first=kind)
+            for kind in (False, True)
+        }
+
+    def frame(self, instruction: Instruction) -> Frame:
+        """Label first for classification, input first for all else."""
+        return self._frames[bool(instruction.is_classification)]
+
+    def write(
+        self, engine: Engine, instructions: Sequence[Instruction], sampling: SamplingConfig, seed: int
+    ) -> list[WrittenPair]:
+        """One judged completion an instruction, in order. Instructions may repeat, to have several candidates."""
+        completions: list[Completion | None] = [None] * len(instructions)
+        for kind, frame in self._frames.items():
+            places = [i for i, one in enumerate(instructions) if bool(one.is_classification) == kind]
+            if not places:
+                continue
+            prompts = Prompts(frame.before, tuple(instructions[i].text + frame.after for i in places))
+            made = engine.generate(prompts, sampling, seed=seed, stop=frame.stop)
+            for i, completion in zip(places, made, strict=True):
+                completions[i] = completion
+        return self._judged(instructions, [c for c in completions if c is not None])
+
+    def _judged(self, instructions: Sequence[Instruction], completions: Sequence[Completion]) -> list[WrittenPair]:
+        read = [_read(c) for c in completions]
+        good = [i for i, (pair, _) in enumerate(read) if pair is not None]
+        examples = [
+            Example(instructions[i].text, pair.input, pair.output) for i in good if (pair := read[i][0]) is not None
+        ]
+        judged = dict(zip(good, self.feedback.judge(examples), strict=True))
+        nothing = Judgement(self.feedback.floor, {})
+        return [
+            WrittenPair(instructions[i], completions[i], pair, fault, judged.get(i, nothing))
+            for i, (pair, fault) in enumerate(read)
+        ]
+
+
+def _read(completion: Completion) -> tuple[Pair | None, tuple[str, str] | None]:
+    pair = parse_pair(completion.text, ended=completion.ended)
+    if isinstance(pair, Unreadable):
+        return None, (pair.reason, "")
+    fault = pair_fault(pair)
+    return (None, fault) if fault else (pair, None)

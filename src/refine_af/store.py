@@ -1,0 +1,292 @@
+"""The run's database: one SQLite file (WAL) that every stage reads rows from and adds rows to.
+
+A unit of work (a round, a batch, an iteration) is one transaction together with the stage's cursor, so that a
+process killed at any moment leaves whole units behind and the next one goes on after the last of them.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from refine_af.errors import DiskFullError, RefineError
+from refine_af.migrations import migrate
+from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
+
+
+class Store:
+    """Opens (and creates or migrates) ``path``. Use as a context manager, or call :meth:`close`."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._depth = 0
+        if read_only:
+            # Not mode=ro in the address: a reader of a WAL database must be able to open its side files.
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+            self._db.execute("PRAGMA query_only=ON")
+        else:
+            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self._db.row_factory = sqlite3.Row
+        if not read_only:
+            with self._translated():
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+                migrate(self._db)
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "full" in str(error) or "disk I/O" in str(error):
+                raise DiskFullError(
+                    f"no space left for {self.path} ({error}); what was done before is kept: "
+                    "free some space and run the same command again"
+                ) from error
+            raise
+        except sqlite3.DatabaseError as error:
+            raise RefineError(f"{self.path} is not a usable database: {error}") from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing. Nested use joins the outer transaction."""
+        if self._depth:
+            yield
+            return
+        with self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            self._depth = 1
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth = 0
+
+    def _many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        with self.transaction():
+            self._db.executemany(sql, rows)
+
+    def query(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
+        """Rows of a SELECT; for readers such as the report."""
+        return self._db.execute(sql, parameters).fetchall()
+
+    def scalar(self, sql: str, *parameters: Any) -> Any:
+        """The first column of the first row of a SELECT."""
+        row = self._db.execute(sql, parameters).fetchone()
+        return None if row is None else row[0]
+
+    # -- the run and its stages ------------------------------------------------------------------------
+
+    def has_schema(self) -> bool:
+        return bool(self.scalar("SELECT COUNT(*) FROM sqlite_master WHERE name = 'runs'"))
+
+    def save_run(self, config: dict[str, Any], versions: dict[str, str]) -> None:
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO runs (id, config, versions, created_at) VALUES (1, ?, ?, ?)",
+                (json.dumps(config, sort_keys=True), json.dumps(versions, sort_keys=True), time.time()),
+            )
+
+    def run_config(self) -> dict[str, Any] | None:
+        """The config that the run was started with; None for a new database."""
+        text = self.scalar("SELECT config FROM runs WHERE id = 1")
+        return None if text is None else json.loads(text)
+
+    def stage_done(self, stage: str) -> bool:
+        return self.scalar("SELECT status FROM stages WHERE name = ?", stage) == "done"
+
+    def start_stage(self, stage: str) -> None:
+        with self.transaction():
+            self._db.execute(
+                "INSERT INTO stages (name, status, cursor, started_at) VALUES (?, 'running', '{}', ?) "
+                "ON CONFLICT (name) DO NOTHING",
+                (stage, time.time()),
+            )
+
+    def cursor(self, stage: str) -> dict[str, Any]:
+        """Where the stage is: what it saved with its last whole unit of work, {} before the first."""
+        text = self.scalar("SELECT cursor FROM stages WHERE name = ?", stage)
+        return {} if text is None else json.loads(text)
+
+    def save_cursor(self, stage: str, **cursor: Any) -> None:
+        with self.transaction():
+            self._db.execute("UPDATE stages SET cursor = ? WHERE name = ?", (json.dumps(cursor, sort_keys=True), stage))
+
+    def finish_stage(self, stage: str, counts: StageCounts) -> None:
+        """Marks the stage done. Raises RefineError when rows went missing on the way."""
+        if not counts.balanced:
+            raise RefineError(f"stage {stage} lost rows: {counts}; please report this with the run's folder")
+        with self.transaction():
+            self._db.execute(
+                "UPDATE stages SET status = 'done', finished_at = ?, read = ?, kept = ?, rejected = ?, failed = ? "
+                "WHERE name = ?",
+                (time.time(), counts.read, counts.kept, counts.rejected, counts.failed, stage),
+            )
+
+    # -- adding rows -----------------------------------------------------------------------------------
+
+    def add_instructions(self, rows: Iterable[Instruction]) -> None:
+        self._many(
+            "INSERT INTO instructions (id, text, is_classification, origin, round, model, prompt_ids, nearest_id, "
+            "nearest_rouge_l, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (r.id, r.text, r.is_classification, r.origin, r.round, r.model, json.dumps(r.prompt_ids),
+                 r.nearest_id, r.nearest_rouge_l, r.status)
+                for r in rows
+            ],
+        )  # fmt: skip
+
+    def set_classification(self, decisions: dict[str, bool]) -> None:
+        self._many(
+            "UPDATE instructions SET is_classification = ? WHERE id = ?",
+            [(value, key) for key, value in decisions.items()],
+        )
+
+    def add_instances(self, rows: Iterable[Instance]) -> None:
+        self._many(
+            "INSERT INTO instances (id, instruction_id, input, output, model, policy, reward, selected) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(r.id, r.instruction_id, r.input, r.output, r.model, r.policy, r.reward, r.selected) for r in rows],
+        )
+
+    def select_instances(self, ids: Iterable[str]) -> None:
+        self._many("UPDATE instances SET selected = 1 WHERE id = ?", [(i,) for i in ids])
+
+    def delete_instances(self, ids: Iterable[str]) -> None:
+        """For rows that a later rule rejects; the caller adds the rejection in the same transaction."""
+        keys = [(i,) for i in ids]
+        with self.transaction():
+            self._many("DELETE FROM scores WHERE instance_id = ?", keys)
+            self._many("DELETE FROM instances WHERE id = ?", keys)
+
+    def add_rejections(self, rows: Iterable[Rejection]) -> None:
+        self._many(
+            "INSERT INTO rejections (stage, reason, text, detail) VALUES (?, ?, ?, ?)",
+            [(r.stage, r.reason, r.text, r.detail) for r in rows],
+        )
+
+    def add_scores(self, rows: Iterable[tuple[str, str, float]]) -> None:
+        """Rows of (instance id, scorer, value)."""
+        self._many("INSERT OR REPLACE INTO scores (instance_id, scorer, value) VALUES (?, ?, ?)", rows)
+
+    def add_rollouts(self, rows: Iterable[Rollout]) -> None:
+        self._many(
+            "INSERT INTO rollouts (split, iteration, position, instruction_id, text, tokens, ended, reward) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(r.split, r.iteration, r.position, r.instruction_id, r.text, r.tokens, r.ended, r.reward) for r in rows],
+        )
+
+    def add_predictions(self, rows: Iterable[Prediction]) -> None:
+        self._many(
+            "INSERT INTO predictions (model, task_id, prediction, rouge_l, exact_match) VALUES (?, ?, ?, ?, ?)",
+            [(r.model, r.task_id, r.prediction, r.rouge_l, r.exact_match) for r in rows],
+        )
+
+    def add_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
+        self._many(
+            "INSERT OR REPLACE INTO metrics (stage, step, name, value) VALUES (?, ?, ?, ?)",
+            [(stage, step, name, float(value)) for name, value in values.items()],
+        )
+
+    def add_event(self, stage: str, kind: str, text: str) -> None:
+        """Something worth telling the user later. Events carry times, so they differ between equal runs."""
+        self._many(
+            "INSERT INTO events (at, stage, kind, text) VALUES (?, ?, ?, ?)",
+            [(time.time(), stage, kind, text)],
+        )
+
+    # -- reading rows ----------------------------------------------------------------------------------
+
+    def instructions(self, *, origin: str | None = None, status: str | None = None) -> list[Instruction]:
+        """In the order in which they were added."""
+        rows = self.query(
+            "SELECT * FROM instructions WHERE (?1 IS NULL OR origin = ?1) AND (?2 IS NULL OR status = ?2) "
+            "ORDER BY rowid",
+            origin,
+            status,
+        )
+        return [
+            Instruction(
+                id=r["id"],
+                text=r["text"],
+                is_classification=None if r["is_classification"] is None else bool(r["is_classification"]),
+                origin=r["origin"],
+                round=r["round"],
+                model=r["model"],
+                prompt_ids=tuple(json.loads(r["prompt_ids"])),
+                nearest_id=r["nearest_id"],
+                nearest_rouge_l=r["nearest_rouge_l"],
+                status=r["status"],
+            )
+            for r in rows
+        ]
+
+    def instances(self, *, policy: str | None = None, selected: bool | None = None) -> list[Instance]:
+        """In the order in which they were added."""
+        rows = self.query(
+            "SELECT * FROM instances WHERE (?1 IS NULL OR policy = ?1) AND (?2 IS NULL OR selected = ?2) "
+            "ORDER BY rowid",
+            policy,
+            selected,
+        )
+        return [
+            Instance(
+                id=r["id"],
+                instruction_id=r["instruction_id"],
+                input=r["input"],
+                output=r["output"],
+                model=r["model"],
+                policy=r["policy"],
+                reward=r["reward"],
+                selected=bool(r["selected"]),
+            )
+            for r in rows
+        ]
+
+    def scores(self, instance_id: str) -> dict[str, float]:
+        """Scorer name to value, of one instance."""
+        return {
+            r["scorer"]: r["value"]
+            for r in self.query("SELECT scorer, value FROM scores WHERE instance_id = ? ORDER BY scorer", instance_id)
+        }
+
+    def rejection_reasons(self, stage: str) -> dict[str, int]:
+        """Reason to count, the most common first."""
+        return {
+            r["reason"]: r["n"]
+            for r in self.query(
+                "SELECT reason, COUNT(*) n FROM rejections WHERE stage = ? GROUP BY reason ORDER BY n DESC, reason",
+                stage,
+            )
+        }
+
+    def rejected(self, stage: str) -> int:
+        """How many texts the stage rejected so far."""
+        return int(self.scalar("SELECT COUNT(*) FROM rejections WHERE stage = ?", stage))
+
+    def metric(self, stage: str, name: str) -> list[tuple[int, float]]:
+        """(step, value) of one metric, in the order of its steps."""
+        return [
+            (r["step"], r["value"])
+            for r in self.query(
+                "SELECT step, value FROM metrics WHERE stage = ? AND name = ? ORDER BY step", stage, name
+            )
+        ]

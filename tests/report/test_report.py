@@ -1,0 +1,241 @@
+"""The report promises: it shows the database's numbers, escapes what models wrote, and works at any time of a run."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from refine_af.errors import RefineError
+from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
+from refine_af.report import write_report
+from refine_af.report.data import Interval, collect, spread
+from refine_af.report.wording import evaluation_conclusion, reward_conclusion
+from refine_af.store import Store
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\x00\u202e"
+SECTIONS = ("funnel", "reward", "training", "instructions", "evaluation", "samples", "settings")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Store]:
+    with Store(tmp_path / "run.db") as store:
+        yield store
+
+
+@pytest.fixture
+def store(empty: Store) -> Store:
+    """A small finished run: 40 instructions, two policies, hostile texts everywhere a model writes."""
+    empty.save_run({"seed": 7, "model": {"name": f"tiny {HOSTILE}"}}, {"python": "3.11"})
+    for stage in ("instructions", "policy", "instances", "evaluate"):
+        empty.start_stage(stage)
+    made = [_instruction(f"g{i:02}", f"Write {i} poems. {HOSTILE}", "generated") for i in range(40)]
+    seeds = [_instruction(f"s{i}", f"Seed {i} {HOSTILE}", "seed") for i in range(4)]
+    empty.add_instructions([*seeds, *made])
+    empty.add_rejections(Rejection("instructions", "too_similar", f"near {i} {HOSTILE}", "0.81") for i in range(9))
+    empty.add_rejections([Rejection("instructions", HOSTILE, HOSTILE, HOSTILE)])
+    empty.finish_stage("instructions", StageCounts(50, 40, 10, 0))
+    for policy in ("tuned", "initial"):
+        rows = [_instance(policy, i) for i in range(40)]
+        empty.add_instances(rows)
+        empty.add_scores((row.id, f"scorer {HOSTILE}", 0.5) for row in rows)
+        empty.add_rejections([Rejection("instances", "duplicate", "again", f"{policy}: 0.91")] * 3)
+    empty.select_instances(f"tuned{i:02}" for i in range(0, 40, 2))
+    empty.add_instances([Instance(f"ref{i}", f"s{i}", "in", f"reference {HOSTILE}", "", "seed") for i in range(4)])
+    for split in ("before", "after"):
+        empty.add_rollouts([_rollout(split, i) for i in range(10)])
+    empty.add_metrics(
+        "policy",
+        0,
+        {"held_out_before": 0.1, "held_out_after": 0.3, "held_out_difference": 0.2}
+        | {"held_out_difference_low": -0.05, "held_out_difference_high": 0.45},
+    )
+    for step in (1, 2, 3):
+        empty.add_metrics(
+            "policy", step, {"reward_mean": step / 10, "reward_std": 0.1, "component/len": step, "own": 1}
+        )
+        empty.add_metrics("finetune", step, {"loss": 3.0 - step})
+        empty.add_metrics("instructions", step, {"read": 10, "kept": 8})
+    for model, score in (("base", 20.0), ("tuned", 30.0)):
+        empty.add_predictions([Prediction(model, f"s{i}", f"{model} {HOSTILE}", score + i, 0) for i in range(4)])
+    empty.add_metrics(
+        "evaluate",
+        0,
+        {"base_rouge_l": 21.5, "tuned_rouge_l": 31.5, "difference": 10, "difference_low": 4, "difference_high": 16}
+        | {"base_exact_match": 0, "tuned_exact_match": 25, "wins": 4, "ties": 0, "losses": 0},
+    )
+    empty.add_event("policy", "warning", f"event {HOSTILE}")
+    return empty
+
+
+def _instruction(key: str, text: str, origin: str) -> Instruction:
+    status = "held_out" if origin == "seed" else "kept"
+    return Instruction(key, text, None, origin, 1, "m", (), None, None, status)  # type: ignore[arg-type]
+
+
+def _instance(policy: str, i: int) -> Instance:
+    return Instance(f"{policy}{i:02}", f"g{i:02}", "", f"out {i} {HOSTILE}", "m", policy, i / 40)  # type: ignore[arg-type]
+
+
+def _rollout(split: str, i: int) -> Rollout:
+    return Rollout(0, i, split, "g00", "t", 3, True, i / 10 + (0.2 if split == "after" else 0.0))  # type: ignore[arg-type]
+
+
+def page_of(store: Store, **options: str) -> str:
+    path = store.path.parent / "report.html"
+    write_report(store, path, **options)
+    return path.read_text(encoding="utf-8")
+
+
+class _Elements(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+
+def plain(page: str) -> str:
+    body = re.sub(r"<style>.*?</style>", "", page, flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", body)).split())
+
+
+def test_what_a_model_wrote_is_never_markup(store: Store) -> None:
+    page = page_of(store, title=HOSTILE)
+    tags = _Elements(page).tags
+    assert not {"script", "img", "iframe", "object", "link"} & {tag for tag, _ in tags}
+    assert not [attrs for _, attrs in tags if any(name.startswith("on") for name in attrs)]
+    assert "&lt;script&gt;" in page
+    assert "\x00" not in page
+
+
+def test_the_page_needs_nothing_from_outside(store: Store) -> None:
+    tags = _Elements(page_of(store)).tags
+    links = [value for _, attrs in tags for name, value in attrs.items() if name in ("src", "href", "action")]
+    assert links
+    assert all(link is not None and link.startswith("#") for link in links)
+    assert "url(" not in page_of(store)
+    assert "@import" not in page_of(store)
+
+
+def test_an_empty_database_gives_a_page_that_says_what_is_missing(empty: Store) -> None:
+    page = page_of(empty)
+    assert page.count("Not there yet") == len(SECTIONS)
+    assert all(f'id="{section}"' in page for section in SECTIONS)
+
+
+@pytest.mark.parametrize(
+    "table", ["rollouts", "predictions", "metrics", "rejections", "scores", "events", "runs", "stages"]
+)
+def test_any_table_may_be_empty(store: Store, table: str) -> None:
+    store.query(f"DELETE FROM {table}")
+    assert "</html>" in page_of(store)
+
+
+def test_a_stage_that_runs_is_shown_as_running(store: Store) -> None:
+    assert "running" in plain(page_of(store))
+
+
+def test_the_five_numbers_are_the_databases(store: Store) -> None:
+    text = plain(page_of(store))
+    for shown in ("Instructions kept 40", "of 50 read", "Selected pairs 20", "Held-out reward +0.200"):
+        assert shown in text
+    assert "ROUGE-L, base → tuned 21.5 → 31.5" in text
+    assert "4 won, 0 tied, 0 lost" in text
+
+
+def test_the_funnels_add_up_and_keep_the_policies_apart(store: Store) -> None:
+    report = collect(store)
+    funnels = [report.instructions, *report.instances]
+    assert [(f.name, f.read, f.kept, f.selected) for f in funnels if f] == [
+        ("instructions", 50, 40, None),
+        ("tuned", 43, 40, 20),
+        ("initial", 43, 40, 0),
+    ]
+    assert all(f.read == f.kept + sum(n for _, n in f.drops) for f in funnels if f)
+
+
+def test_failed_rows_are_part_of_the_funnel(empty: Store) -> None:
+    empty.start_stage("instructions")
+    empty.add_instructions([_instruction("a", "Write a poem.", "generated")])
+    empty.finish_stage("instructions", StageCounts(3, 1, 0, 2))
+    funnel = collect(empty).instructions
+    assert funnel is not None
+    assert (funnel.read, funnel.drops) == (3, [("failed", 2)])
+
+
+def test_a_rejected_pair_without_a_policy_is_counted_apart(store: Store) -> None:
+    store.add_rejections([Rejection("instances", "odd", "x", "")])
+    assert collect(store).unattributed == 1
+    assert "1 more dropped" in page_of(store)
+
+
+def test_there_are_20_samples_of_three_kinds_over_the_rewards_range(store: Store) -> None:
+    samples = collect(store).samples
+    kinds = [s.kind for s in samples]
+    assert [kinds.count(k) for k in ("selected", "not selected", "rejected")] == [8, 6, 6]
+    rewards = [s.reward for s in samples if s.kind == "selected"]
+    assert (rewards[0], rewards[-1]) == (38 / 40, 0.0)
+    assert {s.reason for s in samples if s.kind == "rejected"} == {"too_similar", "duplicate", HOSTILE}
+    assert page_of(store).count('class="card"') == 20
+
+
+def test_groups_that_are_short_leave_their_samples_to_the_others(store: Store) -> None:
+    store.query("DELETE FROM rejections")
+    assert len(collect(store).samples) == 20
+
+
+def test_held_out_pairs_are_joined_by_position(store: Store) -> None:
+    held = collect(store).held_out
+    assert held is not None
+    assert held.pairs[3] == pytest.approx((0.3, 0.5))
+    assert len(held.pairs) == 10
+
+
+def test_tasks_carry_the_reference_and_both_answers(store: Store) -> None:
+    evaluation = collect(store).evaluation
+    assert evaluation is not None
+    assert [t.difference for t in evaluation.tasks] == [10.0] * 4
+    assert evaluation.tasks[0].reference.startswith("reference")
+    assert evaluation.tasks[0].tuned is not None
+
+
+def test_equal_databases_give_equal_pages(store: Store) -> None:
+    assert page_of(store) == page_of(store)
+    with Store(store.path, read_only=True) as reader:
+        assert page_of(reader) == page_of(store)
+
+
+def test_a_metric_that_no_chart_knows_is_still_drawn(store: Store) -> None:
+    assert "Other measurements (1)" in page_of(store)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(-1.0, 2.0, "contains zero"), (0.1, 2.0, "higher"), (-2.0, -0.1, "lower"), (None, None, "nothing")],
+)
+def test_conclusions_say_what_the_interval_allows(low: float | None, high: float | None, said: str) -> None:
+    interval = Interval(1.0, 2.0, 1.0, low, high)
+    assert said in reward_conclusion(interval, 10)
+    assert said in evaluation_conclusion(interval, 10)
+
+
+def test_a_report_that_cannot_be_written_leaves_the_old_one(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(RefineError, match="can't be written"):
+        write_report(store, tmp_path / "no such folder" / "report.html")
+    target = tmp_path / "taken"
+    target.mkdir()
+    with pytest.raises(RefineError, match="can't be written"):
+        write_report(store, target)
+    assert not list(tmp_path.glob(".taken*"))
+
+
+@pytest.mark.parametrize(("size", "count", "expected"), [(10, 3, [0, 4, 9]), (2, 5, [0, 1]), (5, 1, [2]), (0, 3, [])])
+def test_spread_keeps_the_ends(size: int, count: int, expected: list[int]) -> None:
+    assert spread(range(size), count) == expected
