@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,8 +76,10 @@ def run(
 
     with shown_progress(quiet=quiet) as progress:
         progress.note(f"refine-af: {settings.model.name} in {out}")
+        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars would break into ours
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+        warnings.filterwarnings("ignore", module=r"(transformers|peft|trl|torch|datasets|accelerate)\b")
         from refine_af.run import Run, open_run
 
         Run(settings, out, progress).execute(until)

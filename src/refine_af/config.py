@@ -57,6 +57,7 @@ class SamplingConfig(_Section):
     max_tokens: Positive = Field(64, description="longest completion, in tokens")
     temperature: Annotated[float, Field(ge=0, le=5)] = Field(0.8, description="0 is greedy")
     top_p: PositiveShare = Field(0.9, description="nucleus sampling's mass")
+    top_k: Natural = Field(0, description="sample from the likeliest tokens alone; 0: from all")
     repetition_penalty: Annotated[float, Field(ge=1, le=2)] = Field(1.0, description="1 is none")
 
 
@@ -82,12 +83,13 @@ class FeedbackConfig(_Section):
 
     name: str = Field(
         "embedded",
-        description='"embedded", "instructmining_v2", "instructmining_v1", or a function or class as module:attribute',
+        description='"embedded", "instructmining_v2", or a function or class as module:attribute',
     )
     weights: dict[str, float] = Field(
         default_factory=dict, description="weight of a component by name, in place of its default"
     )
-    batch_size: Positive = Field(32, description="pairs scored at once")
+    batch_size: Positive = Field(32, description="pairs that a reward model scores at once")
+    calibrated_on: Positive = Field(32, description="seed pairs against which the embedded reward is standardised")
 
 
 class LoraSettings(_Section):

@@ -1,6 +1,6 @@
 """Why a text is not kept: one small function a reason. A function returns a detail where its reason applies, else None.
 
-The rules are Self-Instruct's; a rule's name is the reason that a rejection shows.
+The rules are Self-Instruct's unless they say otherwise; a rule's name is the reason that a rejection shows.
 """
 
 from __future__ import annotations
@@ -48,12 +48,32 @@ def starts_oddly(text: str, config: InstructionsConfig) -> str | None:
     return first if first in string.punctuation or not first.isascii() else None
 
 
+def asks_for_nothing(text: str, config: InstructionsConfig) -> str | None:
+    """A statement, such as "The largest cake in the world.": no question, and it opens as only statements do.
+
+    Not one of Self-Instruct's rules: small models need it, since to them a list of tasks is soon a list of sentences.
+    A text whose later sentence asks ("You are a pirate. Describe your ship.") passes.
+    """
+    if "?" in text or _WISH.search(text):
+        return None
+    openings = [s.split()[0].strip("'\"").lower() for s in re.split(r"[.!:;]\s+", text) if s.split()]
+    return openings[0] if openings and all(_STATEMENT.fullmatch(o) for o in openings) else None
+
+
+_STATEMENT = re.compile(
+    r"(the|a|an|this|that|these|those|there|here|it|its|i|my|he|his|she|her|we|our|they|their|you|your|one|some|"
+    r"\w+'(s|m|re|ve|ll|d))"
+)
+_WISH = re.compile(r"\b(need|want|given|would like|please)\b", re.IGNORECASE)
+
+
 INSTRUCTION_FILTERS: dict[str, InstructionFilter] = {
     "too short": too_short,
     "too long": too_long,
     "needs more than text": needs_more_than_text,
     "asks for a program": asks_for_a_program,
     "starts oddly": starts_oddly,
+    "asks for nothing": asks_for_nothing,
 }
 
 

@@ -36,6 +36,7 @@ class Parts:
     def __init__(self, config: Config, scratch: Path) -> None:
         self._config = config
         self._scratch = scratch
+        self._feedback: Feedback | None = None
 
     @property
     def threads(self) -> int:
@@ -144,7 +145,12 @@ class Parts:
         )
 
     def feedback(self, seeds: list[Example]) -> Feedback:
-        """The reward that the config names; ``seeds`` are pairs by people, for calibration."""
+        """The reward that the config names; ``seeds`` are pairs by people, for calibration. Made once."""
+        if self._feedback is None:
+            self._feedback = self._made_feedback(seeds)
+        return self._feedback
+
+    def _made_feedback(self, seeds: list[Example]) -> Feedback:
         config = self._config.feedback
         if config.name == "embedded":
             from refine_af.feedback.embedded import embedded_feedback

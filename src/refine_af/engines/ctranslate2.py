@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,26 +46,28 @@ def convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: 
     spec.save(str(folder))
 
 
+# Decoding a small model gains little from a second thread and almost everything from a second worker, so a batch is
+# split among single-threaded workers as long as each has this many rows and their copies of the weights fit.
+_ROWS_OF_A_WORKER = 8
+_BYTES_OF_ALL_WORKERS = 2 * 1024**3
+_SCORED_AT_ONCE = 8  # the logits of every position are held, so small batches are quicker
+
+
 class CTranslate2Engine:
-    """One converted model. A new generator is made for each seeded batch, since its random state is set at birth."""
+    """One converted model. New workers are made for each seeded batch, since their random state is set at birth."""
 
     name = "ctranslate2"
 
     def __init__(
-        self,
-        folder: Path,
-        tokenizer: PreTrainedTokenizerBase,
-        *,
-        model: str,
-        batch_size: int,
-        threads: int,
+        self, folder: Path, tokenizer: PreTrainedTokenizerBase, *, model: str, batch_size: int, threads: int
     ) -> None:
         self.model = model
         self._folder = folder
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._threads = threads
-        self._scorer: Any = None
+        copies = _BYTES_OF_ALL_WORKERS // (folder / "model.bin").stat().st_size
+        self._most_workers = max(1, min(threads, copies))
 
     def generate(
         self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
@@ -72,27 +76,34 @@ class CTranslate2Engine:
         suffixes = [self._pieces(s) for s in prompts.suffixes]
         if not all(suffixes):
             raise ValueError("a prompt is empty after the shared prefix")
-        # Alike lengths share a batch: CTranslate2 forwards the shortest prompt's length at once, the rest step by step.
+        # Alike lengths share a batch: CTranslate2 forwards the shortest prompt's length at once, the rest stepwise.
         order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
         results: list[Completion | None] = [None] * len(suffixes)
         for start in range(0, len(order), self._batch_size):
-            chunk = order[start : start + self._batch_size]
-            batch = [suffixes[i] for i in chunk]
-            batch_seed = derived_seed(seed, content_id(prompts.prefix, *(prompts.suffixes[i] for i in chunk)))
-            for i, completion in zip(chunk, self._run(prefix, batch, sampling, batch_seed, stop), strict=True):
-                results[i] = completion
+            parts = _split(order[start : start + self._batch_size], self._most_workers)
+            seeds = [
+                derived_seed(seed, place, content_id(prompts.prefix, *(prompts.suffixes[i] for i in part)))
+                for place, part in enumerate(parts)
+            ]
+            with ThreadPoolExecutor(len(parts)) as pool:
+                workers = [self._seeded_worker(s, len(parts)) for s in seeds]
+                jobs = [
+                    pool.submit(self._run, worker, prefix, [suffixes[i] for i in part], sampling, stop)
+                    for worker, part in zip(workers, parts, strict=True)
+                ]
+                for part, job in zip(parts, jobs, strict=True):
+                    for i, completion in zip(part, job.result(), strict=True):
+                        results[i] = completion
         return [r for r in results if r is not None]
 
     def _run(
         self,
+        worker: Any,
         prefix: list[str],
         batch: list[list[str]],
         sampling: SamplingConfig,
-        seed: int,
         stop: Sequence[str],
     ) -> list[Completion]:
-        ctranslate2.set_random_seed(seed)
-        generator = self._generator()
         greedy = sampling.temperature == 0
         stopped: set[int] = set()
         written: list[list[int]] = [[] for _ in batch]
@@ -106,11 +117,11 @@ class CTranslate2Engine:
                 return True
             return False
 
-        results = generator.generate_batch(
+        results = worker.generate_batch(
             batch,
             static_prompt=prefix or None,
             max_length=sampling.max_tokens,
-            sampling_topk=1 if greedy else 0,
+            sampling_topk=1 if greedy else sampling.top_k,
             sampling_topp=1.0 if greedy else sampling.top_p,
             sampling_temperature=1.0 if greedy else sampling.temperature,
             repetition_penalty=sampling.repetition_penalty,
@@ -127,23 +138,52 @@ class CTranslate2Engine:
         return Completion(text, tuple(ids), ended or stopped or found)
 
     def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        if self._scorer is None:
-            self._scorer = self._generator()
         pieces = [(self._pieces(a) or [self._tokenizer.eos_token], self._pieces(b)) for a, b in texts]
-        results = self._scorer.score_batch(
-            [a + b for a, b in pieces], max_batch_size=self._batch_size, max_input_length=0
-        )
-        # log_probs[i] is that of token i + 1.
-        return [
-            (float(np.sum(r.log_probs[len(a) - 1 :])) if b else 0.0, len(b))
-            for (a, b), r in zip(pieces, results, strict=True)
-        ]
+        order = sorted(range(len(pieces)), key=lambda i: (len(pieces[i][0]) + len(pieces[i][1]), i))
+        batches = [order[i : i + _SCORED_AT_ONCE] for i in range(0, len(order), _SCORED_AT_ONCE)]
+        results: list[tuple[float, int]] = [(0.0, 0)] * len(pieces)
 
-    def _generator(self) -> Any:
-        return ctranslate2.Generator(str(self._folder), device="cpu", inter_threads=1, intra_threads=self._threads)
+        def score(worker: Any, mine: list[list[int]]) -> None:
+            for batch in mine:
+                scored = worker.score_batch([pieces[i][0] + pieces[i][1] for i in batch], max_input_length=0)
+                for i, one in zip(batch, scored, strict=True):
+                    context, continuation = pieces[i]
+                    # log_probs[k] is that of token k + 1.
+                    if continuation:
+                        results[i] = (float(np.sum(one.log_probs[len(context) - 1 :])), len(continuation))
+
+        workers = self._scorers
+        with ThreadPoolExecutor(len(workers)) as pool:
+            jobs = [pool.submit(score, w, batches[k :: len(workers)]) for k, w in enumerate(workers)]
+            for job in jobs:
+                job.result()
+        return results
+
+    @cached_property
+    def _scorers(self) -> list[Any]:
+        return [self._worker(self._most_workers) for _ in range(self._most_workers)]
+
+    def _worker(self, siblings: int) -> Any:
+        return ctranslate2.Generator(
+            str(self._folder), device="cpu", inter_threads=1, intra_threads=max(1, self._threads // siblings)
+        )
+
+    def _seeded_worker(self, seed: int, siblings: int) -> Any:
+        """A worker's generator of random numbers takes the seed that stands when it first samples: so it does, here."""
+        ctranslate2.set_random_seed(seed)
+        worker = self._worker(siblings)
+        worker.generate_batch([[self._tokenizer.eos_token]], max_length=1, sampling_topk=0)
+        return worker
 
     def _pieces(self, text: str) -> list[str]:
         pieces: list[str] = self._tokenizer.convert_ids_to_tokens(
             self._tokenizer.encode(text, add_special_tokens=False)
         )
         return pieces
+
+
+def _split(rows: list[int], workers: int) -> list[list[int]]:
+    """Neighbours together, in as many even parts as there are workers with enough to do."""
+    count = max(1, min(workers, len(rows) // _ROWS_OF_A_WORKER))
+    size = -(-len(rows) // count)
+    return [rows[i : i + size] for i in range(0, len(rows), size)]

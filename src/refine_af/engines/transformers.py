@@ -85,7 +85,7 @@ class TransformersEngine:
                 "do_sample": True,
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
-                "top_k": 0,
+                "top_k": sampling.top_k,
             }
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)

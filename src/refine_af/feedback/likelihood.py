@@ -10,9 +10,11 @@ from refine_af.feedback.base import Example
 from refine_af.prompts.answers import asked
 from refine_af.prompts.dialect import Frame
 
+_SHRINKAGE = 8  # tokens
+
 
 class LikelihoodScorer:
-    """Mean log-probability of the output's tokens given instruction and input, in nats a token (at most 0)."""
+    """Log-probability of the output given instruction and input, in nats a token (at most 0)."""
 
     name = "likelihood"
     low, high = -math.inf, 0.0
@@ -21,13 +23,14 @@ class LikelihoodScorer:
         self._measure = measure
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [given for given, _ in self._measure(examples)]
+        return [given / max(1, n) for given, _, n in self._measure(examples)]
 
 
 class MutualInformationScorer:
-    """How many nats a token the task adds to the output's likelihood: pointwise mutual information over length.
+    """How much the task raises the output's likelihood: pointwise mutual information, over length + 8 tokens.
 
-    An answer that would fit any task scores near 0, one that only this task calls for scores high.
+    An answer that would fit any task scores near 0, one that only this task calls for scores high. The 8 tokens more
+    keep a word or two that echo the task from scoring higher than any real answer; their number is our own choice.
     """
 
     name = "pmi"
@@ -37,23 +40,24 @@ class MutualInformationScorer:
         self._measure = measure
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [given - alone for given, alone in self._measure(examples)]
+        return [(given - alone) / (n + _SHRINKAGE) for given, alone, n in self._measure(examples)]
 
 
 class TaskLikelihood:
-    """Mean log-probability of each output with its task and without one; remembers the last batch, which the two
-    scorers share."""
+    """Log-probability of each output with its task and without one, and its tokens; remembers the last batch, which
+    the two scorers share."""
 
     def __init__(self, engine: Engine, frame: Frame) -> None:
         self._engine = engine
         self._frame = frame
-        self._last: tuple[tuple[Example, ...], list[tuple[float, float]]] = ((), [])
+        self._last: tuple[tuple[Example, ...], list[tuple[float, float, int]]] = ((), [])
 
-    def __call__(self, examples: Sequence[Example]) -> list[tuple[float, float]]:
+    def __call__(self, examples: Sequence[Example]) -> list[tuple[float, float, int]]:
         key = tuple(examples)
         if self._last[0] != key:
             texts = [(self._frame.prompt(asked(e.instruction, e.input)), e.output) for e in examples]
             texts += [(self._frame.prompt(""), e.output) for e in examples]
-            means = [total / n if n else 0.0 for total, n in self._engine.log_likelihoods(texts)]
-            self._last = (key, list(zip(means[: len(key)], means[len(key) :], strict=True)))
+            sums = self._engine.log_likelihoods(texts)
+            pairs = zip(sums[: len(key)], sums[len(key) :], strict=True)
+            self._last = (key, [(given, alone, n) for (given, n), (alone, _) in pairs])
         return self._last[1]

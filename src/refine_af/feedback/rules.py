@@ -28,10 +28,10 @@ class VarietyScorer:
 
 
 class OwnWordsScorer:
-    """One minus the share of the output's words that are a copy of the instruction or, in order, of the input.
+    """One minus the share of the output's word bigrams that stand in the instruction or the input.
 
-    A long output whose every bigram stands in the prompt says nothing new. Short outputs (labels, extracted names)
-    are copies by nature, so outputs of up to ``free`` words score 1.
+    Short outputs (labels, extracted names) are copies of the input by nature, so outputs of up to ``free`` words
+    score 1, unless they are the whole input, or two or more words that the instruction says in a row: an echo.
     """
 
     name = "own_words"
@@ -46,7 +46,8 @@ class OwnWordsScorer:
     def _one(self, example: Example) -> float:
         words = tokens(example.output)
         if len(words) <= self._free:
-            return 0.0 if words and words == tokens(example.input) else 1.0
+            echo = len(words) > 1 and f" {' '.join(words)} " in f" {' '.join(tokens(example.instruction))} "
+            return 0.0 if echo or (words and words == tokens(example.input)) else 1.0
         source = tokens(example.prompt)
         seen = Counter(zip(source, source[1:]))  # noqa: B905 -- neighbours: one shorter on purpose
         grams = Counter(zip(words, words[1:]))  # noqa: B905

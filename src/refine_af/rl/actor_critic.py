@@ -90,7 +90,8 @@ class ActorCritic(nn.Module):
         self.policy.unload()
 
     def save_adapter(self, folder: Path) -> None:
-        self.policy.save_pretrained(str(folder))
+        # Not asking whether embeddings changed: peft would look for the base model on the Hub.
+        self.policy.save_pretrained(str(folder), save_embedding_layers=False)
 
     def load_adapter(self, folder: Path) -> None:
         set_peft_model_state_dict(self.policy, load_file(folder / "adapter_model.safetensors"))

@@ -38,9 +38,15 @@ def seed_tasks(store: Store, status: str) -> list[SeedTask]:
     ]
 
 
-def seed_examples(store: Store) -> list[Example]:
+_LONGEST_CALIBRATED = 80  # words: what the instances will be like, not a page
+
+
+def calibration_examples(context: Context) -> list[Example]:
     """The pairs by people that calibrate a reward; the held-out ones stay out of it too."""
-    return [Example(t.instruction, t.input, t.output) for t in seed_tasks(store, "kept")]
+    tasks = [t for t in seed_tasks(context.store, "kept") if t.words <= _LONGEST_CALIBRATED]
+    tasks = tasks or seed_tasks(context.store, "kept")
+    derived_random(context.config.seed, "calibration").shuffle(tasks)
+    return [Example(t.instruction, t.input, t.output) for t in tasks[: context.config.feedback.calibrated_on]]
 
 
 def demonstrations(context: Context, *, classification: bool) -> list[SeedTask]:

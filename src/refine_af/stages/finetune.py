@@ -31,7 +31,7 @@ def run_finetune(context: Context) -> str:
             context.progress.begin(STAGE, steps, "steps", int(resume.name.split("-")[1]) if resume else 0)
             try:
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-                build_once(target, lambda to: trainer.model.save_pretrained(str(to)))
+                build_once(target, lambda to: trainer.model.save_pretrained(str(to), save_embedding_layers=False))
             finally:
                 trainer.model.unload()
     shutil.rmtree(work, ignore_errors=True)

@@ -171,7 +171,7 @@ def _keep_or_reject(
     index.add(text, id)
 
 
-_SHOWN_OF_A_KIND = 2
+_SHOWN_OF_A_KIND = 1
 _CALIBRATED_ON = 24
 
 

@@ -13,7 +13,7 @@ from refine_af.filters import pair_fault
 from refine_af.prompts.dialect import Frame
 from refine_af.prompts.pairs import Pair, Unreadable, pair_frame, parse_pair
 from refine_af.records import Instruction
-from refine_af.stages.context import Context, demonstrations, seed_examples
+from refine_af.stages.context import Context, calibration_examples, demonstrations
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class PairWriter:
 
     @cached_property
     def feedback(self) -> Feedback:
-        return self._context.parts.feedback(seed_examples(self._context.store))
+        return self._context.parts.feedback(calibration_examples(self._context))
 
     @cached_property
     def _frames(self) -> dict[bool, Frame]:

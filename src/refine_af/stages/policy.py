@@ -97,7 +97,8 @@ def _iterate(context: Context, writer: PairWriter, trainer: PPO, train: Sequence
     config, seed, store = context.config, context.config.seed, context.store
     chosen = _drawn(train, config.policy.rollouts, seed, iteration)
     # Rollouts are drawn from the whole distribution: the policy that is trained has no nucleus cut out of it.
-    sampling = config.instances.sampling.model_copy(update={"top_p": 1.0, "repetition_penalty": 1.0})
+    whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+    sampling = config.instances.sampling.model_copy(update=whole)
     with _rollout_engine(context, iteration) as engine:
         written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration))
     # A response without a single token is an immediate end without its token: nothing to learn from.
