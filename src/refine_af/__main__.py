@@ -1,0 +1,5 @@
+"""`python -m refine_af` is `refine-af`."""
+
+from refine_af.cli import main
+
+main()
