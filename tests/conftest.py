@@ -15,27 +15,32 @@ import pytest
 
 from refine_af.config import Config, load_config
 
-VERBS = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+VERBS = _words(
     "Write Describe Explain List Give Name Find Count Sort Translate Summarise Compare Choose Rewrite Suggest Draft "
     "Tell Answer Correct Classify Decide Identify Convert Calculate Compose Plan Design Invent Complete Shorten "
     "Imagine Define Discuss Create Make Turn Put Say Pick Check Rate Rank Match Guess Solve Outline Propose Prove "
     "Simplify Expand Replace Remove Add Extract Label Group Split Join Order Recommend"
-).split()
-NOUNS = (
+)
+NOUNS = _words(
     "letter story poem recipe joke word sentence paragraph number city river mountain garden house school teacher "
     "student doctor friend child dog cat bird tree flower bread soup apple cake water morning evening winter summer "
     "week year price book song film game train ticket road bridge market shop machine phone colour shape idea reason "
     "problem question rule plan mistake habit hobby journey holiday party meeting email title advice feeling surprise "
     "animal country language history science music weather health money time"
-).split()
-OTHERS = (
+)
+OTHERS = _words(
     "the a an of for to in on with about from and or that is are was it this between without before after as at by "
     "short long simple funny new old small large green blue quiet friendly polite careful warm cold three two one "
     "four five ten not why how what when who each every any all"
-).split()
+)
 _MARKS = [".", ",", "?", "!", ":", ";", "-", "(", ")", '"', "'", " (", ' "', " -"]
 _NUMBERS = [f"{lead}{n}." for n in range(1, 17) for lead in ("", "\n")]
-_SPECIAL = ["<unk>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
+_SPECIAL = ["<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
 _HEADINGS = ["\n### ", "### Task\n", "### Answer\n", "Input:", "Output:", "\nInput:", "\nOutput:", "\n", "\n\n", " "]
 _PIECE = (
     r"\n\d+\.|\n### |### (?:Task|Answer)\n|\n?(?:Input|Output):|\n\n|\n|\d+\.| ?[A-Za-z]+| [(\"-]| ?\d|[^\sA-Za-z\d]|\s"
@@ -70,10 +75,10 @@ TINY_SETTINGS: dict[str, Any] = {
     "policy.lora.rank": 4,
     "policy.lora.alpha": 8,
     "policy.lora.targets": ["q_proj", "v_proj"],
-    "instances.candidates": 2,
+    "instances.candidates": 3,
     "instances.demonstrations": 2,
     "instances.max_demonstration_words": 24,
-    "instances.sampling.max_tokens": 32,
+    "instances.sampling.max_tokens": 40,
     "instances.sampling.temperature": 1.0,
     "instances.sampling.top_p": 1.0,
     "instances.sampling.top_k": 0,
@@ -160,6 +165,7 @@ def _tokenizer(chat_template: str | None) -> Any:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<unk>",
+        bos_token="<s>",
         eos_token="</s>",
         pad_token="</s>",
         chat_template=chat_template,
@@ -181,7 +187,7 @@ def _network(tokenizer: Any, seed: int) -> Any:
         num_key_value_heads=1,
         intermediate_size=64,
         max_position_embeddings=512,
-        bos_token_id=None,
+        bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
@@ -208,17 +214,17 @@ def _network(tokenizer: Any, seed: int) -> Any:
         level = 4.0 / math.sqrt((16.0 + 30 * 0.7**2) / 32)
         for piece, i in vocabulary.items():
             head[i, 0] = math.log(_share(piece)) / level
-        for piece in ("Input:", "Output:"):
-            head[vocabulary[piece], 1] = 0.9
+        for piece, rise in (("Input:", 3.8), ("Output:", 3.0)):
+            head[vocabulary[piece], 1] = rise
     return network
 
 
 def _share(piece: str) -> float:
     """About how often the piece is drawn, before the random weights have their say."""
     if piece == "</s>":
-        return 0.05
+        return 0.09
     if piece in ("\n\n", "\n### ", "\nOutput:"):
-        return 0.015
+        return 0.02
     if piece.startswith("\n") and piece[1:-1].isdigit():
         return 0.05 / 16
     if piece in (".", ",", "?"):

@@ -195,15 +195,15 @@ def _stop_when(process: subprocess.Popen[str], reached: Callable[[], bool], with
 
 
 def test_killed_in_every_stage_a_run_ends_with_the_same_rows(
-    finished: Path, tiny_overrides: list[str], tmp_path: Path
+    finished: Path, tiny_settings: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "killed"
     killed = []
     for stage in ("instructions", "policy", "instances", "finetune", "evaluate"):
-        process = subprocess.Popen(_command(folder, tiny_overrides), text=True, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(_command(folder, tiny_settings), text=True, stderr=subprocess.DEVNULL)
         code = _stop_when(process, _begun(stage, folder), signal.SIGKILL)
         killed.append(code == -signal.SIGKILL)
-    subprocess.run(_command(folder, tiny_overrides), check=True, stderr=subprocess.DEVNULL)
+    subprocess.run(_command(folder, tiny_settings), check=True, stderr=subprocess.DEVNULL)
     assert sum(killed) >= 4, "the stages went by before they could be killed"
     ours, theirs = rows(folder), rows(finished)
     assert ours.keys() == theirs.keys()
@@ -211,9 +211,9 @@ def test_killed_in_every_stage_a_run_ends_with_the_same_rows(
         assert ours[table] == expected, table
 
 
-def test_control_c_ends_with_130_and_says_how_to_go_on(tiny_overrides: list[str], tmp_path: Path) -> None:
+def test_control_c_ends_with_130_and_says_how_to_go_on(tiny_settings: list[str], tmp_path: Path) -> None:
     folder = tmp_path / "stopped"
-    process = subprocess.Popen(_command(folder, tiny_overrides), text=True, stderr=subprocess.PIPE)
+    process = subprocess.Popen(_command(folder, tiny_settings), text=True, stderr=subprocess.PIPE)
     code = _stop_when(process, _begun("instructions", folder), signal.SIGINT)
     assert process.stderr is not None
     last = process.stderr.read().strip().splitlines()[-1]
@@ -222,11 +222,11 @@ def test_control_c_ends_with_130_and_says_how_to_go_on(tiny_overrides: list[str]
 
 
 def test_a_full_disk_is_one_line_and_costs_nothing_that_was_done(
-    finished: Path, tiny_overrides: list[str], tmp_path: Path
+    finished: Path, tiny_settings: list[str], tmp_path: Path
 ) -> None:
     folder = tmp_path / "full"
     limited = subprocess.run(
-        _command(folder, [*tiny_overrides]) + ["--until", "instructions", "--quiet"],
+        _command(folder, [*tiny_settings]) + ["--until", "instructions", "--quiet"],
         text=True,
         capture_output=True,
         # No file may grow beyond this: to the program, the disk is full.
@@ -237,7 +237,7 @@ def test_a_full_disk_is_one_line_and_costs_nothing_that_was_done(
     assert limited.returncode == 2, limited.stderr
     assert len(limited.stderr.strip().splitlines()) == 1
     assert "no space left" in limited.stderr
-    subprocess.run(_command(folder, tiny_overrides) + ["--until", "instructions", "--quiet"], check=True)
+    subprocess.run(_command(folder, tiny_settings) + ["--until", "instructions", "--quiet"], check=True)
     assert rows(folder)["instructions"] == [
         # Later stages add nothing to this table.
         *rows(finished)["instructions"]

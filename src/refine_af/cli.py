@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refine_af.errors import RefineError, UsageError
+from refine_af.errors import InterruptedRunError, RefineError, UsageError
 
 if TYPE_CHECKING:
     from refine_af.config import Config
@@ -82,7 +82,11 @@ def run(
         warnings.filterwarnings("ignore", module=r"(transformers|peft|trl|torch|datasets|accelerate)\b")
         from refine_af.run import Run, open_run
 
-        Run(settings, out, progress).execute(until)
+        try:
+            Run(settings, out, progress).execute(until)
+        except KeyboardInterrupt:
+            # Here, since typer ends the process by itself without a word.
+            raise InterruptedRunError("stopped; the same command goes on from here") from None
         if until is None:
             with open_run(out) as store:
                 seconds = store.scalar("SELECT SUM(finished_at - started_at) FROM stages")
@@ -243,9 +247,6 @@ def main() -> None:
     except RefineError as error:
         print(f"refine-af: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("refine-af: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

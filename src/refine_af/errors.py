@@ -13,5 +13,11 @@ class UsageError(RefineError):
     exit_code = 2
 
 
+class InterruptedRunError(RefineError):
+    """The user pressed Ctrl-C; exit code 130, as shells have it."""
+
+    exit_code = 130
+
+
 class DiskFullError(UsageError):
     """No space is left; what was committed before stays usable."""

@@ -24,7 +24,7 @@ def render(plan: Plan, console: Console) -> None:
     console.print(f"Times and memory are estimates for {escape(plan.reference)}.", highlight=False)
     if plan.problem:
         console.print(f"[yellow]{escape(plan.problem)}[/yellow]", highlight=False)
-    console.print()
+    _say(console, "What would run", [(stage.name, stage.words) for stage in plan.stages])
     console.print(_stages(plan))
     if plan.facts is not None:
         console.print(_times(plan.stages))
@@ -36,15 +36,13 @@ def render(plan: Plan, console: Console) -> None:
 
 
 def _stages(plan: Plan) -> Table:
-    table = _table("Stages")
+    table = _table(f"Stages (disk: {gigabytes(plan.disk_gb)})")
     table.add_column("stage", no_wrap=True)
-    table.add_column("what would run", ratio=1, overflow="fold")
     for heading in ("prompt\ntokens", "completion\ntokens", "trained\ntokens", "time", "peak\nmemory"):
         table.add_column(heading, justify="right", no_wrap=True)
     for stage in plan.stages:
         table.add_row(
             stage.name,
-            escape(stage.words),
             _count(stage.prompt_tokens),
             _count(stage.completion_tokens),
             _count(stage.trained_tokens),
@@ -54,7 +52,6 @@ def _stages(plan: Plan) -> Table:
     table.add_section()
     table.add_row(
         "total",
-        f"disk: {gigabytes(plan.disk_gb)}",
         *(
             _count(sum(getattr(stage, name) for stage in plan.stages))
             for name in ("prompt_tokens", "completion_tokens", "trained_tokens")

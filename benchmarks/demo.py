@@ -1,0 +1,75 @@
+"""Times the embedded preset as a user runs it: wall time by stage, peak memory, what was kept. Writes demo.json beside.
+
+    python benchmarks/demo.py [--seed 0] [--keep FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from refine_af.run import open_run
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--keep", type=Path, help="the run's folder, to be looked at afterwards")
+    chosen = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = chosen.keep or Path(temporary) / "run"
+        # An empty cache: the model is de-quantised and converted as on a user's first run.
+        environment = {**os.environ, "REFINE_AF_CACHE": str(Path(temporary) / "cache")}
+        command = [sys.executable, "-m", "refine_af", "run", "--preset", "embedded", "--out", str(folder)]
+        started = time.perf_counter()
+        subprocess.run([*command, "--set", f"seed={chosen.seed}"], check=True, env=environment)
+        seconds = time.perf_counter() - started
+        found = measured(folder) | {
+            "seed": chosen.seed,
+            "wall_seconds": round(seconds, 1),
+            # Kilobytes on Linux, bytes on macOS.
+            "peak_memory_gb": round(
+                resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+                * (1 if sys.platform == "darwin" else 1024)
+                / 1e9,
+                2,
+            ),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+            "python": platform.python_version(),
+        }
+    target = Path(__file__).with_name("demo.json")
+    target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=2))
+
+
+def measured(folder: Path) -> dict[str, object]:
+    """What the run's database says of it."""
+    with open_run(folder) as store:
+        stages = {
+            row["name"]: round(row["finished_at"] - row["started_at"], 1)
+            for row in store.query("SELECT name, started_at, finished_at FROM stages ORDER BY started_at")
+        }
+        metrics = {
+            row["name"]: round(row["value"], 3)
+            for row in store.query("SELECT name, value FROM metrics WHERE step = 0 ORDER BY stage, name")
+        }
+        return {
+            "stage_seconds": stages,
+            "instructions_kept": len(store.instructions(origin="generated")),
+            "ppo_iterations": len(store.metric("policy", "reward_mean")),
+            "instances_selected": len(store.instances(selected=True)),
+            "metrics": metrics,
+            "versions": json.loads(store.scalar("SELECT versions FROM runs")),
+        }
+
+
+if __name__ == "__main__":
+    main()

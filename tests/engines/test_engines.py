@@ -1,0 +1,446 @@
+"""What the two engines promise: the same greedy text, repeatable samples from the right distribution, exact scores."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from refine_af.config import Config, SamplingConfig, load_config
+from refine_af.engines.base import Completion, Engine, Prompts, cut_at_stop
+from refine_af.parts import Parts
+
+ENGINES = ("ctranslate2", "transformers")
+GREEDY = SamplingConfig(max_tokens=24, temperature=0)
+FREE = SamplingConfig(max_tokens=24, temperature=1.0, top_p=1.0, top_k=0)
+ONE_TOKEN = FREE.model_copy(update={"max_tokens": 1})
+
+PREFIX = "<|user|>Write a short poem about winter</s><|assistant|> snow</s><|user|>"
+TASKS = (
+    "Describe a quiet river",
+    "List three animal that live in the garden",
+    "Explain",
+    "Tell a funny story about a doctor and a machine",
+    "Why is the water cold?",
+    "Compare summer with winter in one short sentence",
+    "Suggest a title",
+    "Translate the letter",
+)
+PROMPTS = Prompts(PREFIX, tuple(f"{task}</s><|assistant|>" for task in TASKS))
+EnginePair = tuple[Engine, Engine]
+Made = Callable[..., Parts]
+
+
+@pytest.fixture(scope="module")
+def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Parts of the tiny model for an engine, with float32 weights."""
+
+    def make(engine: str, *, model: Path = tiny_model, batch_size: int = 32, threads: int = 1) -> Parts:
+        return Parts(_config(model, engine, batch_size, threads), tmp_path_factory.mktemp("scratch"))
+
+    return make
+
+
+def _config(model: Path, engine: str, batch_size: int, threads: int) -> Config:
+    settings = {
+        "model.name": model,
+        "model.engine": engine,
+        "model.quantization": "float32",
+        "model.device": "cpu",
+        "model.batch_size": batch_size,
+        "threads": threads,
+    }
+    return load_config(overrides=[f"{k}={v}" for k, v in settings.items()])
+
+
+@pytest.fixture(scope="module")
+def both(made: Made) -> EnginePair:
+    return made("ctranslate2").initial_engine, made("transformers").initial_engine
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest, made: Made) -> Engine:
+    return made(request.param).initial_engine
+
+
+@pytest.fixture(scope="module")
+def reference(tiny_model: Path) -> tuple[Any, Any]:
+    """The network and the tokenizer, loaded without the product."""
+    return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), AutoTokenizer.from_pretrained(tiny_model)
+
+
+def _next_log_probs(reference: tuple[Any, Any], text: str) -> torch.Tensor:
+    network, tokenizer = reference
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor([tokenizer.encode(text)])).logits[0, -1]
+    return torch.log_softmax(logits.double(), -1)
+
+
+def _copies(count: int, task: str = "Explain") -> Prompts:
+    return Prompts(PREFIX, (f"{task}</s><|assistant|>",) * count)
+
+
+# --- Greedy
+
+
+def test_both_engines_write_the_same_greedily(both: EnginePair) -> None:
+    one, other = (e.generate(PROMPTS, GREEDY, seed=0) for e in both)
+    assert one == other
+    assert len({c.text for c in one}) > len(one) // 2, "the prompts must matter, or this proves little"
+
+
+def test_greedy_text_is_what_a_plain_loop_over_the_network_writes(engine: Engine, reference: tuple[Any, Any]) -> None:
+    network, tokenizer = reference
+    made = engine.generate(PROMPTS, GREEDY, seed=0)
+    for suffix, completion in zip(PROMPTS.suffixes, made, strict=True):
+        ids, written = tokenizer.encode(PREFIX + suffix), []
+        while len(written) < GREEDY.max_tokens and tokenizer.eos_token_id not in written:
+            with torch.no_grad():
+                written.append(int(network(input_ids=torch.tensor([ids + written])).logits[0, -1].argmax()))
+        assert list(completion.token_ids) == written
+
+
+def test_a_prefix_given_apart_or_joined_gives_the_same(engine: Engine) -> None:
+    joined = Prompts("", tuple(PREFIX + s for s in PROMPTS.suffixes))
+    assert engine.generate(PROMPTS, GREEDY, seed=0) == engine.generate(joined, GREEDY, seed=0)
+
+
+def test_completions_come_in_the_order_of_the_prompts(engine: Engine) -> None:
+    backwards = Prompts(PREFIX, PROMPTS.suffixes[::-1])
+    assert engine.generate(backwards, GREEDY, seed=0)[::-1] == engine.generate(PROMPTS, GREEDY, seed=0)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_greedy_text_does_not_depend_on_the_batch_size(name: str, batch_size: int, made: Made) -> None:
+    small = made(name, batch_size=batch_size).initial_engine.generate(PROMPTS, GREEDY, seed=0)
+    assert small == made(name).initial_engine.generate(PROMPTS, GREEDY, seed=0)
+
+
+def test_no_prompts_give_no_completions_and_no_texts_no_scores(engine: Engine) -> None:
+    assert engine.generate(Prompts(PREFIX, ()), FREE, seed=0) == []
+    assert engine.log_likelihoods([]) == []
+
+
+# --- Seeds
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_seed_and_a_batch_give_the_same_completions_in_any_engine_object(name: str, made: Made) -> None:
+    first, second = made(name).initial_engine, made(name).initial_engine
+    expected = first.generate(PROMPTS, FREE, seed=7)
+    assert first.generate(PROMPTS, FREE, seed=7) == expected, "a batch in between must not matter"
+    second.generate(PROMPTS, FREE, seed=8)
+    assert second.generate(PROMPTS, FREE, seed=7) == expected
+
+
+def test_another_seed_gives_others(engine: Engine) -> None:
+    one, other = (engine.generate(PROMPTS, FREE, seed=s) for s in (1, 2))
+    assert sum(a == b for a, b in zip(one, other, strict=True)) <= 2
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_another_process_gives_the_same_completions(name: str, tiny_model: Path, made: Made) -> None:
+    code = (
+        "import json, sys; from pathlib import Path; from test_engines import FREE, PROMPTS, _config;"
+        "from refine_af.parts import Parts;"
+        "parts = Parts(_config(Path(sys.argv[1]), sys.argv[2], 32, 1), Path(sys.argv[3]));"
+        "print(json.dumps([c.token_ids for c in parts.initial_engine.generate(PROMPTS, FREE, seed=7)]))"
+    )
+    arguments = [sys.executable, "-c", code, str(tiny_model), name, str(tiny_model.parent / "scratch")]
+    done = subprocess.run(arguments, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    here = made(name).initial_engine.generate(PROMPTS, FREE, seed=7)
+    assert [tuple(ids) for ids in json.loads(done.stdout.splitlines()[-1])] == [c.token_ids for c in here]
+
+
+def test_several_workers_repeat_themselves(made: Made) -> None:
+    prompts = Prompts(PREFIX, tuple(f"{t} for a {n}</s><|assistant|>" for t in TASKS for n in ("child", "cat", "dog")))
+    engine = made("ctranslate2", threads=2).initial_engine
+    expected = engine.generate(prompts, FREE, seed=3)
+    for again in (engine, engine, made("ctranslate2", threads=2).initial_engine):
+        assert again.generate(prompts, FREE, seed=3) == expected
+
+
+def test_several_workers_write_greedily_what_one_writes(made: Made) -> None:
+    prompts = Prompts(PREFIX, PROMPTS.suffixes * 3)
+    one, two = (made("ctranslate2", threads=t).initial_engine.generate(prompts, GREEDY, seed=0) for t in (1, 2))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_copies_of_a_prompt_in_one_batch_are_sampled_independently(name: str, made: Made) -> None:
+    completions = made(name, threads=2).initial_engine.generate(_copies(24), FREE, seed=0)
+    assert len({c.token_ids for c in completions}) >= 20
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_copies_of_a_prompt_in_several_batches_are_sampled_independently(
+    name: str, batch_size: int, made: Made
+) -> None:
+    """The candidates of an instruction may be more than a batch holds; they must not be the same ones again."""
+    completions = made(name, batch_size=batch_size).initial_engine.generate(_copies(12), FREE, seed=0)
+    assert len({c.token_ids for c in completions}) >= 9
+
+
+def test_sampling_leaves_the_random_state_of_torch_alone(engine: Engine) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    engine.generate(PROMPTS, FREE, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+# --- What is sampled from
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_samples_follow_the_softmax_at_the_temperature(
+    name: str, temperature: float, made: Made, reference: tuple[Any, Any]
+) -> None:
+    """The mean log-probability of samples is the negative entropy; 5 standard errors are allowed."""
+    prompts = _copies(800)
+    logits = _next_log_probs(reference, PREFIX + prompts.suffixes[0])
+    log_probs = torch.log_softmax(logits / temperature, -1)
+    expected = (log_probs.exp() * log_probs).sum()
+    spread = ((log_probs.exp() * log_probs**2).sum() - expected**2).sqrt()
+    sampling = ONE_TOKEN.model_copy(update={"temperature": temperature})
+    drawn = made(name, batch_size=800).initial_engine.generate(prompts, sampling, seed=0)
+    mean = log_probs[[c.token_ids[0] for c in drawn]].mean()
+    assert abs(mean - expected) < 5 * spread / math.sqrt(len(drawn))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_top_k_and_top_p_leave_out_unlikely_tokens(name: str, made: Made, reference: tuple[Any, Any]) -> None:
+    prompts = _copies(200)
+    probs, ids = _next_log_probs(reference, PREFIX + prompts.suffixes[0]).exp().sort(descending=True)
+    engine = made(name, batch_size=200).initial_engine
+    top_3 = engine.generate(prompts, ONE_TOKEN.model_copy(update={"top_k": 3}), seed=0)
+    assert {c.token_ids[0] for c in top_3} == set(ids[:3].tolist())
+    nucleus = ids[: int((probs.cumsum(0) < 0.4).sum()) + 1].tolist()
+    top_p = engine.generate(prompts, ONE_TOKEN.model_copy(update={"top_p": 0.4}), seed=0)
+    assert {c.token_ids[0] for c in top_p} <= set(nucleus)
+
+
+def test_the_model_folders_own_sampling_settings_are_not_mixed_in(tiny_model: Path, tmp_path: Path, made: Made) -> None:
+    """What is asked is what is done: a folder's generation_config.json may suggest other habits."""
+    folder = tmp_path / "opinionated"
+    shutil.copytree(tiny_model, folder)
+    habits = {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1, "min_p": 0.5, "typical_p": 0.2}
+    habits |= {"no_repeat_ngram_size": 1, "max_length": 3, "min_new_tokens": 20}
+    (folder / "generation_config.json").write_text(json.dumps(habits))
+    plain, other = (made("transformers", model=m).initial_engine for m in (tiny_model, folder))
+    for sampling in (GREEDY, FREE):
+        assert [c.token_ids for c in other.generate(PROMPTS, sampling, seed=1)] == [
+            c.token_ids for c in plain.generate(PROMPTS, sampling, seed=1)
+        ]
+
+
+# --- Ends
+
+
+def test_the_end_token_is_in_the_ids_and_not_in_the_text(engine: Engine, reference: tuple[Any, Any]) -> None:
+    _, tokenizer = reference
+    completions = engine.generate(_copies(32), FREE.model_copy(update={"max_tokens": 60}), seed=0)
+    ended = [c for c in completions if c.ended]
+    assert len(ended) > 16
+    for completion in completions:
+        last = tokenizer.eos_token_id in completion.token_ids
+        assert completion.ended == last
+        assert tokenizer.eos_token_id not in completion.token_ids[:-1]
+        assert "</s>" not in completion.text
+        assert tokenizer.decode(completion.token_ids[: -1 if last else None]) == completion.text
+
+
+@pytest.mark.parametrize("longest", [1, 5])
+def test_no_completion_is_longer_than_max_tokens(longest: int, engine: Engine) -> None:
+    completions = engine.generate(_copies(16), FREE.model_copy(update={"max_tokens": longest}), seed=0)
+    assert max(len(c.token_ids) for c in completions) == longest
+    assert all(len(c.token_ids) == longest for c in completions if not c.ended)
+
+
+def test_a_stop_string_cuts_the_text_before_it_and_ends_it(engine: Engine) -> None:
+    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    stops = [word for c in free for word in c.text.split()[3:4]][:2]
+    expected = [cut_at_stop(c.text, stops) for c in free]
+    assert any(found for _, found in expected)
+    made = engine.generate(PROMPTS, GREEDY, seed=0, stop=stops)
+    assert [c.text for c in made] == [text for text, _ in expected]
+    assert [c.ended for c in made] == [found or c.ended for (_, found), c in zip(expected, free, strict=True)]
+
+
+def test_the_ids_of_a_stopped_completion_are_those_that_were_sampled(
+    engine: Engine, reference: tuple[Any, Any]
+) -> None:
+    """The policy learns from these ids: an end token that only pads a batch must not be among them."""
+    _, tokenizer = reference
+    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    stops = [word for c in free for word in c.text.split()[3:4]][:2]
+    for unstopped, stopped in zip(free, engine.generate(PROMPTS, GREEDY, seed=0, stop=stops), strict=True):
+        assert stopped.token_ids == unstopped.token_ids[: len(stopped.token_ids)]
+        shorter = tokenizer.decode(stopped.token_ids[:-1])
+        assert not any(s in shorter for s in stops), "nothing was sampled after the stop string"
+
+
+def test_a_stop_string_of_several_tokens_is_found(engine: Engine) -> None:
+    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    long = next(c for c in free if len(c.text.split()) > 6)
+    stop = " ".join(long.text.split(" ")[3:6])
+    stopped = engine.generate(PROMPTS, GREEDY, seed=0, stop=(stop,))[free.index(long)]
+    assert stopped.text == cut_at_stop(long.text, (stop,))[0]
+    assert stopped.ended
+
+
+def test_both_engines_stop_at_the_same_token(both: EnginePair) -> None:
+    stops = [word for c in both[0].generate(PROMPTS, GREEDY, seed=0) for word in c.text.split()[3:4]][:2]
+    one, other = (e.generate(PROMPTS, GREEDY, seed=0, stop=stops) for e in both)
+    assert one == other
+
+
+def test_the_first_of_several_stop_strings_cuts() -> None:
+    assert cut_at_stop("a b c", ("c", "b")) == ("a ", True)
+    assert cut_at_stop("a b c", ("x",)) == ("a b c", False)
+    assert cut_at_stop("a b c", ()) == ("a b c", False)
+
+
+# --- Likelihoods
+
+SCORED = [
+    (PREFIX + "Describe a quiet river</s><|assistant|>", " cold blue water</s>"),
+    ("<|user|>Explain", " Yes"),
+    ("<|user|>Explain", " No"),
+    ("", " Write a letter"),
+    (PREFIX, ""),
+    (PREFIX + "Tell a story</s><|assistant|>", " zyzzyva is unknown"),
+] + [(f"<|user|>{task}</s><|assistant|>", " Yes and No" * n) for n, task in enumerate(TASKS, start=1)]
+
+
+def test_log_likelihoods_are_those_of_the_network(engine: Engine, reference: tuple[Any, Any]) -> None:
+    network, tokenizer = reference
+    for (context, continuation), (value, count) in zip(SCORED, engine.log_likelihoods(SCORED), strict=True):
+        before = tokenizer.encode(context) or [tokenizer.eos_token_id]
+        after = tokenizer.encode(continuation)
+        with torch.no_grad():
+            logits = network(input_ids=torch.tensor([before + after])).logits[0].double()
+        rows = torch.log_softmax(logits, -1)[len(before) - 1 : -1]
+        expected = sum(float(row[token]) for row, token in zip(rows, after, strict=False)) if after else 0.0
+        assert count == len(after)
+        assert value == pytest.approx(expected, abs=1e-3)
+
+
+def test_log_likelihoods_do_not_depend_on_the_company(engine: Engine) -> None:
+    together = engine.log_likelihoods(SCORED)
+    alone = [engine.log_likelihoods([pair])[0] for pair in SCORED]
+    for (a, n), (b, m) in zip(together, alone, strict=True):
+        assert n == m
+        assert a == pytest.approx(b, abs=1e-4)
+
+
+# --- Adapters
+
+
+def _adapt(network: Any, seed: int = 0) -> Any:
+    """A LoRA adapter on the network that changes it, as training would."""
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    adapted = get_peft_model(network, settings)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(0.0, 0.4, generator=generator)
+    return adapted
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter")
+    _adapt(AutoModelForCausalLM.from_pretrained(tiny_model)).save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted_text(made: Made) -> Sequence[Completion]:
+    """What the network writes greedily with the adapter in place."""
+    parts = made("transformers")
+    _adapt(parts.network)
+    return parts.shared_engine(adapter=True).generate(PROMPTS, GREEDY, seed=0)
+
+
+def test_the_engine_without_adapter_ignores_the_one_on_the_network(
+    made: Made, adapted_text: Sequence[Completion], both: EnginePair
+) -> None:
+    untouched = both[1].generate(PROMPTS, GREEDY, seed=0)
+    assert adapted_text != untouched
+    parts = made("transformers")
+    _adapt(parts.network)
+    without, with_it = parts.shared_engine(adapter=False), parts.shared_engine(adapter=True)
+    assert without.generate(PROMPTS, GREEDY, seed=0) == untouched
+    assert with_it.generate(PROMPTS, GREEDY, seed=0) == adapted_text, "it is switched on again afterwards"
+    assert without.log_likelihoods(SCORED) == both[1].log_likelihoods(SCORED)
+    assert with_it.log_likelihoods(SCORED) != both[1].log_likelihoods(SCORED)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_an_adapter_from_a_folder_writes_as_the_network_with_it_in_place(
+    name: str, made: Made, adapter: Path, adapted_text: Sequence[Completion], both: EnginePair
+) -> None:
+    parts = made(name)
+    for _ in range(2):
+        with parts.adapted_engine(adapter) as engine:
+            assert engine.generate(PROMPTS, GREEDY, seed=0) == adapted_text
+    assert parts.initial_engine.generate(PROMPTS, GREEDY, seed=0) == both[1].generate(PROMPTS, GREEDY, seed=0)
+
+
+def test_an_adapter_from_a_folder_leaves_the_shared_network_bit_for_bit(made: Made, adapter: Path) -> None:
+    parts = made("transformers")
+    before = {name: value.clone() for name, value in parts.network.state_dict().items()}
+    with parts.adapted_engine(adapter) as engine:
+        engine.generate(PROMPTS, GREEDY, seed=0)
+    after = parts.network.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+    assert not any(p.requires_grad for p in parts.network.parameters())
+
+
+# --- Which engine
+
+
+def test_auto_takes_ctranslate2_on_a_cpu_for_an_architecture_that_it_knows(made: Made) -> None:
+    assert made("auto").engine_name == "ctranslate2"
+
+
+def test_auto_takes_transformers_for_an_architecture_unknown_to_ctranslate2(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import refine_af.engines.ctranslate2 as ours
+    from refine_af.errors import UsageError
+
+    monkeypatch.setattr(ours, "can_convert", lambda architecture: False)
+    assert made("auto").engine_name == "transformers"
+    with pytest.raises(UsageError, match="LlamaConfig.*model.engine=transformers"):
+        _ = made("ctranslate2").engine_name
+
+
+def test_a_tokenizer_without_a_beginning_token_serves_both_engines(
+    tiny_model: Path, tmp_path: Path, made: Made, both: EnginePair
+) -> None:
+    folder = tmp_path / "no-beginning"
+    shutil.copytree(tiny_model, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    del settings["bos_token"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    for name, expected in zip(ENGINES, both, strict=True):
+        parts = made(name, model=folder)
+        assert parts.tokenizer.bos_token is None
+        assert parts.initial_engine.generate(PROMPTS, GREEDY, seed=0) == expected.generate(PROMPTS, GREEDY, seed=0)

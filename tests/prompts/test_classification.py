@@ -1,0 +1,57 @@
+"""Promises of the classification question: its form, and a threshold that balances both classes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from refine_af.prompts.classification import NO, QUESTION, YES, best_threshold, classification_prompt
+from refine_af.records import SeedTask
+
+
+def test_the_prompt_shows_labelled_tasks_and_is_continued_by_yes_or_no() -> None:
+    shown = [SeedTask("1", "Is it spam?", "", "yes", True), SeedTask("2", "Write a poem", "", "…", False)]
+    assert classification_prompt(shown, "Name a cat") == (
+        f"{QUESTION}\n\nTask: Is it spam?\nLabels:{YES}\n\nTask: Write a poem\nLabels:{NO}\n\nTask: Name a cat\nLabels:"
+    )
+    assert classification_prompt([], "Name a cat") == f"{QUESTION}\n\nTask: Name a cat\nLabels:"
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels", "expected"),
+    [
+        ([0.0, 1.0], [False, True], 0.5),
+        ([-3.0, -2.0, 4.0, 5.0], [False, False, True, True], 1.0),
+        ([5.0, 5.5, 6.0, 7.0], [False, False, False, True], 6.5),  # a habit of Yes moves the threshold, not the truth
+        ([1.0, 2.0], [True, True], math.inf),
+        ([1.0, 2.0], [False, False], math.inf),
+        ([], [], math.inf),
+        ([1.0, 1.0], [True, False], math.inf),  # nothing tells them apart
+    ],
+)
+def test_the_threshold_lies_between_the_classes(scores: list[float], labels: list[bool], expected: float) -> None:
+    assert best_threshold(scores, labels) == expected
+
+
+def test_both_classes_weigh_the_same_however_rare_one_is() -> None:
+    scores = [0.0] * 96 + [2.0] * 4 + [1.0]
+    labels = [False] * 100 + [True]
+    # Right for 97 of 101 under 1.0; saying "never" would be right for 100 and useless.
+    assert best_threshold(scores, labels) == 0.5
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5).map(float), st.booleans()), max_size=20))
+def test_no_threshold_is_more_balanced_than_the_chosen_one(rows: list[tuple[float, bool]]) -> None:
+    scores, labels = [s for s, _ in rows], [label for _, label in rows]
+    assume(any(labels) and not all(labels) and len(set(scores)) > 1)
+
+    def accuracy(threshold: float) -> float:
+        positives = [s > threshold for s, label in rows if label]
+        negatives = [s <= threshold for s, label in rows if not label]
+        return sum(positives) / len(positives) + sum(negatives) / len(negatives)
+
+    chosen = accuracy(best_threshold(scores, labels))
+    assert all(accuracy(t) <= chosen + 1e-12 for t in [s + 0.5 for s in scores if s < max(scores)])

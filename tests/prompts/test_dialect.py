@@ -1,0 +1,114 @@
+"""Promises of the dialect: a chat model hears its own template, a base model headed text, and neither loses a word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import TemplateError
+
+from refine_af.prompts.dialect import Dialect, Frame
+
+
+class Plain:
+    """A base model's tokenizer; ``opens`` tells whether it puts its first token there by itself."""
+
+    chat_template: str | None = None
+    bos_token = "<s>"
+
+    def __init__(self, opens: bool = False, bos_token_id: int | None = 1) -> None:
+        self._opens = opens
+        self.bos_token_id = bos_token_id
+
+    def encode(self, text: str) -> list[int]:
+        return [1, 5] if self._opens else [5]
+
+
+class Chat(Plain):
+    """A chat model's tokenizer whose template writes ``<role>content</role>``."""
+
+    chat_template = "a template"
+
+    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> Any:
+        assert tokenize is False
+        assert add_generation_prompt is True
+        return "".join(f"<{m['role']}>{m['content']}</>" for m in messages) + "<assistant>"
+
+
+class ChatWithoutSystem(Chat):
+    """Refuses a system message, as Gemma's template does."""
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> Any:
+        if any(m["role"] == "system" for m in messages):
+            raise TemplateError("System role not supported")
+        return super().apply_chat_template(messages, **options)
+
+
+class ChatThatDropsTheUser(Chat):
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> Any:
+        return "<assistant>"
+
+
+def dialect(tokenizer: Plain) -> Dialect:
+    return Dialect(tokenizer)  # type: ignore[arg-type]
+
+
+def test_the_dialect_is_chat_where_the_tokenizer_has_a_template() -> None:
+    assert dialect(Chat()).is_chat
+    assert not dialect(Plain()).is_chat
+
+
+def test_a_chat_prompt_is_the_template_around_system_turns_and_task() -> None:
+    frame = dialect(Chat()).frame(system="Be good.", turns=[("t1", "a1"), ("t2", "a2")])
+    assert frame.prompt("Task") == (
+        "<system>Be good.</><user>t1</><assistant>a1</><user>t2</><assistant>a2</><user>Task</><assistant>"
+    )
+    assert frame.stop == ()
+
+
+def test_without_system_and_turns_a_chat_model_sees_the_task_alone() -> None:
+    assert dialect(Chat()).frame().prompt("Task") == "<user>Task</><assistant>"
+
+
+def test_a_refused_system_message_opens_the_first_message_instead() -> None:
+    frame = dialect(ChatWithoutSystem()).frame(system="Be good.", turns=[("t1", "a1")])
+    assert frame.prompt("Task") == "<user>Be good.\n\nt1</><assistant>a1</><user>Task</><assistant>"
+    frame = dialect(ChatWithoutSystem()).frame(system="Be good.")
+    assert frame.prompt("Task") == "<user>Be good.\n\nTask</><assistant>"
+
+
+def test_a_template_that_leaves_the_task_out_is_refused() -> None:
+    with pytest.raises(ValueError, match="leaves the user's message out"):
+        dialect(ChatThatDropsTheUser()).frame()
+
+
+def test_a_base_model_reads_headed_text_and_stops_at_the_next_heading() -> None:
+    frame = dialect(Plain()).frame(system="Be good.", turns=[("t1", "a1")])
+    assert frame.prompt("Task") == "Be good.\n\n### Task\nt1\n\n### Answer\na1\n\n### Task\nTask\n\n### Answer\n"
+    assert frame.stop == ("\n### ",)
+    assert dialect(Plain()).frame().prompt("Task") == "### Task\nTask\n\n### Answer\n"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "expected"),
+    [(Plain(opens=True), "<s>"), (Plain(opens=False), ""), (Plain(opens=True, bos_token_id=None), "")],
+)
+def test_a_text_begins_as_the_tokenizer_itself_begins_one(tokenizer: Plain, expected: str) -> None:
+    assert dialect(tokenizer).beginning == expected
+    assert dialect(tokenizer).frame().before.startswith(f"{expected}### Task")
+
+
+@given(st.text(), st.text(), st.text(), st.sampled_from([Plain, Chat, ChatWithoutSystem]))
+def test_every_prompt_of_a_frame_begins_alike_and_holds_its_task(
+    system: str, turn: str, text: str, kind: type[Plain]
+) -> None:
+    frame = dialect(kind()).frame(system=system, turns=[(turn, "answer")])
+    assert frame.prompt(text) == frame.before + text + frame.after
+    assert turn in frame.before
+    assert system in frame.before
+
+
+def test_a_frame_is_what_stands_before_and_after() -> None:
+    assert Frame("a", "c").prompt("b") == "abc"
