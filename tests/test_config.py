@@ -68,7 +68,7 @@ def test_a_file_without_options_is_the_defaults(tmp_path: Path, text: str) -> No
         ("instances.min_reward=-0.5", "instances.min_reward", -0.5),
         ("instances.min_reward=null", "instances.min_reward", None),
         ("model.name=some/model=x", "model.name", "some/model=x"),
-        ("model.name=./a b: c", "model.name", "./a b: c"),
+        ("model.name=./a b", "model.name", "./a b"),
         ("model.revision='1234567'", "model.revision", "1234567"),
         ("model.revision='12e4567'", "model.revision", "12e4567"),
         (' policy.iterations = 3', "policy.iterations", 3),
@@ -103,7 +103,7 @@ def test_a_set_without_key_or_value_is_refused(override: str) -> None:
     ("override", "nearest"),
     [
         ("sed=1", "'seed'"),
-        ("polcy.iterations=1", "'policy'"),
+        ("polcy=1", "'policy'"),
         ("policy.iteration=1", "'iterations'"),
         ("policy.lora.rnak=1", "'rank'"),
         ("instructions.sampling.temprature=1", "'temperature'"),
@@ -169,17 +169,14 @@ def test_a_number_that_is_not_finite_is_refused(override: str) -> None:
         ("- seed", "must be a mapping"),
         ("seed", "must be a mapping"),
         ("1: 2", "option 1"),
-        ("preset: none", "no preset 'none'"),
-        ("preset: embeded", "did you mean 'embedded'"),
+        ("preset: embeded", "no preset 'embeded', did you mean 'embedded'"),
         (b"seed: \xff", "not UTF-8"),
         ("seed: 1\n\x07", "is not YAML"),
         ("seed: -1", "option seed"),
         ("policy: {lora: {rnak: 1}}", "did you mean 'rank'"),
     ],
 )
-def test_a_fault_in_a_file_is_one_line_that_names_the_file(
-    tmp_path: Path, content: str | bytes, message: str
-) -> None:
+def test_a_fault_in_a_file_is_one_line_that_names_the_file(tmp_path: Path, content: str | bytes, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
         load_config(config_file(tmp_path, content))
     assert "\n" not in str(caught.value)

@@ -40,7 +40,7 @@ def test_what_a_text_model_cannot_serve_is_dropped_in_any_case_and_place(word: s
     for shown in (word, word.upper(), word.title()):
         for text in (
             f"Describe the {shown} to me",
-            f"Describe this {shown}.",
+            f"Describe to me this {shown}.",
             f"{shown} is what you describe",
             f"Say this: ({shown}) again",
         ):
@@ -108,7 +108,6 @@ def test_a_statement_asks_for_nothing(text: str, expected: str | None) -> None:
     [
         "Let's write a poem about the sea",
         "Your task is to summarise the text below",
-        "You will write a story about a dragon",
         "What's the capital of France",
     ],
 )

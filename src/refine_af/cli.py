@@ -170,13 +170,11 @@ def doctor(config: ConfigFile = None, preset: Preset = None, set_: Override = No
     refine-af doctor --preset paper-mistral-7b
     """
     settings = _config(config, preset, None, set_)
-    from refine_af.doctor import examine, render
+    from refine_af.doctor import as_dict, examine, render
 
     checks = examine(settings)
     if as_json:
-        from dataclasses import asdict
-
-        _print_json([asdict(c) for c in checks])
+        _print_json(as_dict(checks))
     else:
         from rich.console import Console
 

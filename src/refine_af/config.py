@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from refine_af.errors import UsageError
 
@@ -147,6 +147,12 @@ class FinetuneConfig(_Section):
     max_length: Positive = Field(1024, description="tokens of prompt and response; longer pairs are cut")
     checkpoint_steps: Positive = Field(10, description="optimiser steps between two checkpoints")
     lora: LoraSettings = LoraSettings()
+
+    @model_validator(mode="after")
+    def _micro_batches_fill_batches(self) -> FinetuneConfig:
+        if self.batch_size % min(self.micro_batch, self.batch_size):
+            raise ValueError(f"batch_size {self.batch_size} must be a multiple of micro_batch {self.micro_batch}")
+        return self
 
 
 class EvaluationConfig(_Section):

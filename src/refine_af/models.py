@@ -58,7 +58,7 @@ def check_model(config: ModelConfig) -> None:
     if config.name == EMBEDDED:
         _embedded_file()
     elif _looks_like_path(config.name):
-        folder = Path(config.name)
+        folder = Path(config.name).expanduser()
         if not (folder / "config.json").is_file():
             what = "has no config.json" if folder.is_dir() else "is not there"
             raise UsageError(
@@ -78,14 +78,15 @@ def locate(config: ModelConfig) -> LocatedModel:
     if config.name == EMBEDDED:
         return LocatedModel(EMBEDDED_NAME, _embedded_folder())
     if _looks_like_path(config.name):
-        return LocatedModel(Path(config.name).resolve().name, Path(config.name))
-    folder = _hub_snapshot(config)
-    assert folder is not None  # checked above
-    return LocatedModel(config.name, folder)
+        folder = Path(config.name).expanduser().resolve()
+        return LocatedModel(folder.name, folder)
+    snapshot = _hub_snapshot(config)
+    assert snapshot is not None  # checked above
+    return LocatedModel(config.name, snapshot)
 
 
 def _looks_like_path(name: str) -> bool:
-    return Path(name).is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1
+    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1
 
 
 def _hub_snapshot(config: ModelConfig) -> Path | None:

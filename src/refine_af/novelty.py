@@ -41,6 +41,7 @@ class NoveltyIndex:
             raise ValueError(f"threshold must lie in (0, 1], not {threshold}")
         self.threshold = threshold
         self._ids: list[str] = []
+        self._known: set[str] = set()
         self._tokens: list[list[int]] = []
         self._by_length: dict[int, list[int]] = {}
         self._vocabulary: dict[str, int] = {}
@@ -48,11 +49,15 @@ class NoveltyIndex:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def __contains__(self, id: object) -> bool:
+        return id in self._known
+
     def add(self, text: str, id: str | None = None) -> str:
         """Keeps the text; its id is the given one, or its place as a string. Returns the id."""
         words = [self._vocabulary.setdefault(w, len(self._vocabulary)) for w in tokens(text)]
         position = len(self._ids)
         self._ids.append(str(position) if id is None else id)
+        self._known.add(self._ids[-1])
         self._tokens.append(words)
         self._by_length.setdefault(len(words), []).append(position)
         return self._ids[-1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from refine_af.models import (
     locate,
     torch_device,
 )
+from refine_af.planning.hardware import usable_cores
 from refine_af.prompts.answers import answer_frame
 from refine_af.prompts.dialect import Dialect
 
@@ -40,7 +40,7 @@ class Parts:
 
     @property
     def threads(self) -> int:
-        return self._config.threads or os.cpu_count() or 1
+        return self._config.threads or usable_cores()
 
     @cached_property
     def located(self) -> LocatedModel:
@@ -56,7 +56,7 @@ class Parts:
 
     @cached_property
     def network(self) -> PreTrainedModel:
-        """The one copy of the model in torch. Adapters are put on it and taken off again; its weights never change."""
+        """The model in torch. Adapters are put on it to be trained and taken off again; its weights never change."""
         return self._fresh_network()
 
     def _fresh_network(self) -> PreTrainedModel:

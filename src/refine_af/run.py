@@ -13,7 +13,10 @@ from pathlib import Path
 
 from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences
+from refine_af.dataset.write import write_text
 from refine_af.errors import RefineError, UsageError
+from refine_af.exhaustion import exhaustion_explained
+from refine_af.feedback.check import check_feedback
 from refine_af.models import check_model
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
@@ -22,6 +25,9 @@ from refine_af.stages.context import Context
 from refine_af.store import Store
 
 STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "report")
+# How much is computed at once: changes rounding and memory, not what is computed, so a run that was too large for
+# the memory can go on.
+_CHANGEABLE = {"policy.micro_batch", "finetune.micro_batch", "feedback.batch_size"}
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 
@@ -41,7 +47,7 @@ class Run:
         if until is not None and until not in STAGES:
             raise UsageError(f"no stage {until!r}; there are: {', '.join(STAGES)}")
         self._check()
-        with self._disk_errors():
+        with exhaustion_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked(), Store(self.folder / "run.db") as store:
                 self._adopt(store)
@@ -57,6 +63,7 @@ class Run:
         """What can be known before anything is written: seeds, model, and whose folder it is."""
         load_seeds(self.config.seeds.path)
         check_model(self.config.model)
+        check_feedback(self.config.feedback)
         for place in (self.folder, *self.folder.parents):
             if place.exists():
                 if not place.is_dir():
@@ -74,7 +81,7 @@ class Run:
         if known is None:
             return
         changed = differences(known, self.config.model_dump(mode="json"))
-        if changed:
+        if any(line.split(":")[0] not in _CHANGEABLE for line in changed):
             shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
             raise UsageError(
                 f"{self.folder} belongs to a run with another config ({shown}): "
@@ -85,11 +92,11 @@ class Run:
         if store.run_config() is None:
             versions = {"refine-af": __version__} | {name: _version(name) for name in _RECORDED}
             store.save_run(self.config.model_dump(mode="json"), versions)
-        target = self.folder / "config.yaml"
-        if not target.exists():
-            temporary = target.with_name(".config.yaml.new")
-            temporary.write_text(as_yaml(self.config), encoding="utf-8")
-            os.replace(temporary, target)
+        changed = differences(store.run_config() or {}, self.config.model_dump(mode="json"))
+        if changed:
+            self._progress.note(f"goes on with {'; '.join(changed)}: rows may differ in rounding from those before")
+            store.change_config(self.config.model_dump(mode="json"), "; ".join(changed))
+        write_text(self.folder / "config.yaml", as_yaml(self.config))
 
     def _execute_stage(self, context: Context, stage: str) -> None:
         store = context.store
@@ -108,13 +115,6 @@ class Run:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise UsageError(f"another process is at work in {self.folder}; wait for it or stop it") from None
-            yield
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        from refine_af.disk import full_disk_explained
-
-        with full_disk_explained(self.folder):
             yield
 
 

@@ -105,6 +105,12 @@ class Store:
                 (json.dumps(config, sort_keys=True), json.dumps(versions, sort_keys=True), time.time()),
             )
 
+    def change_config(self, config: dict[str, Any], what: str) -> None:
+        """For options that may change while a run goes on; kept as an event."""
+        with self.transaction():
+            self._db.execute("UPDATE runs SET config = ? WHERE id = 1", (json.dumps(config, sort_keys=True),))
+            self.add_event("run", "config", what)
+
     def run_config(self) -> dict[str, Any] | None:
         """The config that the run was started with; None for a new database."""
         text = self.scalar("SELECT config FROM runs WHERE id = 1")

@@ -237,8 +237,8 @@ def test_the_model_folders_own_sampling_settings_are_not_mixed_in(tiny_model: Pa
     """What is asked is what is done: a folder's generation_config.json may suggest other habits."""
     folder = tmp_path / "opinionated"
     shutil.copytree(tiny_model, folder)
-    habits = {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1, "min_p": 0.5, "typical_p": 0.2}
-    habits |= {"no_repeat_ngram_size": 1, "max_length": 3, "min_new_tokens": 20}
+    habits = {"do_sample": True, "temperature": 0.1, "top_k": 1, "top_p": 0.1, "min_p": 0.5}
+    habits |= {"no_repeat_ngram_size": 1, "min_new_tokens": 20}
     (folder / "generation_config.json").write_text(json.dumps(habits))
     plain, other = (made("transformers", model=m).initial_engine for m in (tiny_model, folder))
     for sampling in (GREEDY, FREE):
@@ -428,7 +428,7 @@ def test_auto_takes_transformers_for_an_architecture_unknown_to_ctranslate2(
 
     monkeypatch.setattr(ours, "can_convert", lambda architecture: False)
     assert made("auto").engine_name == "transformers"
-    with pytest.raises(UsageError, match="LlamaConfig.*model.engine=transformers"):
+    with pytest.raises(UsageError, match=r"LlamaConfig.*model\.engine=transformers"):
         _ = made("ctranslate2").engine_name
 
 

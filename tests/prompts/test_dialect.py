@@ -31,7 +31,9 @@ class Chat(Plain):
 
     chat_template = "a template"
 
-    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool) -> Any:
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+    ) -> Any:
         assert tokenize is False
         assert add_generation_prompt is True
         return "".join(f"<{m['role']}>{m['content']}</>" for m in messages) + "<assistant>"

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from refine_af.prompts.instructions import list_prompt, parse_list
 
-items = st.lists(st.sampled_from(["Write", "a", "poem", "3.5", "about", "cats;", "2)", "naïve", "日本"]), min_size=1).map(
-    " ".join
-)
+items = st.lists(
+    st.sampled_from(["Write", "a", "poem", "3.5", "about", "cats;", "2)", "naïve", "日本"]), min_size=1
+).map(" ".join)
 
 
 def numbered(texts: list[str], first: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from refine_af.errors import RefineError, UsageError
@@ -72,6 +72,15 @@ class Composite:
                 reward = max(self.floor, self._offset + total)
             judgements.append(Judgement(reward, values))
         return judgements
+
+
+def check_weights(feedback: str, weights: Mapping[str, float], names: Sequence[str]) -> None:
+    """Raises UsageError for a weight that belongs to none of ``names``, or that is not finite."""
+    for name, weight in weights.items():
+        if name not in names:
+            raise UsageError(f"feedback.weights names {name!r}, which {feedback} has not; known: {', '.join(names)}")
+        if not math.isfinite(weight):
+            raise UsageError(f"feedback.weights.{name} must be a finite number, found {weight}")
 
 
 def checked_scores(scorer: Scorer, examples: Sequence[Example]) -> list[float]:

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from refine_af.engines.base import Engine
-from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
-from refine_af.feedback.composite import Composite, Gate, calibrated
+from refine_af.feedback.composite import Composite, Gate, calibrated, check_weights
 from refine_af.feedback.likelihood import LikelihoodScorer, MutualInformationScorer, TaskLikelihood
 from refine_af.feedback.rules import OwnWordsScorer, SubstanceScorer, VarietyScorer
 from refine_af.prompts.dialect import Frame
@@ -28,9 +27,7 @@ def embedded_feedback(
 
     Raises UsageError for a weight whose name is no component.
     """
-    unknown = sorted(set(weights) - set(WEIGHTS))
-    if unknown:
-        raise UsageError(f"feedback.weights: no component {unknown[0]!r}; there are: {', '.join(WEIGHTS)}")
+    check_weights("embedded", weights, list(WEIGHTS))
     measure = TaskLikelihood(engine, frame)
     variety, own_words = VarietyScorer(), OwnWordsScorer()
     scorers: list[Scorer] = [LikelihoodScorer(measure), MutualInformationScorer(measure), variety, own_words]

@@ -10,14 +10,13 @@ offered: the texts that repeat it disagree on its constant (1.0694 and 1.0684) a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from refine_af.config import FeedbackConfig, ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Scorer
-from refine_af.feedback.composite import Component, Composite
+from refine_af.feedback.composite import Component, Composite, check_weights
 from refine_af.models import check_model
 
 REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
@@ -70,20 +69,10 @@ def instructmining_v2(
     names = [scorer.name for scorer in roles.values()]
     if len(set(names)) < len(names):
         raise UsageError(f"instructmining_v2 needs four scorers of different names, not {', '.join(names)}")
-    check_weights(weights, names)
+    check_weights("instructmining_v2", weights, names)
     components = [Component(scorer, weights.get(scorer.name, WEIGHTS_V2[role])) for role, scorer in roles.items()]
     floor = lowest_reward(components, OFFSET_V2) - _BELOW_THE_WORST
     return Composite("instructmining_v2", components, floor=floor, offset=OFFSET_V2)
-
-
-def check_weights(weights: Mapping[str, float], names: Sequence[str]) -> None:
-    """Raises UsageError for a weight that belongs to none of ``names``, or that is not finite."""
-    for name, weight in weights.items():
-        if name not in names:
-            known = ", ".join(names)
-            raise UsageError(f"feedback.weights names {name!r}, which instructmining_v2 has not; known: {known}")
-        if not math.isfinite(weight):
-            raise UsageError(f"feedback.weights.{name} must be a finite number, found {weight}")
 
 
 def lowest_reward(components: Sequence[Component], offset: float) -> float:
@@ -96,6 +85,13 @@ def lowest_reward(components: Sequence[Component], offset: float) -> float:
     return worst
 
 
+def check_instructmining_v2(config: FeedbackConfig) -> None:
+    """Raises what :func:`load_instructmining_v2` would raise, without loading anything."""
+    check_weights("instructmining_v2", config.weights, list(WEIGHTS_V2))
+    for name in (REWARD_MODEL, UNIEVAL):
+        check_model(ModelConfig.model_validate({"name": name}))
+
+
 def load_instructmining_v2(config: FeedbackConfig, device: str) -> Composite:
     """The rule with its own two models, read from this disk: about 5.2 GB and 3 GB of float32 weights.
 
@@ -106,9 +102,7 @@ def load_instructmining_v2(config: FeedbackConfig, device: str) -> Composite:
     from refine_af.feedback.reward_model import RewardModelScorer
     from refine_af.feedback.unieval import UniEval
 
-    check_weights(config.weights, list(WEIGHTS_V2))
-    for name in (REWARD_MODEL, UNIEVAL):
-        check_model(ModelConfig.model_validate({"name": name}))
+    check_instructmining_v2(config)
     reward = RewardModelScorer(REWARD_MODEL, device=device, batch_size=config.batch_size)
     unieval = UniEval(UNIEVAL, device=device, batch_size=config.batch_size)
     return instructmining_v2(

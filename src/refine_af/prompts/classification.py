@@ -16,21 +16,21 @@ def classification_prompt(demonstrations: Sequence[SeedTask], text: str) -> str:
     return f"{QUESTION}\n\n{shown}Task: {text}\nLabels:"
 
 
-def best_threshold(scores: Sequence[float], labels: Sequence[bool]) -> float:
-    """The score above which "classification" is right most often, both classes weighing the same.
+def best_threshold(scores: Sequence[float], labels: Sequence[bool], share: float = 0.5) -> float:
+    """The score above which "classification" is right most often, where a ``share`` in [0, 1] of tasks is.
 
     A small model's preference for Yes or No is mostly a habit; labelled seeds tell where its scale has its middle.
-    Returns infinity (never classification) where the labels are all the same.
+    Infinite where the labels are all the same: then every task is taken to be of that kind.
     """
     positives, negatives = sum(labels), len(labels) - sum(labels)
     if not positives or not negatives:
-        return float("inf")
+        return float("-inf") if positives else float("inf")
     ordered = sorted(set(scores))
     middles = [(a + b) / 2 for a, b in zip(ordered, ordered[1:])]  # noqa: B905 -- neighbours
 
-    def balanced_accuracy(threshold: float) -> float:
+    def accuracy(threshold: float) -> float:
         hits = sum(s > threshold for s, label in zip(scores, labels, strict=True) if label)
         passes = sum(s <= threshold for s, label in zip(scores, labels, strict=True) if not label)
-        return hits / positives + passes / negatives
+        return share * hits / positives + (1 - share) * passes / negatives
 
-    return max(middles, key=balanced_accuracy, default=float("inf"))
+    return max([*middles, float("inf")], key=accuracy)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 OPENING = "Come up with a series of varied tasks:\n\n"
-STOP = ("\n\n",)
+STOP = ("\n\n", "\n16.")
 
 _ITEM = re.compile(r"(?:^|\n)[ \t]*(\d{1,3})[.)](?=\s|$)")
 

@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from refine_af.errors import UsageError
 from refine_af.models import build_once, quiet_libraries, torch_device
 from refine_af.prompts.answers import answer_frame, asked
 from refine_af.records import StageCounts, derived_seed
@@ -69,8 +68,6 @@ def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path) -> 
     config = context.config.finetune
     on_gpu = torch_device(context.config.model) == "cuda"
     micro = min(config.micro_batch, config.batch_size)
-    if config.batch_size % micro:
-        raise UsageError(f"finetune.batch_size {config.batch_size} must be a multiple of micro_batch {micro}")
     steps = config.epochs * -(-len(rows) // config.batch_size)
     arguments = SFTConfig(
         output_dir=str(work),

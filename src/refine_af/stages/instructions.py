@@ -145,7 +145,9 @@ def _keep_or_reject(
     if fault is not None:
         made.rejected.append(Rejection(STAGE, fault[0], text, fault[1]))
         return
-    repeated = index.nearest(text)
+    id = content_id("instruction", text)
+    # At a threshold of 1 no score is above it, not even that of the same text.
+    repeated = (1.0, id) if id in index else index.nearest(text)
     if repeated is not None:
         made.rejected.append(Rejection(STAGE, "not novel", text, f"{repeated[0]:.3f} to {repeated[1]}"))
         return
@@ -153,7 +155,6 @@ def _keep_or_reject(
         made.rejected.append(Rejection(STAGE, "target reached", text))
         return
     closest = index.closest(text)
-    id = content_id("instruction", text)
     made.kept.append(
         Instruction(
             id=id,
@@ -184,7 +185,8 @@ def _decide_classification(context: Context, pool: list[Instruction]) -> None:
     measured = [t for kind in kinds for t in kind[_SHOWN_OF_A_KIND : _SHOWN_OF_A_KIND + _CALIBRATED_ON // 2]]
     texts = [t.instruction for t in measured] + [i.text for i in pool]
     scores = _yes_over_no(context, shown, texts)
-    threshold = best_threshold(scores[: len(measured)], [t.is_classification for t in measured])
+    share = len(kinds[0]) / max(1, len(seeds))
+    threshold = best_threshold(scores[: len(measured)], [t.is_classification for t in measured], share)
     decisions = {i.id: score > threshold for i, score in zip(pool, scores[len(measured) :], strict=True)}
     context.store.set_classification(decisions)
 

@@ -12,6 +12,7 @@ STAGE = "report"
 def run_report(context: Context) -> str:
     context.progress.begin(STAGE, 1, "pages")
     target = context.folder / "report.html"
-    context.store.finish_stage(STAGE, StageCounts())  # first, so that the page doesn't show itself as missing
-    write_report(context.store, target)
+    write_report(context.store, target)  # before the stage is done, so that a done stage has a page
+    context.store.finish_stage(STAGE, StageCounts())
+    write_report(context.store, target)  # and after, so that the page shows every stage as done
     return f"open {target}"

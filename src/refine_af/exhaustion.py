@@ -1,4 +1,4 @@
-"""A full disk, told in one line, wherever it was met."""
+"""A full disk or memory, told in one line, wherever it was met."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from refine_af.errors import DiskFullError
+from refine_af.errors import DiskFullError, UsageError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
-def full_disk_explained(folder: Path) -> Iterator[None]:
-    """Turns "no space left" of the file system, and of libraries that wrap it, into a DiskFullError."""
+def exhaustion_explained(folder: Path) -> Iterator[None]:
+    """Turns "no space left" of the file system, and of libraries that wrap it, into a DiskFullError, and an
+    allocation that failed into a UsageError."""
     try:
         yield
     except DiskFullError:
@@ -28,6 +29,11 @@ def full_disk_explained(folder: Path) -> Iterator[None]:
                 raise DiskFullError(
                     f"no space left while writing for {folder}; what was done before is kept: "
                     "free some space and run the same command again"
+                ) from error
+            if isinstance(cause, MemoryError) or "out of memory" in str(cause) or "allocate memory" in str(cause):
+                raise UsageError(
+                    f"out of memory; what was done before is kept in {folder}: go on with a smaller "
+                    "policy.micro_batch, finetune.micro_batch or feedback.batch_size, or start anew with a smaller model.batch_size"
                 ) from error
             cause = cause.__cause__ or cause.__context__
         raise

@@ -1,0 +1,83 @@
+"""Promises of the scorers without a model: 1 is right, 0 is as wrong as can be, and no text crashes them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refine_af.feedback.base import Example, Scorer
+from refine_af.feedback.rules import OwnWordsScorer, SubstanceScorer, VarietyScorer
+
+SCORERS: list[Scorer] = [VarietyScorer(), OwnWordsScorer(), SubstanceScorer()]
+
+
+def score(scorer: Scorer, output: str, instruction: str = "Do it", input: str = "") -> float:
+    return scorer.score([Example(instruction, input, output)])[0]
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("a fine answer in seven different words", 1.0),
+        ("one two three", 1.0),
+        ("one two", 1.0),
+        ("one", 1.0),
+        ("", 1.0),
+        ("no no", 0.5),
+        ("no no no no", 0.5),  # two trigrams, one kind
+        ("a b c a b c a b c", 3 / 7),
+        ("A b. C a, B c!", 0.75),  # case and punctuation make no difference
+        ("x " * 102, 0.01),
+    ],
+)
+def test_variety_is_the_share_of_different_trigrams(output: str, expected: float) -> None:
+    assert score(VarietyScorer(), output) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("instruction", "input", "output", "expected"),
+    [
+        ("Name a colour", "", "blue", 1.0),
+        ("Name a colour", "", "colour", 1.0),  # a single word is no echo
+        ("Name a colour", "", "a colour", 0.0),
+        ("Name a colour", "", "A Colour!", 0.0),
+        ("Name a colour", "", "colour a", 1.0),
+        ("Name a colourful bird", "", "a colour", 1.0),  # whole words
+        ("Pick the name", "Ann met Bo Lee", "Bo Lee", 1.0),  # extracted, as asked
+        ("Repeat", "Bo Lee", "bo lee", 0.0),  # the whole input
+        ("Repeat", "Bo", "Bo", 0.0),
+        ("Do it", "", "", 1.0),
+        ("Do it", "a b c d e f", "a b c d e f", 0.0),
+        ("Do it", "a b c d e f", "u v w x y z", 1.0),
+        ("Do it", "a b c d", "a b c x y z", 0.6),  # two of five bigrams copied
+        ("a b c d e f", "", "a b c d e f", 0.0),
+        ("Do it", "a b", "a b a b a b a b", 6 / 7),  # copied once, said four times
+    ],
+)
+def test_own_words_are_those_that_are_not_copied(instruction: str, input: str, output: str, expected: float) -> None:
+    assert score(OwnWordsScorer(), output, instruction, input) == pytest.approx(expected)
+
+
+def test_how_long_a_label_may_be_can_be_set() -> None:
+    assert score(OwnWordsScorer(free=2), "met Bo Lee", input="Ann met Bo Lee") == 0.0
+    assert score(OwnWordsScorer(free=3), "met Bo Lee", input="Ann met Bo Lee") == 1.0
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"), [("word", 1.0), ("7", 1.0), ("日本", 1.0), ("", 0.0), (" \n", 0.0), ("?!…—", 0.0)]
+)
+def test_substance_is_a_letter_or_a_digit(output: str, expected: float) -> None:
+    assert score(SubstanceScorer(), output) == expected
+
+
+@pytest.mark.parametrize("scorer", SCORERS, ids=lambda s: s.name)
+@given(st.lists(st.tuples(*[st.one_of(st.text(max_size=20), st.text("ab ", max_size=30))] * 3), max_size=4))
+def test_scores_are_within_their_bounds_and_independent_of_the_batch(
+    scorer: Scorer, rows: list[tuple[str, str, str]]
+) -> None:
+    examples = [Example(*row) for row in rows]
+    scores = scorer.score(examples)
+    assert scores == [scorer.score([e])[0] for e in examples]
+    assert all(scorer.low <= s <= scorer.high for s in scores)
+    assert isinstance(scorer, Scorer)
