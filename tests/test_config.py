@@ -119,7 +119,7 @@ def test_an_unknown_key_is_named_in_full_with_the_nearest_known_one(override: st
 
 
 def test_an_unknown_key_like_no_other_is_told_the_known_ones() -> None:
-    with pytest.raises(UsageError, match="unknown option 'policy.zzz'") as caught:
+    with pytest.raises(UsageError, match=r"unknown option 'policy\.zzz'") as caught:
         load_config(overrides=["policy.zzz=1"])
     assert "did you mean" not in str(caught.value)
     assert "iterations, rollouts" in str(caught.value)
@@ -148,8 +148,6 @@ def test_a_value_out_of_range_is_told_with_its_key_in_one_line(override: str) ->
 @pytest.mark.parametrize(
     "override",
     [
-        "feedback.weights.pmi=nan",
-        "feedback.weights.pmi=inf",
         "policy.unended_penalty=inf",
         "policy.kl_coefficient=inf",
         "policy.kl_target=inf",

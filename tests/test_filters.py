@@ -34,7 +34,8 @@ def test_the_bounds_are_the_configs(words: int, expected: str | None) -> None:
 
 @pytest.mark.parametrize(
     "word",
-    ["image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot", "go to"],
+    ["image", "images", "graph", "graphs", "picture", "pictures", "file", "files", "map", "maps", "draw", "plot",
+     "go to"],
 )  # fmt: skip
 def test_what_a_text_model_cannot_serve_is_dropped_in_any_case_and_place(word: str) -> None:
     for shown in (word, word.upper(), word.title()):

@@ -413,6 +413,24 @@ def test_an_adapter_from_a_folder_leaves_the_shared_network_bit_for_bit(made: Ma
     assert not any(p.requires_grad for p in parts.network.parameters())
 
 
+@pytest.mark.parametrize("name", ENGINES)
+def test_the_weights_of_a_run_do_not_depend_on_the_precision_of_a_run_before(
+    name: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was converted from bfloat16 weights is no conversion of the float32 ones."""
+
+    def scores(dtype: str) -> list[float]:
+        config = _config(tiny_model, name, 32, 1)
+        config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": dtype})})
+        return [value for value, _ in Parts(config, tmp_path / "scratch").initial_engine.log_likelihoods(SCORED)]
+
+    monkeypatch.setenv("REFINE_AF_CACHE", str(tmp_path / "one"))
+    expected = scores("float32")
+    monkeypatch.setenv("REFINE_AF_CACHE", str(tmp_path / "other"))
+    assert scores("bfloat16") != pytest.approx(expected, abs=1e-3)
+    assert scores("float32") == pytest.approx(expected, abs=1e-5)
+
+
 # --- Which engine
 
 
@@ -421,7 +439,7 @@ def test_auto_takes_ctranslate2_on_a_cpu_for_an_architecture_that_it_knows(made:
 
 
 def test_auto_takes_transformers_for_an_architecture_unknown_to_ctranslate2(
-    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import refine_af.engines.ctranslate2 as ours
     from refine_af.errors import UsageError

@@ -26,7 +26,7 @@ def test_the_prompt_shows_labelled_tasks_and_is_continued_by_yes_or_no() -> None
         ([0.0, 1.0], [False, True], 0.5),
         ([-3.0, -2.0, 4.0, 5.0], [False, False, True, True], 1.0),
         ([5.0, 5.5, 6.0, 7.0], [False, False, False, True], 6.5),  # a habit of Yes moves the threshold, not the truth
-        ([1.0, 2.0], [True, True], math.inf),
+        ([1.0, 2.0], [True, True], -math.inf),
         ([1.0, 2.0], [False, False], math.inf),
         ([], [], math.inf),
         ([1.0, 1.0], [True, False], math.inf),  # nothing tells them apart
@@ -43,15 +43,21 @@ def test_both_classes_weigh_the_same_however_rare_one_is() -> None:
     assert best_threshold(scores, labels) == 0.5
 
 
-@given(st.lists(st.tuples(st.integers(-5, 5).map(float), st.booleans()), max_size=20))
-def test_no_threshold_is_more_balanced_than_the_chosen_one(rows: list[tuple[float, bool]]) -> None:
+def test_a_kind_that_is_rarer_among_the_tasks_weighs_less() -> None:
+    scores, labels = [0.0, 1.0, 2.0, 3.0], [False, True, False, True]
+    assert best_threshold(scores, labels, share=0.8) == 0.5
+    assert best_threshold(scores, labels, share=0.2) == 2.5
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5).map(float), st.booleans()), max_size=20), st.sampled_from([0.1, 0.5, 0.9]))
+def test_no_threshold_is_right_more_often_than_the_chosen_one(rows: list[tuple[float, bool]], share: float) -> None:
     scores, labels = [s for s, _ in rows], [label for _, label in rows]
-    assume(any(labels) and not all(labels) and len(set(scores)) > 1)
+    assume(any(labels) and not all(labels))
 
     def accuracy(threshold: float) -> float:
         positives = [s > threshold for s, label in rows if label]
         negatives = [s <= threshold for s, label in rows if not label]
-        return sum(positives) / len(positives) + sum(negatives) / len(negatives)
+        return share * sum(positives) / len(positives) + (1 - share) * sum(negatives) / len(negatives)
 
-    chosen = accuracy(best_threshold(scores, labels))
-    assert all(accuracy(t) <= chosen + 1e-12 for t in [s + 0.5 for s in scores if s < max(scores)])
+    chosen = accuracy(best_threshold(scores, labels, share))
+    assert all(accuracy(t) <= chosen + 1e-12 for t in [-math.inf, *(s + 0.5 for s in scores)])

@@ -1,0 +1,182 @@
+"""Promises of what stages choose: the best instances, the held-out seeds, the instructions of an iteration."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refine_af.config import load_config
+from refine_af.engines.base import Completion
+from refine_af.progress import Silent
+from refine_af.records import Instance, Instruction, SeedTask
+from refine_af.seeds import load_seeds
+from refine_af.stages.context import Context
+from refine_af.stages.instances import _batches, select_best
+from refine_af.stages.instructions import run_instructions
+from refine_af.stages.policy import _drawn, distinct_bigrams
+from refine_af.stages.seeds import choose_held_out, run_seeds
+from refine_af.store import Store
+
+
+def instance(id: str, instruction_id: str, reward: float | None) -> Instance:
+    return Instance(id, instruction_id, "", f"out {id}", "m", "tuned", reward)
+
+
+def instruction(id: str, classification: bool | None = None) -> Instruction:
+    return Instruction(id, f"Do {id}", classification, "generated", 1, "m", (), None, None, "kept")
+
+
+def chosen(rows: list[tuple[str, str, float | None]], count: int = 1, floor: float | None = None) -> list[str]:
+    return [i.id for i in select_best([instance(*row) for row in rows], count, floor)]
+
+
+# -- the best instances --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "floor", "expected"),
+    [
+        ([], 1, None, []),
+        ([("1", "a", 0.1), ("2", "a", 0.3), ("3", "a", 0.2)], 1, None, ["2"]),
+        ([("1", "a", 0.1), ("2", "a", 0.3), ("3", "a", 0.2)], 2, None, ["2", "3"]),
+        ([("1", "a", 0.1), ("2", "a", 0.3)], 5, None, ["2", "1"]),
+        ([("1", "a", 0.3), ("2", "b", 0.1), ("3", "a", 0.4)], 1, None, ["3", "2"]),
+        ([("1", "a", 0.5), ("2", "a", 0.5), ("3", "a", 0.5)], 2, None, ["1", "2"]),  # ties: the earlier
+        ([("1", "a", -3.0), ("2", "a", -2.0)], 1, None, ["2"]),
+        ([("1", "a", 0.1), ("2", "a", 0.3), ("3", "b", 0.1)], 2, 0.2, ["2"]),
+        ([("1", "a", 0.2)], 1, 0.2, ["1"]),  # the minimum itself is enough
+        ([("1", "a", None)], 1, 0.0, []),
+        ([("1", "a", None), ("2", "a", -2.0)], 1, None, ["2"]),  # judged beats never judged
+    ],
+)
+def test_the_best_of_each_instruction_are_selected(
+    rows: list[tuple[str, str, float | None]], count: int, floor: float | None, expected: list[str]
+) -> None:
+    assert chosen(rows, count, floor) == expected
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(-3, 3)), max_size=12), st.integers(1, 5))
+def test_nothing_left_out_beats_anything_selected_of_its_instruction(rows: list[tuple[str, float]], count: int) -> None:
+    instances = [instance(str(i), name, reward) for i, (name, reward) in enumerate(rows)]
+    selected = select_best(instances, count)
+    assert Counter(i.instruction_id for i in selected) == {
+        name: min(count, n) for name, n in Counter(name for name, _ in rows).items()
+    }
+    for out in (i for i in instances if i not in selected):
+        assert all(s.reward >= out.reward for s in selected if s.instruction_id == out.instruction_id)  # type: ignore[operator]
+
+
+@given(st.lists(st.sampled_from([True, False, None]), max_size=20), st.integers(1, 4), st.integers(1, 9))
+def test_batches_hold_every_candidate_once_and_one_kind_each(
+    kinds: list[bool | None], candidates: int, size: int
+) -> None:
+    instructions = [instruction(str(i), kind) for i, kind in enumerate(kinds)]
+    batches = list(_batches(instructions, candidates, size))
+    assert Counter(i.id for b in batches for i in b) == {i.id: candidates for i in instructions}
+    assert all(len({bool(i.is_classification) for i in b}) == 1 for b in batches)
+    assert all(len(b) <= max(size, candidates) for b in batches)
+
+
+# -- held-out seeds ------------------------------------------------------------------------------------
+
+
+def seeds(classification: int, other: int) -> tuple[SeedTask, ...]:
+    return tuple(SeedTask(f"{i:03}", f"Do {i}", "", "x", i < classification) for i in range(classification + other))
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.floats(0, 1), st.integers(0, 5))
+def test_the_share_is_taken_of_each_kind(classification: int, other: int, share: float, seed: int) -> None:
+    tasks = seeds(classification, other)
+    held = choose_held_out(tasks, share, seed)
+    assert sum(t.id in held for t in tasks if t.is_classification) == round(share * classification)
+    assert sum(t.id in held for t in tasks if not t.is_classification) == round(share * other)
+
+
+def test_the_choice_depends_on_seed_and_tasks_and_never_on_their_order() -> None:
+    tasks = load_seeds(None).tasks
+    held = choose_held_out(tasks, 0.2, 0)
+    assert held == choose_held_out(tasks[::-1], 0.2, 0)
+    assert held != choose_held_out(tasks, 0.2, 1)
+    assert held < choose_held_out(tasks, 0.4, 0)  # a larger share holds out more of the same
+
+
+@pytest.mark.parametrize(("share", "count"), [(0.0, 0), (1.0, 10)])
+def test_none_or_all_can_be_held_out(share: float, count: int) -> None:
+    assert len(choose_held_out(seeds(4, 6), share, 0)) == count
+
+
+# -- an iteration's instructions -----------------------------------------------------------------------
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
+def test_every_instruction_is_drawn_once_before_any_is_drawn_twice(size: int, count: int, seed: int) -> None:
+    train = [instruction(str(i)) for i in range(size)]
+    drawn = [i.id for iteration in range(1, 13) for i in _drawn(train, count, seed, iteration)]
+    assert len(drawn) == 12 * count
+    for start in range(0, len(drawn) - size + 1, size):
+        assert sorted(drawn[start : start + size]) == sorted(i.id for i in train)
+
+
+def test_turns_differ_and_an_iteration_can_be_drawn_again_by_itself() -> None:
+    train = [instruction(str(i)) for i in range(20)]
+    turns = [[i.id for i in _drawn(train, 20, 0, iteration)] for iteration in (1, 2, 3)]
+    assert len({tuple(t) for t in turns}) == 3
+    assert [i.id for i in _drawn(train, 20, 0, 2)] == turns[1]
+    assert [i.id for i in _drawn(train, 20, 1, 1)] != turns[0]
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        ([], 0.0),
+        (["word", ""], 0.0),
+        (["a b"], 1.0),
+        (["a b", "a b"], 0.5),
+        (["A b!", "a, B"], 0.5),
+        (["a b a b"], 2 / 3),
+        (["a b c", "a b d"], 3 / 4),  # no bigram reaches over two texts
+        (["a b", "c", "d e"], 1.0),
+    ],
+)
+def test_distinct_bigrams_are_the_share_of_different_ones(texts: list[str], expected: float) -> None:
+    assert distinct_bigrams(texts) == pytest.approx(expected)
+
+
+# -- new instructions ----------------------------------------------------------------------------------
+
+
+class Repeating:
+    """An engine that always continues a list with the same two items."""
+
+    name, model = "fake", "fake"
+
+    def generate(self, prompts: Any, sampling: Any, *, seed: int, stop: Any = ()) -> list[Completion]:
+        return [Completion(" Describe an old harbour town.\n10. Explain tides to sailors.", (1,), True)] * len(
+            prompts.suffixes
+        )
+
+    def log_likelihoods(self, texts: Any) -> list[tuple[float, int]]:
+        return [(0.0, 1)] * len(texts)
+
+
+@pytest.mark.parametrize("threshold", [0.7, 1.0])
+def test_an_instruction_is_kept_once_however_often_it_is_written(tmp_path: Path, threshold: float) -> None:
+    config = load_config(overrides=[f"instructions.novelty_threshold={threshold}", "instructions.prompts_per_round=3"])
+    parts: Any = SimpleNamespace(initial_engine=Repeating(), dialect=SimpleNamespace(beginning=""))
+    with Store(tmp_path / "run.db") as store:
+        context = Context(config, store, tmp_path, parts, Silent())
+        for stage in ("seeds", "instructions"):
+            store.start_stage(stage)
+        run_seeds(context)
+        run_instructions(context)
+        generated = store.instructions(origin="generated")
+        assert [i.text for i in generated] == ["Describe an old harbour town.", "Explain tides to sailors."]
+        row = store.query("SELECT read, kept, rejected FROM stages WHERE name = 'instructions'")[0]
+        assert row["read"] == row["kept"] + row["rejected"] == 6 * 6
+        assert set(store.rejection_reasons("instructions")) == {"not novel"}
