@@ -83,7 +83,7 @@ def test_set_reads_yaml_values_under_dotted_keys(override: str, key: str, expect
 
 @pytest.mark.parametrize("name", ["tasks.jsonl", "2024", "1e5", "nan", "true", "täsks.jsonl", "😀.jsonl", "a: b #c"])
 def test_any_file_name_can_be_given_as_a_quoted_value(name: str) -> None:
-    for quoted in (json.dumps(name), "'" + name + "'"):
+    for quoted in (json.dumps(name, ensure_ascii=False), "'" + name + "'"):
         assert load_config(overrides=[f"seeds.path={quoted}"]).seeds.path == name
 
 

@@ -44,10 +44,7 @@ RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=
 def _config(file: Path | None, preset: str | None, seeds: str | None, overrides: list[str] | None) -> Config:
     from refine_af.config import load_config
 
-    values = list(overrides or [])
-    if seeds is not None:
-        values.append(f"seeds.path={json.dumps(seeds)}")
-    return load_config(file, preset=preset, overrides=values)
+    return load_config(file, preset=preset, seeds=seeds, overrides=overrides or ())
 
 
 @app.command()
@@ -75,7 +72,6 @@ def run(
     from refine_af.progress import duration, shown_progress
 
     with shown_progress(quiet=quiet) as progress:
-        progress.note(f"refine-af: {settings.model.name} in {out}")
         os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars would break into ours
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -222,7 +218,11 @@ def config_init(
 
     if path.exists():
         raise UsageError(f"{path} is there already; name another file")
-    path.write_text(as_yaml(load_config(preset=preset)), encoding="utf-8")
+    text = as_yaml(load_config(preset=preset))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} can't be written: {error.strerror}") from None
     typer.echo(path)
 
 
@@ -238,13 +238,25 @@ def _print_json(value: Any) -> None:
     typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+# typer carries its own click and shows this class only as an ancestor of what it exports.
+_CommandLineError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
+
+
 def main() -> None:
     """The entry point: an error becomes one line on stderr and an exit code, never a traceback."""
     try:
-        app()
+        code = app(standalone_mode=False)
     except RefineError as error:
         print(f"refine-af: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except _CommandLineError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            line = " ".join(error.format_message().split())
+            print(f"refine-af: {line} (see `refine-af --help`)", file=sys.stderr)
+        sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

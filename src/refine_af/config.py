@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -21,9 +21,11 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class ModelConfig(_Section):
@@ -177,10 +179,16 @@ class Config(_Section):
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
-def load_config(file: Path | None = None, *, preset: str | None = None, overrides: Sequence[str] = ()) -> Config:
-    """The config of a preset or a YAML file, with ``key=value`` overrides such as ``policy.iterations=4``.
+def load_config(
+    file: Path | None = None,
+    *,
+    preset: str | None = None,
+    seeds: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """The config of a preset or a YAML file, with a seeds file and ``key=value`` overrides (``policy.iterations=4``).
 
-    Neither given: the defaults of the embedded preset. Raises UsageError that names the key, its place, and the
+    Neither file nor preset given: the embedded preset. Raises UsageError that names the key, its place, and the
     nearest known name.
     """
     if file is not None and preset is not None:
@@ -190,6 +198,8 @@ def load_config(file: Path | None = None, *, preset: str | None = None, override
     base = values.pop("preset", None)
     if base is not None:
         values = _merged(_preset_values(str(base)), values)
+    if seeds is not None:
+        values = _merged(values, {"seeds": {"path": seeds}})
     for override in overrides:
         values = _merged(values, _parsed_override(override))
         where = f"{where} with --set" if "--set" not in where else where
@@ -219,7 +229,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        raise UsageError(f"config {file}{line} is not YAML: {getattr(error, 'problem', error)}") from None
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise UsageError(f"config {file}{line} is not YAML: {problem}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -235,10 +246,8 @@ def _parsed_override(text: str) -> dict[str, Any]:
         value: Any = yaml.safe_load(raw)
     except yaml.YAMLError:
         value = raw
-    # YAML 1.1 reads 1e-4 as a string; a number was meant.
-    if isinstance(value, str):
-        with contextlib.suppress(ValueError):
-            value = float(value)
+    if _EXPONENT.fullmatch(raw.strip()):
+        value = float(raw)  # YAML 1.1 reads 1e-4 as a string
     for part in reversed(key.strip().split(".")):
         value = {part: value}
     return dict(value)

@@ -62,9 +62,9 @@ def asks_for_nothing(text: str, config: InstructionsConfig) -> str | None:
 
 _STATEMENT = re.compile(
     r"(the|a|an|this|that|these|those|there|here|it|its|i|my|he|his|she|her|we|our|they|their|you|your|one|some|"
-    r"\w+'(s|m|re|ve|ll|d))"
+    r"(i|you|we|they|he|she|it|that|there|here|this)'(s|m|re|ve|ll|d))"
 )
-_WISH = re.compile(r"\b(need|want|given|would like|please)\b", re.IGNORECASE)
+_WISH = re.compile(r"\b(need|want|given|would like|please|task is|job is)\b", re.IGNORECASE)
 
 
 INSTRUCTION_FILTERS: dict[str, InstructionFilter] = {

@@ -99,4 +99,9 @@ def migrate(db: sqlite3.Connection) -> None:
     applied = {row[0] for row in db.execute("SELECT name FROM migrations")}
     for name, script in MIGRATIONS:
         if name not in applied:
-            db.executescript(f"BEGIN;\n{script}\nINSERT INTO migrations (name) VALUES ('{name}');\nCOMMIT;")
+            try:
+                db.executescript(f"BEGIN;\n{script}\nINSERT INTO migrations (name) VALUES ('{name}');\nCOMMIT;")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise

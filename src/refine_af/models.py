@@ -190,7 +190,11 @@ def load_tokenizer(located: LocatedModel) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     with quiet_libraries():
-        tokenizer = AutoTokenizer.from_pretrained(located.folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(located.folder)
+        except (ValueError, OSError) as error:
+            problem = " ".join(str(error).split())
+            raise UsageError(f"the tokenizer of {located.label} can't be loaded: {problem}") from None
     if tokenizer.eos_token_id is None:
         raise UsageError(f"the tokenizer of {located.label} names no end token, so no answer could ever end")
     if tokenizer.pad_token_id is None:
@@ -200,11 +204,17 @@ def load_tokenizer(located: LocatedModel) -> PreTrainedTokenizerBase:
 
 def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
     """The causal model in evaluation mode, frozen."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     with quiet_libraries():
         try:
             model = AutoModelForCausalLM.from_pretrained(located.folder, dtype=torch_dtype(config))
+        except OSError as error:
+            raise UsageError(f"{located.label} can't be loaded: {' '.join(str(error).split())}") from None
         except ValueError as error:
-            raise UsageError(f"{located.label} is not a causal language model: {error}") from None
+            # transformers then lists every architecture that it knows.
+            problem = " ".join(str(error).split())[:120]
+            raise UsageError(f"{located.label} is not a causal language model: {problem} …") from None
+    # What its makers sample with is no part of the policy: our settings are the only ones.
+    model.generation_config = GenerationConfig()
     return model.to(torch_device(config)).eval().requires_grad_(False)

@@ -21,6 +21,7 @@ from refine_af.models import (
     load_tokenizer,
     locate,
     torch_device,
+    torch_dtype,
 )
 from refine_af.planning.hardware import usable_cores
 from refine_af.prompts.answers import answer_frame
@@ -87,9 +88,11 @@ class Parts:
         """The untouched model's engine: the initial policy, the reference of the likelihoods, the base."""
         if self.engine_name == "transformers":
             return self.shared_engine(adapter=False)
-        quantization = self._config.model.quantization
+        # The weights are quantised from what torch loads, so its precision is a part of theirs.
+        dtype = str(torch_dtype(self._config.model)).removeprefix("torch.")
+        precision = f"{dtype}-{self._config.model.quantization}"
         folder = build_once(
-            cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{quantization}",
+            cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{precision}",
             lambda to: self._convert(self._fresh_network(), to),
         )
         return self._ctranslate2_engine(folder)

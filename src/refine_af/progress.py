@@ -91,7 +91,7 @@ class Lines:
         self._stage, self._unit = stage, unit
         self._clock = _Clock(total, done)
         self._last = 0.0
-        self.note(f"{stage}: " + (f"goes on at {done} of {total} {unit}" if done else "begins"))
+        self.note(f"{stage}: " + (f"goes on at {done}{f' of {total}' if total else ''} {unit}" if done else "begins"))
 
     def update(self, done: int, details: Mapping[str, str] | None = None) -> None:
         self._clock.done = done

@@ -22,6 +22,7 @@ from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
 from refine_af.seeds import load_seeds
 from refine_af.stages.context import Context
+from refine_af.stages.seeds import choose_held_out
 from refine_af.store import Store
 
 STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "report")
@@ -47,6 +48,7 @@ class Run:
         if until is not None and until not in STAGES:
             raise UsageError(f"no stage {until!r}; there are: {', '.join(STAGES)}")
         self._check()
+        self._progress.note(f"refine-af: {self.config.model.name} in {self.folder}")
         with exhaustion_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._locked(), Store(self.folder / "run.db") as store:
@@ -61,7 +63,7 @@ class Run:
 
     def _check(self) -> None:
         """What can be known before anything is written: seeds, model, and whose folder it is."""
-        load_seeds(self.config.seeds.path)
+        choose_held_out(load_seeds(self.config.seeds.path).tasks, self.config.seeds.held_out, self.config.seed)
         check_model(self.config.model)
         check_feedback(self.config.feedback)
         for place in (self.folder, *self.folder.parents):

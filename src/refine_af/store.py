@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from refine_af.errors import DiskFullError, RefineError
+from refine_af.errors import DiskFullError, RefineError, UsageError
 from refine_af.migrations import migrate
 from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
 
@@ -33,10 +33,14 @@ class Store:
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
         self._db.row_factory = sqlite3.Row
         if not read_only:
-            with self._translated():
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-                migrate(self._db)
+            try:
+                with self._translated():
+                    self._db.execute("PRAGMA journal_mode=WAL")
+                    self._db.execute("PRAGMA synchronous=NORMAL")
+                    migrate(self._db)
+            except BaseException:
+                self._db.close()
+                raise
 
     def __enter__(self) -> Store:
         return self
@@ -59,7 +63,9 @@ class Store:
                 ) from error
             raise
         except sqlite3.DatabaseError as error:
-            raise RefineError(f"{self.path} is not a usable database: {error}") from error
+            if type(error) is not sqlite3.DatabaseError:  # a broken rule of the schema
+                raise RefineError(f"{self.path} refused a row: {error}") from error
+            raise UsageError(f"{self.path} is not a usable database ({error}); name another folder") from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -86,12 +92,13 @@ class Store:
 
     def query(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
         """Rows of a SELECT; for readers such as the report."""
-        return self._db.execute(sql, parameters).fetchall()
+        with self._translated():
+            return self._db.execute(sql, parameters).fetchall()
 
     def scalar(self, sql: str, *parameters: Any) -> Any:
         """The first column of the first row of a SELECT."""
-        row = self._db.execute(sql, parameters).fetchone()
-        return None if row is None else row[0]
+        rows = self.query(sql, *parameters)
+        return rows[0][0] if rows else None
 
     # -- the run and its stages ------------------------------------------------------------------------
 

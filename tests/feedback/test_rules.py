@@ -25,7 +25,7 @@ def score(scorer: Scorer, output: str, instruction: str = "Do it", input: str = 
         ("one", 1.0),
         ("", 1.0),
         ("no no", 0.5),
-        ("no no no no", 0.5),  # two trigrams, one kind
+        ("no no no no", 0.25),  # short: its words, one kind
         ("a b c a b c a b c", 3 / 7),
         ("A b. C a, B c!", 0.75),  # case and punctuation make no difference
         ("x " * 102, 0.01),

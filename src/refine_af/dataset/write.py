@@ -56,8 +56,12 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+# The Hub's classes of size, by their upper bounds.
+_SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
+
+
 def _card(rows: list[dict[str, Any]], config: Config) -> str:
-    size = "n<1K" if len(rows) < 1000 else "1K<n<10K" if len(rows) < 10_000 else "10K<n<100K"
+    size = next((name for bound, name in _SIZES if len(rows) < bound), "10M<n<100M")
     policy = rows[0]["policy"] if rows else "none"
     example = json.dumps(rows[0], ensure_ascii=False, indent=2) if rows else "{}"
     return f"""---
@@ -72,7 +76,7 @@ configs:
 
 # Instruction-tuning data by refine-af
 
-{len(rows)} pairs for as many instructions as were kept. All text was written by a model
+{len(rows)} pairs for {len({r["instruction_id"] for r in rows})} instructions. All text was written by a model
 ({rows[0]["model"] if rows else config.model.name}, {policy} policy), prompted with seed tasks; no person checked it.
 
 Each instruction had {config.instances.candidates} candidate pairs. The best by the reward

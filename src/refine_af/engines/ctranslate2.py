@@ -39,6 +39,8 @@ def convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: 
     finally:
         gc.unfreeze()
     loader.set_config(spec.config, model, tokenizer)
+    # A tokenizer need not have a token that begins a text, but the format wants one named.
+    spec.config.bos_token = spec.config.bos_token or spec.config.eos_token
     loader.set_vocabulary(spec, loader.get_vocabulary(model, tokenizer))
     spec.validate()
     spec.optimize(quantization=None if quantization == "float32" else quantization)
@@ -82,7 +84,7 @@ class CTranslate2Engine:
         for start in range(0, len(order), self._batch_size):
             parts = _split(order[start : start + self._batch_size], self._most_workers)
             seeds = [
-                derived_seed(seed, place, content_id(prompts.prefix, *(prompts.suffixes[i] for i in part)))
+                derived_seed(seed, start, place, content_id(prompts.prefix, *(prompts.suffixes[i] for i in part)))
                 for place, part in enumerate(parts)
             ]
             with ThreadPoolExecutor(len(parts)) as pool:

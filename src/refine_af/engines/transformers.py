@@ -63,7 +63,7 @@ class TransformersEngine:
         results: list[Completion | None] = [None] * len(ids)
         for start in range(0, len(order), self._batch_size):
             chunk = order[start : start + self._batch_size]
-            batch_seed = derived_seed(seed, content_id(*(texts[i] for i in chunk)))
+            batch_seed = derived_seed(seed, start, content_id(*(texts[i] for i in chunk)))
             with self._ready():
                 made = self._run([ids[i] for i in chunk], sampling, batch_seed, stop)
             for i, completion in zip(chunk, made, strict=True):
@@ -109,7 +109,7 @@ class TransformersEngine:
         if ended:
             ids = ids[: ids.index(end) + 1]
         text, found = cut_at_stop(self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False), stop)
-        if found and not ended:
+        if found:  # also where the end token is but the padding after it
             ids = self._until_stop(ids, stop)
         return Completion(text, tuple(ids), ended or found)
 

@@ -61,7 +61,8 @@ class Composite:
             return []
         columns = {c.scorer.name: checked_scores(c.scorer, examples) for c in self._components}
         for gate in self._gates:
-            columns.setdefault(gate.scorer.name, checked_scores(gate.scorer, examples))
+            if gate.scorer.name not in columns:
+                columns[gate.scorer.name] = checked_scores(gate.scorer, examples)
         judgements = []
         for i in range(len(examples)):
             values = {name: column[i] for name, column in columns.items()}
@@ -85,7 +86,10 @@ def check_weights(feedback: str, weights: Mapping[str, float], names: Sequence[s
 
 def checked_scores(scorer: Scorer, examples: Sequence[Example]) -> list[float]:
     """The scorer's values, after a look at their number and finiteness."""
-    values = [float(v) for v in scorer.score(examples)]
+    scores = scorer.score(examples)
+    if scores is None or any(v is None for v in scores):
+        raise RefineError(f"scorer {scorer.name!r} returned None in place of a number")
+    values = [float(v) for v in scores]
     if len(values) != len(examples):
         raise RefineError(f"scorer {scorer.name!r} returned {len(values)} values for {len(examples)} examples")
     for value, example in zip(values, examples, strict=True):

@@ -24,6 +24,8 @@ def load_custom(name: str) -> Feedback:
     A pair that can't be read gets −10, or the scorer's own lower bound where it has one.
     """
     module_name, colon, attribute = name.partition(":")
+    if colon and (not module_name or module_name.startswith(".")):
+        raise UsageError(f"feedback {name}: write a module's full name before the colon, as in my_module:my_reward")
     if not colon:
         raise UsageError(f"no feedback named {name!r}; there are: {_KNOWN}")
     if os.getcwd() not in sys.path:

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from refine_af.feedback.base import Example
 from refine_af.novelty import tokens
 
+_WORD = re.compile(r"\w+")  # of any script, unlike ROUGE's tokens
+
 
 class VarietyScorer:
-    """One minus the share of repeated word trigrams in the output; a text that goes round in circles is near 0."""
+    """Different over all word trigrams of the output; a text that goes round in circles is near 0.
+
+    Of fewer than six words, the different words over all words: "no no no" has but one trigram.
+    """
 
     name = "variety"
     low, high = 0.0, 1.0
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [self._one(tokens(e.output)) for e in examples]
+        return [self._one(_WORD.findall(e.output.lower())) for e in examples]
 
     @staticmethod
     def _one(words: list[str]) -> float:
-        grams = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
-        if not grams:
-            # Too short for trigrams: "no no no" has one, "no no" has none but repeats all the same.
-            return len(set(words)) / len(words) if words else 1.0
-        return len(set(grams)) / len(grams)
+        size = 3 if len(words) >= 6 else 1
+        grams = [tuple(words[i : i + size]) for i in range(len(words) - size + 1)]
+        return len(set(grams)) / len(grams) if grams else 1.0
 
 
 class OwnWordsScorer:

@@ -33,4 +33,4 @@ def best_threshold(scores: Sequence[float], labels: Sequence[bool], share: float
         passes = sum(s <= threshold for s, label in zip(scores, labels, strict=True) if not label)
         return share * hits / positives + (1 - share) * passes / negatives
 
-    return max([*middles, float("inf")], key=accuracy)
+    return max([*middles, float("inf"), float("-inf")], key=accuracy)

@@ -60,13 +60,13 @@ class ActorCritic(nn.Module):
             lora_dropout=0.0,
             task_type="CAUSAL_LM",
         )
-        try:
-            self.policy = get_peft_model(network, settings)
-        except ValueError as error:
-            names = sorted({n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)})
+        names = {n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+        unknown = [t for t in lora.targets if t not in names]  # peft minds only where none of them fits
+        if unknown:
             raise UsageError(
-                f"lora.targets {list(lora.targets)}: no such layers in {label}; there are: {', '.join(names)}"
-            ) from error
+                f"lora.targets {unknown}: no such layers in {label}; there are: {', '.join(sorted(names))}"
+            )
+        self.policy = get_peft_model(network, settings)
         self.policy.peft_config["default"].base_model_name_or_path = label
         self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
         nn.init.zeros_(self.value_head.weight)

@@ -40,13 +40,14 @@ def load_seeds(path: str | None) -> LoadedSeeds:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put first
+        return raw.decode("utf-8").replace("\r\n", "\n")
     except FileNotFoundError:
         raise UsageError(f"seeds file {path} is not there") from None
     except IsADirectoryError:
         raise UsageError(f"seeds file {path} is a folder; give a JSONL or CSV file") from None
     except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        line = raw[: error.start].count(b"\n") + 1
         raise UsageError(f"seeds file {path}, line {line}: not UTF-8; save the file as UTF-8") from None
     except OSError as error:
         raise UsageError(f"seeds file {path} can't be read: {error.strerror}") from None
@@ -60,8 +61,10 @@ def _jsonl_rows(text: str, where: str) -> list[tuple[int, dict[str, Any]]]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UsageError(f"seeds file {where}, line {number}: broken JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:
+            # Beside broken syntax: numbers of thousands of digits, thousands of nested brackets.
+            problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise UsageError(f"seeds file {where}, line {number}: broken JSON ({problem})") from None
         if not isinstance(row, dict):
             raise UsageError(f"seeds file {where}, line {number}: not an object with an instruction")
         rows.append((number, row))
@@ -70,12 +73,13 @@ def _jsonl_rows(text: str, where: str) -> list[tuple[int, dict[str, Any]]]:
 
 def _csv_rows(text: str, where: str) -> list[tuple[int, dict[str, Any]]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    if "instruction" not in (reader.fieldnames or []):
-        raise UsageError(f"seeds file {where}, line 1: no column named instruction")
     try:
+        if "instruction" not in (reader.fieldnames or []):
+            raise UsageError(f"seeds file {where}, line 1: no column named instruction")
         return [(reader.line_num, dict(row)) for row in reader]
     except csv.Error as error:
-        raise UsageError(f"seeds file {where}, line {reader.line_num}: broken CSV ({error})") from None
+        # line_num counts the lines that were read whole.
+        raise UsageError(f"seeds file {where}, line {reader.line_num + 1}: broken CSV ({error})") from None
 
 
 def _merged(rows: list[tuple[int, dict[str, Any]]], where: str) -> LoadedSeeds:
@@ -121,4 +125,6 @@ def _text(row: dict[str, Any], key: str, where: str) -> str:
         return ""
     if not isinstance(value, str):
         raise UsageError(f"{where}: {key} must be text, not {type(value).__name__}")
+    if any("\ud800" <= ch <= "\udfff" for ch in value):
+        raise UsageError(f"{where}: {key} holds half of a character (a lone surrogate)")
     return value.strip()

@@ -130,7 +130,7 @@ def select_best(instances: list[Instance], per_instruction: int, min_reward: flo
     return [
         best
         for members in by_instruction.values()
-        for best in sorted(members, key=lambda i: -(i.reward or 0.0))[:per_instruction]
+        for best in sorted(members, key=lambda i: float("inf") if i.reward is None else -i.reward)[:per_instruction]
     ]
 
 

@@ -14,8 +14,6 @@ def run_seeds(context: Context) -> str:
     loaded = load_seeds(context.config.seeds.path)
     held_out = choose_held_out(loaded.tasks, context.config.seeds.held_out, context.config.seed)
     shown = len(loaded.tasks) - len(held_out)
-    if shown < 1:
-        raise UsageError(f"seeds.held_out leaves none of the {len(loaded.tasks)} seed tasks to show; lower it")
     context.progress.begin(STAGE, len(loaded.tasks), "tasks")
     with context.store.transaction():
         for note in loaded.notes:
@@ -37,12 +35,17 @@ def run_seeds(context: Context) -> str:
 
 
 def choose_held_out(tasks: tuple[SeedTask, ...], share: float, seed: int) -> set[str]:
-    """The ids of the held-out tasks: the share of each kind (classification or not), chosen by the seed."""
+    """The ids of the held-out tasks: the share of each kind (classification or not), chosen by the seed.
+
+    Raises UsageError where that leaves no task to show.
+    """
     chosen: set[str] = set()
     for kind in (True, False):
         ids = sorted(t.id for t in tasks if t.is_classification == kind)
         derived_random(seed, "held out", kind).shuffle(ids)
         chosen.update(ids[: round(share * len(ids))])
+    if len(chosen) == len(tasks):
+        raise UsageError(f"seeds.held_out={share} leaves none of the {len(tasks)} seed tasks to show; lower it")
     return chosen
 
 
