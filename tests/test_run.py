@@ -279,3 +279,16 @@ def test_the_embedded_model_goes_the_whole_way(tmp_path: Path) -> None:
         assert len(store.instances(selected=True)) >= 4
         rewards = [i.reward for i in store.instances(policy="tuned")]
     assert all(r is not None and -3 <= r <= 2 for r in rewards)
+
+
+def test_how_much_is_computed_at_once_may_change_while_a_run_goes_on(tiny_config: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    Run(tiny_config, folder).execute(until="instructions")
+    smaller = tiny_config.policy.model_copy(update={"micro_batch": 1})
+    Run(tiny_config.model_copy(update={"policy": smaller}), folder).execute(until="policy")
+    with open_run(folder) as store:
+        changes = [e["text"] for e in store.query("SELECT text FROM events WHERE kind = 'config'")]
+        config = store.run_config()
+    assert changes == ["policy.micro_batch: 3 -> 1"]
+    assert config is not None
+    assert config["policy"]["micro_batch"] == 1

@@ -98,19 +98,15 @@ class ActorCritic(nn.Module):
 
     def evaluate(self, trajectories: Sequence[Trajectory], *, entropy: bool = False) -> Evaluation:
         """Log-probabilities, values and (asked for) entropies of the responses' tokens, at the policy's temperature."""
-        parts: list[tuple[list[int], Tensor]] = []  # places, states
+        by_place: dict[int, Tensor] = {}
         order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].prefix_ids)
-        for _, group in groupby(order, key=lambda i: trajectories[i].prefix_ids):
-            places = list(group)
-            parts.append((places, self._states([trajectories[i] for i in places])))
-        if len(parts) == 1:
-            states = parts[0][1]
-        else:
-            by_place: dict[int, Tensor] = {}
-            for places, joined in parts:
+        for prefix, group in groupby(order, key=lambda i: trajectories[i].prefix_ids):
+            shared = self._prefix_cache(prefix)
+            for places in _alike(list(group), trajectories):
+                states = self._states([trajectories[i] for i in places], len(prefix), shared)
                 sizes = [len(trajectories[i].response_ids) for i in places]
-                by_place.update(zip(places, joined.split(sizes), strict=True))
-            states = torch.cat([by_place[i] for i in range(len(trajectories))])  # (N, H)
+                by_place.update(zip(places, states.split(sizes), strict=True))
+        states = torch.cat([by_place[i] for i in range(len(trajectories))])  # (N, H)
         targets = torch.tensor([t for one in trajectories for t in one.response_ids], device=states.device)
         logits = self._output_layer(states).float() / self.temperature  # (N, V)
         normalizer = logits.logsumexp(-1)
@@ -130,20 +126,31 @@ class ActorCritic(nn.Module):
         logits: Tensor = self._base.get_output_embeddings()(states)
         return logits
 
-    def _states(self, group: list[Trajectory]) -> Tensor:
-        """(N, H): the states from which the response tokens of trajectories with one prefix are predicted."""
-        decoder = getattr(self._base, self._base.base_model_prefix)
+    def _prefix_cache(self, prefix: tuple[int, ...]) -> DynamicCache | None:
+        """The keys and values of a prefix, computed once, with their gradient, for all rows that begin with it."""
+        if not prefix:
+            return None
+        cache = DynamicCache(config=self._base.config)
+        self._decoder(input_ids=torch.tensor([prefix], device=self.device), past_key_values=cache, use_cache=True)
+        return cache
+
+    @property
+    def _decoder(self) -> Any:
+        return getattr(self._base, self._base.base_model_prefix)
+
+    def _states(self, group: list[Trajectory], offset: int, shared: DynamicCache | None) -> Tensor:
+        """(N, H): the states from which the response tokens are predicted, behind a prefix of ``offset`` tokens."""
         rows = [t.prompt_ids + t.response_ids for t in group]
         longest = max(map(len, rows))
         ids = torch.tensor([r + (0,) * (longest - len(r)) for r in rows], device=self.device)  # (B, L)
-        prefix = group[0].prefix_ids
         cache = None
-        if prefix:
+        if shared is not None:
             cache = DynamicCache(config=self._base.config)
-            decoder(input_ids=torch.tensor([prefix], device=self.device), past_key_values=cache, use_cache=True)
-            cache.batch_repeat_interleave(len(group))
-        positions = torch.arange(len(prefix), len(prefix) + longest, device=self.device)[None]
-        states = decoder(
+            for index, layer in enumerate(shared.layers):
+                wide = (len(group), -1, -1, -1)
+                cache.update(layer.keys.expand(wide), layer.values.expand(wide), index)
+        positions = torch.arange(offset, offset + longest, device=self.device)[None]
+        states = self._decoder(
             input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state  # (B, L, H)
         predicts = torch.zeros(ids.shape, dtype=torch.bool, device=self.device)
@@ -151,3 +158,19 @@ class ActorCritic(nn.Module):
             start = len(one.prompt_ids) - 1
             predicts[row, start : start + len(one.response_ids)] = True
         return states[predicts]
+
+
+_MOST_PADDING = 0.15  # of a forward pass
+
+
+def _alike(places: list[int], trajectories: Sequence[Trajectory]) -> Iterator[list[int]]:
+    """The rows in batches of nearly one length, so that little of a forward pass is spent on padding."""
+    lengths = {i: len(trajectories[i].prompt_ids) + len(trajectories[i].response_ids) for i in places}
+    batch: list[int] = []
+    for place in sorted(places, key=lambda i: (lengths[i], i)):
+        real = sum(lengths[i] for i in batch) + lengths[place]
+        if batch and 1 - real / (lengths[place] * (len(batch) + 1)) > _MOST_PADDING:
+            yield batch
+            batch = []
+        batch.append(place)
+    yield batch

@@ -59,15 +59,16 @@ def run_policy(context: Context) -> str:
 
 
 def split_instructions(context: Context) -> tuple[list[Instruction], list[Instruction]]:
-    """Instructions to train on and to measure on. The seeds that may be shown are trained on too; the held-out
-    ones of this stage are generated instructions, a third of them at most."""
+    """Instructions to train on and to measure on. The seeds that demonstrate instructions are trained on too; the
+    held-out ones of this stage are generated instructions, a third of them at most."""
     generated = generated_instructions(context.store)
     count = max(1, min(context.config.policy.held_out, len(generated) // 3))
     shuffled = list(generated)
     derived_random(context.config.seed, STAGE, "held out").shuffle(shuffled)
     held_out = {i.id for i in shuffled[:count]}
     train = [i for i in generated if i.id not in held_out]
-    train += context.store.instructions(origin="seed", status="kept")
+    longest = context.config.instructions.max_demonstration_words
+    train += [i for i in context.store.instructions(origin="seed", status="kept") if len(i.text.split()) <= longest]
     return train, [i for i in generated if i.id in held_out]
 
 
