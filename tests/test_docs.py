@@ -1,0 +1,38 @@
+"""What the documents say of the commands and options is what these are."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from refine_af.config import Config
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_of_commands_is_what_help_prints() -> None:
+    code = "import sys; sys.path.insert(0, 'docs'); import make_commands; sys.stdout.write(make_commands.commands_page())"
+    made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True).stdout
+    assert made == (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/method.md", "CONTRIBUTING.md"])
+def test_every_link_leads_to_a_file(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith("http"):
+            assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/method.md"])
+def test_every_option_that_is_named_exists(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    sections = {name: set(field.annotation.model_fields) for name, field in Config.model_fields.items()
+                if hasattr(field.annotation, "model_fields")}  # fmt: skip
+    for section, option in re.findall(r"`(?:--set )?([a-z]+)\.([a-z_]+)[`=.]", text):
+        if section in sections:
+            assert option in sections[section], f"{section}.{option}"
