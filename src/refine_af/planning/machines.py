@@ -98,10 +98,10 @@ class CpuMachine:
     kind: str = "cpu"
     title: str = "2 CPU cores (rates measured with the embedded model)"
     engine: str = "ctranslate2"
-    train_rate: float = 160.0  # tokens a second, forward and backward
-    score_rate: float = 550.0  # tokens a second, int8 likelihoods: 660 for texts of 100 tokens, 500 for 160
-    prepare_s: float = 40.0  # read the model file, save it, convert it
-    refresh_s: float = 3.0  # merge the adapter, convert the weights for the engine: assumed, not measured
+    train_rate: float = 230.0  # tokens a second, forward and backward
+    score_rate: float = 1000.0  # tokens a second, int8 likelihoods in batches of 8: measured 785 to 1,150
+    prepare_s: float = 30.0  # read the model file, save it, convert it
+    refresh_s: float = 2.0  # merge the adapter, convert the weights for the engine
 
     def generate(self, work: Generation, facts: ModelFacts) -> Estimate:
         """Decoding at a rate that falls with the prompt; prompts that share no prefix pay for their own
@@ -118,12 +118,13 @@ class CpuMachine:
     def decode_rate(self, prompt: float, batch: float) -> float:
         """Tokens a second of the embedded model.
 
-        CTranslate2 int8, batches of 32: 130 with a prefix of 35 tokens and 80 with one of 150, so seconds a
-        token grow linearly with the prefix. Batches of 8, 32 and 128 relate as 182 : 286 : 335; transformers
-        is 3.2 times slower at 32.
+        CTranslate2 int8, batches of 32 on two single-threaded workers: 394 with a prefix of 30 tokens and 267 with
+        one of 118, so seconds a token grow linearly with the prefix. A batch decodes until its longest completion
+        ends, which halves the rate of completions that end early. Batches of 8, 32 and 128 relate as
+        182 : 286 : 335; transformers is 3.2 times slower at 32.
         """
-        slope = (1 / 80 - 1 / 130) / (150 - 35)
-        per_token = 1 / 130 + slope * (max(1.0, prompt) - 35)
+        slope = (1 / 267 - 1 / 394) / (118 - 30)
+        per_token = 2 * (1 / 394 + slope * (max(1.0, prompt) - 30))
         relative = max(1.0, batch) / 32
         gain = relative**0.33 if relative < 1 else min(relative, 4.0) ** 0.11
         return gain / per_token / (1.0 if self.engine == "ctranslate2" else 3.2)

@@ -134,7 +134,7 @@ def _training(config: Config, setup: Setup, stage: str) -> tuple[Part, Part]:
     facts = setup.facts
     response = config.instances.sampling.max_tokens
     if stage == "policy":
-        micro, tokens = config.policy.micro_batch, micro_batch_tokens(config, response)
+        micro, tokens = config.policy.micro_batch, micro_batch_tokens(config, response, config.policy.micro_batch)
     else:
         micro = config.finetune.micro_batch
         response = longest_pair(config)  # supervised training makes logits of the prompt as well

@@ -16,7 +16,7 @@ from refine_af.planning.models import ModelFacts, reward_models, short_name
 TOKENS_PER_WORD = 1.35  # English prose in a vocabulary of 32,000 to 50,000 pieces, punctuation included
 FRAME_TOKENS = 30  # a prompt's header and the words around its parts
 LABEL_TOKENS = 15  # "Instruction:", "Input:", "Output:" and the line breaks of one demonstration
-CLASSIFICATION_PROMPT = 140  # the question whether a task is classification, with its examples
+CLASSIFICATION_PROMPT = 75  # the question whether a task is classification, with an example of each kind
 CALIBRATED_ON = 24  # seeds on which that question is calibrated
 
 
@@ -32,9 +32,9 @@ class Expectations:
     answer_share: float  # of max_tokens that an answer in the evaluation uses
 
 
-# A small model repeats itself and seldom ends; a base model of 7B writes longer lists and ends most of its
-# pairs.
-SMALL = Expectations(items=2, kept=0.25, tokens_per_item=20, pair_share=0.85, answer_share=0.8)
+# The small model's are those of a run of the embedded preset; those of a base model of 7B are a guess: longer lists,
+# most of its pairs ended early.
+SMALL = Expectations(items=2.7, kept=0.43, tokens_per_item=14, pair_share=0.48, answer_share=0.8)
 LARGE = Expectations(items=4, kept=0.30, tokens_per_item=45, pair_share=0.4, answer_share=0.8)
 
 
@@ -160,13 +160,13 @@ def pair_prompt(config: Config) -> float:
     return pair_prefix(config) + instruction_tokens()
 
 
-def micro_batch_tokens(config: Config, response: float) -> float:
-    """Tokens that a micro-batch of rollouts sends through the network.
+def micro_batch_tokens(config: Config, response: float, rows: int) -> float:
+    """Tokens that a micro-batch of ``rows`` rollouts sends through the network.
 
     Its shared beginning goes through once for each of its two kinds of prompts (classification or not),
     then every rollout's own instruction and response.
     """
-    return 2 * pair_prefix(config) + config.policy.micro_batch * (instruction_tokens() + response)
+    return 2 * pair_prefix(config) + rows * (instruction_tokens() + response)
 
 
 def instruction_tokens() -> float:
@@ -182,11 +182,13 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     measured = max(1, min(options.held_out, config.instructions.target // 3))  # a third at most is kept out
     held_out = 2 * measured * options.held_out_samples
     batch = min(config.model.batch_size, options.rollouts)
-    through = options.iterations * math.ceil(options.rollouts / options.micro_batch) * micro_batch_tokens(config, new)
+
+    def through(rows: int) -> float:
+        return options.iterations * math.ceil(options.rollouts / rows) * micro_batch_tokens(config, new, rows)
+
     return StageWork(
         "policy",
-        f"PPO: {options.iterations} iterations of {options.rollouts} rollouts, {options.epochs} "
-        "passes over each; "
+        f"PPO: {options.iterations} iterations of {options.rollouts} rollouts, passes over each: {options.epochs}; "
         f"{measured} held-out instructions scored before and after",
         (
             Generation(
@@ -210,8 +212,8 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
                 2,
             ),
             *_rewards(config, rollouts + held_out, new, shown),
-            Pass("log-probabilities, policy and reference", 2 * through, "forward"),
-            Pass("updates", options.epochs * through, "train"),
+            Pass("log-probabilities, policy and reference", 2 * through(options.micro_batch), "forward"),
+            Pass("updates", options.epochs * through(min(options.micro_batch, options.minibatch)), "train"),
             Fixed("hand the new weights to the engine", "refresh", options.iterations),
         ),
     )
@@ -237,7 +239,8 @@ def _instances(config: Config, hope: Expectations, shown: int) -> StageWork:
                 config.model.batch_size,
                 policies,
             ),
-            *_rewards(config, completions, new, shown),
+            # The seeds that calibrate the reward are read when it is first used.
+            *_rewards(config, completions, new, shown if policies == 1 else 0),
         ),
     )
 
@@ -294,7 +297,8 @@ def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pas
         # Each pair is read with its task and without one; so are the seeds, on which the scores are
         # calibrated.
         written = pairs * (2 * (FRAME_TOKENS + new) + instruction_tokens())
-        by_people = shown * (2 * FRAME_TOKENS + 1.5 * mean_words(10_000, pairs=True) * TOKENS_PER_WORD)
+        calibrated = min(shown, config.feedback.calibrated_on)
+        by_people = calibrated * (2 * FRAME_TOKENS + 1.5 * mean_words(80, pairs=True) * TOKENS_PER_WORD)
         return (Pass("rewards: with and without the task, seeds too", written + by_people, "score"),)
     length = instruction_tokens() + new
     return [
