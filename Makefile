@@ -26,11 +26,12 @@ test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.ready-dev
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs
+	$(BIN)/ruff format --check src tests benchmarks docs
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/demo.py
 
 docs: $(VENV)/.ready-dev

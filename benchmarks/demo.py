@@ -1,6 +1,6 @@
 """Times the embedded preset as a user runs it: wall time by stage, peak memory, what was kept. Writes demo.json beside.
 
-    python benchmarks/demo.py [--seed 0] [--keep FOLDER]
+python benchmarks/demo.py [--seed 0] [--keep FOLDER]
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_page_of_commands_is_what_help_prints() -> None:
-    code = "import sys; sys.path.insert(0, 'docs'); import make_commands; sys.stdout.write(make_commands.commands_page())"
+    code = "import sys; sys.path.insert(0, 'docs'); import make_commands as m; sys.stdout.write(m.commands_page())"
     made = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True).stdout
     assert made == (ROOT / "docs" / "commands.md").read_text(encoding="utf-8"), "run `make docs`"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import shutil
@@ -13,10 +14,10 @@ from pathlib import Path
 
 from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences
-from refine_af.dataset.write import write_text
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.check import check_feedback
+from refine_af.files import write_text
 from refine_af.models import check_model
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
@@ -122,33 +123,8 @@ class Run:
 
 def _stage_function(stage: str) -> Callable[[Context], str]:
     # Imported when reached: the last stages' libraries are large, and a run that stops early doesn't need them.
-    if stage == "seeds":
-        from refine_af.stages.seeds import run_seeds
-
-        return run_seeds
-    if stage == "instructions":
-        from refine_af.stages.instructions import run_instructions
-
-        return run_instructions
-    if stage == "policy":
-        from refine_af.stages.policy import run_policy
-
-        return run_policy
-    if stage == "instances":
-        from refine_af.stages.instances import run_instances
-
-        return run_instances
-    if stage == "finetune":
-        from refine_af.stages.finetune import run_finetune
-
-        return run_finetune
-    if stage == "evaluate":
-        from refine_af.stages.evaluate import run_evaluate
-
-        return run_evaluate
-    from refine_af.stages.report import run_report
-
-    return run_report
+    function: Callable[[Context], str] = getattr(importlib.import_module(f"refine_af.stages.{stage}"), f"run_{stage}")
+    return function
 
 
 def _version(package: str) -> str:

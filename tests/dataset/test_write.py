@@ -14,7 +14,8 @@ import yaml
 
 from refine_af.config import Config
 from refine_af.dataset import write
-from refine_af.dataset.write import dataset_rows, write_dataset, write_text
+from refine_af.dataset.write import dataset_rows, write_dataset
+from refine_af.files import write_text
 from refine_af.records import Instance, Instruction
 from refine_af.store import Store
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refine_af.config import Config
+from refine_af.files import write_text
 from refine_af.store import Store
 
 
@@ -47,13 +48,6 @@ def write_dataset(store: Store, folder: Path, config: Config) -> None:
     lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
     write_text(folder / "train.jsonl", lines)
     write_text(folder / "README.md", _card(rows, config))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces the file in one step."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 # The Hub's classes of size, by their upper bounds.

@@ -64,7 +64,7 @@ class CTranslate2Engine:
         self, folder: Path, tokenizer: PreTrainedTokenizerBase, *, model: str, batch_size: int, threads: int
     ) -> None:
         self.model = model
-        self._folder = folder
+        self.folder = folder
         self._tokenizer = tokenizer
         self._batch_size = batch_size
         self._threads = threads
@@ -167,7 +167,7 @@ class CTranslate2Engine:
 
     def _worker(self, siblings: int) -> Any:
         return ctranslate2.Generator(
-            str(self._folder), device="cpu", inter_threads=1, intra_threads=max(1, self._threads // siblings)
+            str(self.folder), device="cpu", inter_threads=1, intra_threads=max(1, self._threads // siblings)
         )
 
     def _seeded_worker(self, seed: int, siblings: int) -> Any:

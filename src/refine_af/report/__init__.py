@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from refine_af.errors import RefineError
+from refine_af.files import write_text
 from refine_af.store import Store
 
 __all__ = ["write_report"]
@@ -18,20 +17,10 @@ __all__ = ["write_report"]
 def write_report(store: Store, path: Path, *, title: str = "REFINE-AF run") -> None:
     """Writes the page to ``path``, whole or not at all. Equal databases give equal pages."""
     page = _render(store, title)
-    path = Path(path)
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        write_text(Path(path), page)
     except OSError as error:
         raise RefineError(f"the report can't be written to {path}: {error.strerror}") from error
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(page)
-        os.chmod(name, 0o644)  # mkstemp's files are for their owner alone
-        os.replace(name, path)
-    except OSError as error:
-        raise RefineError(f"the report can't be written to {path}: {error.strerror}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _render(store: Store, title: str) -> str:

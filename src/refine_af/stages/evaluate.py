@@ -7,10 +7,10 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from refine_af.config import SamplingConfig
-from refine_af.dataset.write import write_text
 from refine_af.engines.base import Engine, Prompts
 from refine_af.evaluation.metrics import exact_match, rouge_l
 from refine_af.evaluation.significance import paired_difference
+from refine_af.files import write_text
 from refine_af.prompts.answers import answer_frame, asked, cut_answer
 from refine_af.records import Prediction, SeedTask, StageCounts
 from refine_af.stages.context import Context, seed_tasks
