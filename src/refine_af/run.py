@@ -18,7 +18,7 @@ from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.check import check_feedback
 from refine_af.files import write_text
-from refine_af.models import check_model
+from refine_af.models import check_model, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
 from refine_af.seeds import load_seeds
@@ -65,6 +65,7 @@ class Run:
     def _check(self) -> None:
         """What can be known before anything is written: seeds, model, and whose folder it is."""
         choose_held_out(load_seeds(self.config.seeds.path).tasks, self.config.seeds.held_out, self.config.seed)
+        check_packages()
         check_model(self.config.model)
         check_feedback(self.config.feedback)
         for place in (self.folder, *self.folder.parents):
