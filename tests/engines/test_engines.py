@@ -462,3 +462,19 @@ def test_a_tokenizer_without_a_beginning_token_serves_both_engines(
         parts = made(name, model=folder)
         assert parts.tokenizer.bos_token is None
         assert parts.initial_engine.generate(PROMPTS, GREEDY, seed=0) == expected.generate(PROMPTS, GREEDY, seed=0)
+
+
+def test_generating_and_scoring_leave_torchs_threads_alone(tiny_model: Path, tmp_path: Path) -> None:
+    # Else training would sum in another order after generation than in a run that was resumed at the training.
+    config = load_config(overrides=[f"model.name={tiny_model}", "model.quantization=float32", "threads=2"])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        engine = Parts(config, tmp_path).initial_engine
+        prompts = Prompts("", tuple(f"Write a story {i}" for i in "abcdefghijklmnopqrst"))
+        engine.generate(prompts, SamplingConfig(max_tokens=4), seed=1)
+        assert torch.get_num_threads() == 2
+        engine.log_likelihoods([("Write", " a story")] * 20)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

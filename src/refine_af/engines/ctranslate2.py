@@ -88,7 +88,7 @@ class CTranslate2Engine:
                 for place, part in enumerate(parts)
             ]
             with ThreadPoolExecutor(len(parts)) as pool:
-                workers = [self._seeded_worker(s, len(parts)) for s in seeds]
+                workers = [pool.submit(self._seeded_worker, s, len(parts)).result() for s in seeds]
                 jobs = [
                     pool.submit(self._run, worker, prefix, [suffixes[i] for i in part], sampling, stop)
                     for worker, part in zip(workers, parts, strict=True)
@@ -163,9 +163,12 @@ class CTranslate2Engine:
 
     @cached_property
     def _scorers(self) -> list[Any]:
-        return [self._worker(self._most_workers) for _ in range(self._most_workers)]
+        with ThreadPoolExecutor(1) as pool:
+            return [pool.submit(self._worker, self._most_workers).result() for _ in range(self._most_workers)]
 
     def _worker(self, siblings: int) -> Any:
+        """To be called in a thread of its own: a worker that is made sets the number of OpenMP threads of the thread
+        that makes it, which torch would then use too, and sum in another order than in a resumed run."""
         return ctranslate2.Generator(
             str(self.folder), device="cpu", inter_threads=1, intra_threads=max(1, self._threads // siblings)
         )
