@@ -1,0 +1,112 @@
+"""A frozen table from the rare elements of texts, in pairs or single, to the texts: two gathers for a look-up.
+
+Signatures are hashed into buckets; a collision adds a candidate and can't lose one.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from refine_af.novelty.bounds import Bounds, Partners
+
+Ints = npt.NDArray[np.int32]
+Rows = npt.NDArray[np.intp]
+
+_ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
+_POSTINGS_IN_A_BUCKET = 4
+_CHUNK = 50_000
+
+
+class SignatureTable:
+    """Made of all texts at once, from ``elements`` (n,), in which text i's are at ``starts[i]`` on, ``lengths[i]`` many.
+
+    Two texts above the threshold have a signature in common. By the prefix bound they share the first k elements of S
+    within their prefixes: k = 2 makes the pair of them the signature, k = 1 the first alone.
+    """
+
+    def __init__(self, bounds: Bounds, elements: Ints, starts: npt.NDArray[np.int64], lengths: Ints) -> None:
+        self.rows = len(lengths)
+        size = int(elements.max()) + 1 if len(elements) else 0
+        # Rank 0 is the rarest element. Any fixed order is exact; this one makes the postings short.
+        rank = np.empty(size, np.int32)
+        rank[np.argsort(np.bincount(elements, minlength=size), kind="stable")] = np.arange(size, dtype=np.int32)
+        self.rank = rank
+        by_length = np.argsort(lengths, kind="stable").astype(np.int32)
+        counts = np.bincount(lengths) if len(lengths) else np.zeros(1, np.int64)
+        total = sum(int(n) * _signatures(bounds, b) for b, n in enumerate(counts.tolist()) if b and n)
+        self._bits = max(1, (total // _POSTINGS_IN_A_BUCKET).bit_length())
+        places = np.empty(total, np.uint64)  # bucket in the high half, text in the low half
+        filled = first = 0
+        for length, count in enumerate(counts.tolist()):
+            width = bounds.row_prefix(length) if length else 0
+            for at in range(first, first + count if width else first, _CHUNK):
+                some = by_length[at : min(at + _CHUNK, first + count)]
+                ranks = np.sort(rank[elements[starts[some][:, None] + np.arange(length)]], axis=1)[:, :width]
+                buckets = self._hash(ranks, bounds.paired(length))  # (texts, signatures of each)
+                flat = (buckets << np.uint64(32) | some.astype(np.uint64)[:, None]).ravel()
+                places[filled : filled + len(flat)] = flat
+                filled += len(flat)
+            first += count
+        places.sort()
+        self._postings = places.astype(np.uint32)  # the low half
+        places >>= np.uint64(32)
+        self._ends = np.zeros((1 << self._bits) + 1, np.uint32)
+        self._ends[1:] = np.cumsum(np.bincount(places.astype(np.int64), minlength=1 << self._bits))
+
+    @property
+    def nbytes(self) -> int:
+        return int(self.rank.nbytes + self._postings.nbytes + self._ends.nbytes)
+
+    def candidates(self, elements: list[int], partners: Partners) -> Rows:
+        """Texts that share a signature with one of these elements, some of them more than once."""
+        known = [e for e in elements if 0 <= e < len(self.rank)]
+        if len(known) < partners.least:
+            return np.zeros(0, np.intp)
+        missing = partners.length - len(known)
+        ranks = np.sort(self.rank[known])
+        buckets = [
+            self._hash(ranks[None, :width], of_pairs)[0]
+            for of_pairs in (True, False)
+            if (width := partners.prefix(of_pairs, missing))
+        ]
+        return self._read(np.concatenate(buckets).astype(np.intp)) if buckets else np.zeros(0, np.intp)
+
+    def _read(self, buckets: Rows) -> Rows:
+        starts, ends = self._ends[buckets].astype(np.intp), self._ends[buckets + 1].astype(np.intp)
+        return self._postings[spans(starts, ends - starts)].astype(np.intp)
+
+    def _hash(self, ranks: Ints, of_pairs: bool) -> npt.NDArray[np.uint64]:
+        """Buckets (n, signatures) of sorted prefixes (n, width)."""
+        wide = ranks.astype(np.uint64) + np.uint64(1)
+        if of_pairs:
+            left, right = _pairs(ranks.shape[1])
+            mixed = (wide[:, left] * _ODD[0]) ^ (wide[:, right] * _ODD[1])
+            mixed ^= mixed >> np.uint64(32)
+            mixed *= _ODD[0]
+        else:
+            mixed = wide * _ODD[1]
+        return mixed >> np.uint64(64 - self._bits)
+
+
+def spans(starts: Rows, lengths: Rows) -> Rows:
+    """The places of several ranges, one after another: starts[0], starts[0] + 1, ..., starts[1], ..."""
+    ends = np.cumsum(lengths)
+    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _signatures(bounds: Bounds, length: int) -> int:
+    width = bounds.row_prefix(length)
+    return width * (width - 1) // 2 if bounds.paired(length) else width
+
+
+_PAIRS: dict[int, tuple[Rows, Rows]] = {}
+
+
+def _pairs(width: int) -> tuple[Rows, Rows]:
+    if width not in _PAIRS:
+        places = np.array(list(combinations(range(width), 2)), np.intp).reshape(-1, 2)
+        _PAIRS[width] = places[:, 0].copy(), places[:, 1].copy()
+    return _PAIRS[width]
