@@ -10,12 +10,13 @@ The n-th occurrence of a word counts as an element of its own ("the", "the 2", .
 elements and the multiset overlap becomes the size of an intersection.
 
 - *Prefix.* Let S be ``need`` common elements and sort each text's elements by one fixed order, rare ones first. At most
-  a - need elements of a text of a are outside S, so the first k elements of S are among its first a - need + k.
+  a - need elements of a text of a are outside S, so the first k elements of S are among its first a - need + k: two
+  texts above the threshold have k elements in common within their prefixes.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,32 +24,29 @@ import numpy.typing as npt
 
 from refine_af.novelty.rouge import f_measure, f_measures
 
-# Texts whose prefix is longer get single elements as signatures: pairs grow with the prefix's square.
+# Pairs of elements are rare, but grow with the square of the prefix: texts with a longer one are found by single
+# elements, of which several must be shared.
 LONGEST_PAIRED_PREFIX = 16
+SHARED_SINGLES = 4
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How texts of some lengths are found: ``shared`` elements must lie in both prefixes, looked up in pairs or not."""
+
+    paired: bool
+    shared: int
 
 
 @dataclass(frozen=True)
 class Partners:
     """The texts that one of ``length`` tokens can repeat: theirs are ``shortest`` to ``longest`` tokens."""
 
-    length: int
     shortest: int
     longest: int
-    need: npt.NDArray[np.int64]  # (longest - shortest + 1,), of partners by length; it never falls
-    paired: npt.NDArray[np.bool_]  # (longest - shortest + 1,), whether partners of that length have pairs as signatures
+    need: npt.NDArray[np.int64]  # (longest - shortest + 1,), by the partner's length; it never falls
     least: int  # the least need of all
-
-    def prefix(self, of_pairs: bool, missing: int = 0) -> int:
-        """How many rare elements to look up, in pairs or single, to meet every partner of that kind; 0: it has none.
-
-        ``missing`` elements are known to be in no partner; they are outside of S without being looked up.
-        """
-        needs = self.need[self.paired == of_pairs]
-        if not len(needs):
-            return 0
-        k = 2 if of_pairs else 1
-        prefix = self.length - int(needs[0]) - missing + k
-        return prefix if prefix >= k else 0
+    kinds: tuple[tuple[Kind, int], ...]  # each kind of partners, and the length of this text's prefix for them
 
 
 class Bounds:
@@ -66,33 +64,37 @@ class Bounds:
             found = self._partners[length] = self._compute(length)
         return found
 
-    def paired(self, length: int) -> bool:
-        """Whether texts of this length get pairs of elements as signatures: two must be shared, and the pairs few."""
+    def kind(self, length: int) -> Kind:
+        """How kept texts of this length are found."""
         least = self._least_need(length)
-        return least >= 2 and length - least + 2 <= LONGEST_PAIRED_PREFIX
+        if least >= 2 and length - least + 2 <= LONGEST_PAIRED_PREFIX:
+            return Kind(True, 2)
+        return Kind(False, min(least, SHARED_SINGLES))
 
-    def row_prefix(self, length: int) -> int:
-        """How many rare elements of a kept text of ``length`` >= 1 its signatures are made of; 0: nothing repeats it."""
+    def prefix(self, length: int) -> int:
+        """How many rare elements of a kept text of this length are looked up; 0 where nothing can repeat it."""
         least = self._least_need(length)
-        return length - least + (2 if self.paired(length) else 1) if least <= length else 0
+        return length - least + self.kind(length).shared if least <= length else 0
 
     def _least_need(self, length: int) -> int:
         """The least need over all partners, which the shortest has; length + 1 where nothing reaches the threshold."""
         if length not in self._least:
             shortest = self._shortest(length)
-            self._least[length] = length + 1 if shortest > length else self._need(length, np.array([shortest]))[0]
-        return int(self._least[length])
+            needs = self._need(length, np.array([shortest])) if shortest <= length else [length + 1]
+            self._least[length] = int(needs[0])
+        return self._least[length]
 
     def _compute(self, length: int) -> Partners:
         shortest = self._shortest(length)
         if shortest > length:
-            empty = np.zeros(0, np.int64)
-            return Partners(length, length + 1, length, empty, empty.astype(bool), length + 1)
+            return Partners(length + 1, length, np.zeros(0, np.int64), length + 1, ())
         longest = _last(lambda b: self._reached(length, length, b), length)
-        lengths = np.arange(shortest, longest + 1)
-        need = self._need(length, lengths)
-        paired = np.fromiter((self.paired(b) for b in lengths.tolist()), bool, len(lengths))
-        return Partners(length, shortest, longest, need, paired, int(need[0]))
+        need = self._need(length, np.arange(shortest, longest + 1))
+        prefixes: dict[Kind, int] = {}
+        for other, shared in zip(range(shortest, longest + 1), need.tolist(), strict=True):
+            kind = self.kind(other)
+            prefixes.setdefault(kind, length - shared + kind.shared)  # longest for the first: need never falls
+        return Partners(shortest, longest, need, int(need[0]), tuple(prefixes.items()))
 
     def _reached(self, lcs: int, a: int, b: int) -> bool:
         return f_measure(lcs, a, b) > self.threshold
@@ -111,14 +113,13 @@ class Bounds:
         return need
 
 
-def _last(holds: object, first: int) -> int:
+def _last(holds: Callable[[int], bool], first: int) -> int:
     """The last number from ``first`` on for which ``holds``, which is true up to it and false after."""
-    assert callable(holds)
     step = 1
     while holds(first + step):
         step *= 2
     low, high = first + step // 2, first + step
     while high - low > 1:
-        middle = math.floor((low + high) / 2)
+        middle = (low + high) // 2
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low

@@ -30,6 +30,7 @@ Match = tuple[float, str]
 # into a table nine times in its life, however large the index grows.
 _NEWEST = 1024
 _NEWEST_SHARE = 8
+_FEW = 12  # texts whose LCS is computed at once, without the overlap before it
 _FIRST = 256  # texts that `closest` tries before it rules out others
 _AT_ONCE = 4096  # texts whose elements are gathered at a time
 _ZERO = np.zeros(1, np.int64)
@@ -115,16 +116,19 @@ class NoveltyIndex:
         if len(known) < partners.least:
             return None
         sketch = _sketch(known)
-        sieved = [self._sieve(self._table.candidates(known, partners), partners, sketch, len(known))]
+        rows, most = self._sieve(
+            self._table.candidates(known, len(words), partners), partners, sketch, len(known)
+        )
         if len(self) > self._table.rows:
             newest = np.arange(self._table.rows, len(self), dtype=np.intp)
-            sieved.append(self._sieve(newest, partners, sketch, len(known)))
-        rows = _different(np.concatenate(sieved), len(self))
-        if not len(rows):
-            return None
-        overlap = self._overlap(known, rows)
-        enough = overlap >= partners.need[_ints(self._lengths)[rows] - partners.shortest]
-        return self._best(words, rows[enough], overlap[enough], self.threshold)
+            new_rows, new_most = self._sieve(newest, partners, sketch, len(known))
+            rows, most = np.concatenate((rows, new_rows)), np.concatenate((most, new_most))
+        if len(rows) > _FEW:
+            rows = np.unique(rows)
+            most = self._overlap(known, rows)
+            enough = most >= partners.need[_ints(self._lengths)[rows] - partners.shortest]
+            rows, most = rows[enough], most[enough]
+        return self._best(words, rows, most, self.threshold)
 
     def closest(self, text: str) -> Match | None:
         """The highest ROUGE-L to any kept text, however low, and its id; None where nothing shares a word.
@@ -143,9 +147,12 @@ class NoveltyIndex:
         bound = f_measures(most[rows], len(elements), lengths[rows])
         # The most promising first: what they reach rules out nearly all others.
         some = rows if len(rows) <= _FIRST else rows[np.argpartition(bound, -_FIRST)[-_FIRST:]]
-        found = self._best(words, some, self._overlap(known, some), 0.0)
-        rest = rows[bound >= found[0]] if found else rows
-        return self._best(words, rest, self._overlap(known, rest), 0.0)
+        found = self._best_sharing(words, known, some)
+        return self._best_sharing(words, known, rows[bound >= found[0]] if found else rows)
+
+    def _best_sharing(self, words: list[str], known: list[int], rows: Rows) -> Match | None:
+        overlap = self._overlap(known, rows)
+        return self._best(words, rows[overlap > 0], overlap[overlap > 0], 0.0)
 
     def _append(self, text: str, id: str | None) -> str:
         elements = [self._new_element(label) for label in _labels(tokens(text))]
@@ -173,14 +180,17 @@ class NoveltyIndex:
         element = self._element.get
         return [element(label, -1) for label in _labels(words)]
 
-    def _sieve(self, rows: Rows, partners: Partners, sketch: np.uint64, known: int) -> Rows:
-        """Those of the rows whose length and sketch allow a score above the threshold."""
-        lengths = _ints(self._lengths)[rows]
-        right = (lengths >= partners.shortest) & (lengths <= partners.longest)
-        rows, lengths = rows[right], lengths[right]
-        # A bit that the other lacks stands for at least one element that it lacks: overlap <= known - lacking.
-        lacking = np.bitwise_count(sketch & ~np.frombuffer(self._sketches, np.uint64)[rows])
-        return rows[partners.need[lengths - partners.shortest] + lacking <= known]
+    def _sieve(
+        self, rows: Rows, partners: Partners, sketch: np.uint64, known: int
+    ) -> tuple[Rows, npt.NDArray[np.int64]]:
+        """The rows whose length and sketch allow a score above the threshold, and how many elements they may share."""
+        places = _ints(self._lengths)[rows] - partners.shortest
+        right = (places >= 0) & (places < len(partners.need))
+        rows, places = rows[right], places[right]
+        # A bit that the other lacks stands for at least one element that it lacks.
+        most = known - np.bitwise_count(sketch & ~np.frombuffer(self._sketches, np.uint64)[rows]).astype(np.int64)
+        allowed = most >= partners.need[places]
+        return rows[allowed], most[allowed]
 
     def _overlap(self, known: list[int], rows: Rows) -> npt.NDArray[np.int64]:
         """How many elements each of the rows (n,) shares with the text; texts are sets of elements: (n,)."""
@@ -191,9 +201,9 @@ class NoveltyIndex:
         self._asked[known] = True
         for at in range(0, len(rows), _AT_ONCE):
             many = lengths[at : at + _AT_ONCE]
-            shared = np.cumsum(self._asked[elements[spans(starts[at : at + _AT_ONCE], many)]])
-            through = np.concatenate((_ZERO, shared))[np.cumsum(many)]
-            overlap[at : at + _AT_ONCE] = np.diff(through, prepend=0)
+            shared = self._asked[elements[spans(starts[at : at + _AT_ONCE], many)]].cumsum(dtype=np.int64)
+            through = np.concatenate((_ZERO, shared))[np.concatenate((_ZERO, many.cumsum()))]
+            overlap[at : at + _AT_ONCE] = through[1:] - through[:-1]
         self._asked[known] = False
         return overlap
 
@@ -201,12 +211,10 @@ class NoveltyIndex:
         self, words: list[str], rows: Rows, overlap: npt.NDArray[np.int64], floor: float
     ) -> Match | None:
         """The best of these rows above the floor. LCS <= overlap, so the search ends where no bound beats the best."""
-        shares = overlap > 0
-        rows, overlap = rows[shares], overlap[shares]
         if not len(rows):
             return None
         length, lengths = len(words), _ints(self._lengths)[rows]
-        bounds = f_measures(overlap, length, lengths)
+        bounds = f_measures(np.minimum(overlap, lengths), length, lengths)
         order = np.lexsort((rows, -bounds))
         token, kept, starts = _ints(self._token), _ints(self._elements), self._starts
         numbers = [self._element.get(word, -1) for word in words]
@@ -258,12 +266,3 @@ def _sketch(elements: list[int]) -> np.uint64:
 
 def _ints(values: array[int]) -> Ints:
     return np.frombuffer(values, np.int32)
-
-
-def _different(rows: Rows, of: int) -> Rows:
-    """Each row once, in order; by marking where sorting would cost more."""
-    if len(rows) < of // 64:
-        return np.unique(rows)
-    marked = np.zeros(of, bool)
-    marked[rows] = True
-    return np.flatnonzero(marked)

@@ -18,6 +18,7 @@ Rows = npt.NDArray[np.intp]
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _POSTINGS_IN_A_BUCKET = 4
 _CHUNK = 50_000
+_NONE = np.zeros(0, np.uint32)
 
 
 class SignatureTable:
@@ -38,68 +39,74 @@ class SignatureTable:
         counts = np.bincount(lengths) if len(lengths) else np.zeros(1, np.int64)
         total = sum(int(n) * _signatures(bounds, b) for b, n in enumerate(counts.tolist()) if b and n)
         self._bits = max(1, (total // _POSTINGS_IN_A_BUCKET).bit_length())
-        places = np.empty(total, np.uint64)  # bucket in the high half, text in the low half
+        places = np.empty(total, np.int64)  # bucket in the high half, text in the low half
         filled = first = 0
         for length, count in enumerate(counts.tolist()):
-            width = bounds.row_prefix(length) if length else 0
+            width = bounds.prefix(length) if count and length else 0
             for at in range(first, first + count if width else first, _CHUNK):
                 some = by_length[at : min(at + _CHUNK, first + count)]
                 ranks = np.sort(rank[elements[starts[some][:, None] + np.arange(length)]], axis=1)[:, :width]
-                buckets = self._hash(ranks, bounds.paired(length))  # (texts, signatures of each)
-                flat = (buckets << np.uint64(32) | some.astype(np.uint64)[:, None]).ravel()
+                buckets = self._hash(ranks, bounds.kind(length).paired)  # (texts, signatures of each)
+                flat = (buckets << 32 | some[:, None]).ravel()
                 places[filled : filled + len(flat)] = flat
                 filled += len(flat)
             first += count
         places.sort()
         self._postings = places.astype(np.uint32)  # the low half
-        places >>= np.uint64(32)
-        self._ends = np.zeros((1 << self._bits) + 1, np.uint32)
-        self._ends[1:] = np.cumsum(np.bincount(places.astype(np.int64), minlength=1 << self._bits))
+        places >>= 32
+        self._ends = np.zeros((1 << self._bits) + 1, np.int64 if total >> 32 else np.uint32)
+        self._ends[1:] = np.cumsum(np.bincount(places, minlength=1 << self._bits))
 
     @property
     def nbytes(self) -> int:
         return int(self.rank.nbytes + self._postings.nbytes + self._ends.nbytes)
 
-    def candidates(self, elements: list[int], partners: Partners) -> Rows:
-        """Texts that share a signature with one of these elements, some of them more than once."""
-        known = [e for e in elements if 0 <= e < len(self.rank)]
+    def candidates(self, elements: list[int], length: int, partners: Partners) -> Rows:
+        """Texts that share enough of these elements, of a text of ``length`` tokens; some are named more than once."""
+        known = [e for e in elements if e < len(self.rank)]
         if len(known) < partners.least:
-            return np.zeros(0, np.intp)
-        missing = partners.length - len(known)
+            return _NONE
         ranks = np.sort(self.rank[known])
-        buckets = [
-            self._hash(ranks[None, :width], of_pairs)[0]
-            for of_pairs in (True, False)
-            if (width := partners.prefix(of_pairs, missing))
-        ]
-        return self._read(np.concatenate(buckets).astype(np.intp)) if buckets else np.zeros(0, np.intp)
+        missing = length - len(known)  # outside of S without being looked up, so the prefix is shorter by them
+        found = []
+        for kind, prefix in partners.kinds:
+            if (width := prefix - missing) >= kind.shared:
+                rows = self._read(self._hash(ranks[None, :width], kind.paired)[0])
+                found.append(rows if kind.paired else _named_often(rows, kind.shared))
+        return (found[0] if len(found) == 1 else np.concatenate(found or [_NONE])).astype(np.intp)
 
-    def _read(self, buckets: Rows) -> Rows:
-        starts, ends = self._ends[buckets].astype(np.intp), self._ends[buckets + 1].astype(np.intp)
-        return self._postings[spans(starts, ends - starts)].astype(np.intp)
+    def _read(self, buckets: Rows) -> npt.NDArray[np.uint32]:
+        starts = self._ends[buckets]
+        return self._postings[spans(starts, self._ends[buckets + 1] - starts)]
 
-    def _hash(self, ranks: Ints, of_pairs: bool) -> npt.NDArray[np.uint64]:
+    def _hash(self, ranks: Ints, of_pairs: bool) -> Rows:
         """Buckets (n, signatures) of sorted prefixes (n, width)."""
-        wide = ranks.astype(np.uint64) + np.uint64(1)
+        wide = ranks.astype(np.uint64)
         if of_pairs:
             left, right = _pairs(ranks.shape[1])
-            mixed = (wide[:, left] * _ODD[0]) ^ (wide[:, right] * _ODD[1])
-            mixed ^= mixed >> np.uint64(32)
-            mixed *= _ODD[0]
+            mixed = (wide * _ODD[0])[:, left] ^ (wide * _ODD[1])[:, right]
         else:
-            mixed = wide * _ODD[1]
-        return mixed >> np.uint64(64 - self._bits)
+            mixed = wide * _ODD[0]
+        mixed >>= np.uint64(64 - self._bits)  # the high bits depend on all of a rank's
+        return mixed.view(np.int64)
 
 
-def spans(starts: Rows, lengths: Rows) -> Rows:
+def spans(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> Rows:
     """The places of several ranges, one after another: starts[0], starts[0] + 1, ..., starts[1], ..."""
-    ends = np.cumsum(lengths)
-    return np.repeat(starts - ends + lengths, lengths) + np.arange(ends[-1] if len(ends) else 0)
+    ends = lengths.cumsum(dtype=np.intp)
+    return (starts - ends + lengths).repeat(lengths) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _named_often(rows: npt.NDArray[np.uint32], times: int) -> npt.NDArray[np.uint32]:
+    """The rows that are named at least so often, once each: in order, such a row stands again ``times`` - 1 on."""
+    rows.sort()
+    rows = rows[times - 1 :][rows[times - 1 :] == rows[: max(0, len(rows) - times + 1)]]
+    return rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
 
 
 def _signatures(bounds: Bounds, length: int) -> int:
-    width = bounds.row_prefix(length)
-    return width * (width - 1) // 2 if bounds.paired(length) else width
+    width = bounds.prefix(length)
+    return width * (width - 1) // 2 if bounds.kind(length).paired else width
 
 
 _PAIRS: dict[int, tuple[Rows, Rows]] = {}
