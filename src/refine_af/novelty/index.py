@@ -50,12 +50,11 @@ class NoveltyIndex:
         self._bounds = Bounds(threshold)
         self._ids: list[str | None] = []  # None: the place is the id
         self._named: set[str] = set()
-        self._elements = array("i")  # of all texts, one after another, each in the text's order
+        self._elements = _Elements()
+        self._kept = array("i")  # the elements of all texts, one text after another, each in its own order
         self._starts = array("q")
         self._lengths = array("i")
         self._sketches = array("Q")
-        self._element: dict[str, int] = {}  # "the" and its second occurrence, "the 2", are two elements
-        self._token = array("i")  # (elements,), the first occurrence that each is of
         self._asked = np.zeros(0, bool)  # (elements or more,), set for the elements of the text that is asked about
         self._table = SignatureTable(self._bounds, np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32))
 
@@ -73,23 +72,23 @@ class NoveltyIndex:
     @property
     def nbytes(self) -> int:
         """Bytes that its arrays hold: ids and vocabulary are left out."""
-        arrays = (self._elements, self._starts, self._lengths, self._sketches, self._token)
+        arrays = (self._kept, self._starts, self._lengths, self._sketches, self._elements.first)
         return sum(a.buffer_info()[1] * a.itemsize for a in arrays) + self._table.nbytes + self._asked.nbytes
 
     def add(self, text: str, id: str | None = None) -> str:
         """Keeps the text; its id is the given one, or its place as a string. Returns the id."""
         id = self._append(text, id)
-        self._renew_table()
+        self._digest()
         return id
 
     def add_many(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[str]:
         """Keeps the texts, which is much quicker than one by one. Returns their ids."""
-        if ids is None:
-            made = [self._append(text, None) for text in texts]
-        else:
-            made = [self._append(text, id) for text, id in zip(texts, ids, strict=True)]
-        self._renew_table()
-        return made
+        try:
+            if ids is None:
+                return [self._append(text, None) for text in texts]
+            return [self._append(text, id) for text, id in zip(texts, ids, strict=True)]
+        finally:  # also where the texts' source fails halfway: those before it are kept
+            self._digest()
 
     def extend_if_novel(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[Match | None]:
         """Decides one text after another and keeps the novel ones.
@@ -116,9 +115,7 @@ class NoveltyIndex:
         if len(known) < partners.least:
             return None
         sketch = _sketch(known)
-        rows, most = self._sieve(
-            self._table.candidates(known, len(words), partners), partners, sketch, len(known)
-        )
+        rows, most = self._sieve(self._table.candidates(known, len(words), partners), partners, sketch, len(known))
         if len(self) > self._table.rows:
             newest = np.arange(self._table.rows, len(self), dtype=np.intp)
             new_rows, new_most = self._sieve(newest, partners, sketch, len(known))
@@ -155,30 +152,20 @@ class NoveltyIndex:
         return self._best(words, rows[overlap > 0], overlap[overlap > 0], 0.0)
 
     def _append(self, text: str, id: str | None) -> str:
-        elements = [self._new_element(label) for label in _labels(tokens(text))]
-        self._starts.append(len(self._elements))
+        elements = [*map(self._elements.__getitem__, _labels(tokens(text)))]
+        self._starts.append(len(self._kept))
         self._lengths.append(len(elements))
-        self._elements.extend(elements)
-        self._sketches.append(int(_sketch(elements)))
+        self._kept.extend(elements)
         self._ids.append(id)
         if id is None:
             return str(len(self._ids) - 1)
         self._named.add(id)
         return id
 
-    def _new_element(self, label: str) -> int:
-        """The element's number, a new one where there is none yet."""
-        found = self._element.get(label)
-        if found is None:
-            found = self._element[label] = len(self._token)
-            word, _, occurrence = label.partition(" ")
-            self._token.append(self._element[word] if occurrence else found)
-        return found
-
     def _lookup(self, words: list[str]) -> list[int]:
         """The elements of a text; -1 for those that no kept text has: they match nothing."""
-        element = self._element.get
-        return [element(label, -1) for label in _labels(words)]
+        number = self._elements.get
+        return [number(label, -1) for label in _labels(words)]
 
     def _sieve(
         self, rows: Rows, partners: Partners, sketch: np.uint64, known: int
@@ -194,10 +181,10 @@ class NoveltyIndex:
 
     def _overlap(self, known: list[int], rows: Rows) -> npt.NDArray[np.int64]:
         """How many elements each of the rows (n,) shares with the text; texts are sets of elements: (n,)."""
-        if len(self._asked) < len(self._token):
-            self._asked = np.zeros(len(self._token) * 5 // 4, bool)
+        if len(self._asked) < len(self._elements):
+            self._asked = np.zeros(len(self._elements) * 5 // 4, bool)
         starts, lengths = np.frombuffer(self._starts, np.int64)[rows], _ints(self._lengths)[rows]
-        elements, overlap = _ints(self._elements), np.empty(len(rows), np.int64)
+        elements, overlap = _ints(self._kept), np.empty(len(rows), np.int64)
         self._asked[known] = True
         for at in range(0, len(rows), _AT_ONCE):
             many = lengths[at : at + _AT_ONCE]
@@ -207,24 +194,22 @@ class NoveltyIndex:
         self._asked[known] = False
         return overlap
 
-    def _best(
-        self, words: list[str], rows: Rows, overlap: npt.NDArray[np.int64], floor: float
-    ) -> Match | None:
+    def _best(self, words: list[str], rows: Rows, overlap: npt.NDArray[np.int64], floor: float) -> Match | None:
         """The best of these rows above the floor. LCS <= overlap, so the search ends where no bound beats the best."""
         if not len(rows):
             return None
         length, lengths = len(words), _ints(self._lengths)[rows]
         bounds = f_measures(np.minimum(overlap, lengths), length, lengths)
         order = np.lexsort((rows, -bounds))
-        token, kept, starts = _ints(self._token), _ints(self._elements), self._starts
-        numbers = [self._element.get(word, -1) for word in words]
+        first, kept, starts = _ints(self._elements.first), _ints(self._kept), self._starts
+        numbers = [self._elements.get(word, -1) for word in words]
         best, best_row = floor, -1
         for bound, row, other in zip(
             bounds[order].tolist(), rows[order].tolist(), lengths[order].tolist(), strict=True
         ):
             if bound < best or (bound == best and row > best_row):
                 break
-            sequence = token[kept[starts[row] : starts[row] + other]].tolist()
+            sequence = first[kept[starts[row] : starts[row] + other]].tolist()
             score = f_measure(LCSseq.similarity(numbers, sequence), length, other)
             if score > best or (score == best and row < best_row):
                 best, best_row = score, row
@@ -236,24 +221,43 @@ class NoveltyIndex:
         id = self._ids[place]
         return str(place) if id is None else id
 
-    def _renew_table(self) -> None:
-        """Makes the table of all texts once the newest, which it lacks, are too many to look at each."""
-        newest = len(self) - self._table.rows
-        if newest > max(_NEWEST, len(self) // _NEWEST_SHARE):
+    def _digest(self) -> None:
+        """Sketches what was added, and makes the table anew once the newest, which it lacks, are many."""
+        done = len(self._sketches)
+        starts, lengths = np.frombuffer(self._starts, np.int64)[done:], _ints(self._lengths)[done:]
+        sketches, full = np.zeros(len(starts), np.uint64), lengths > 0
+        if full.any():
+            bits = np.uint64(1) << (_ints(self._kept)[starts[0] :] & 63).astype(np.uint64)
+            sketches[full] = np.bitwise_or.reduceat(bits, starts[full] - starts[0])
+        self._sketches.frombytes(sketches.tobytes())
+        if len(self) - self._table.rows > max(_NEWEST, len(self) // _NEWEST_SHARE):
             self._table = SignatureTable(
-                self._bounds, _ints(self._elements), np.frombuffer(self._starts, np.int64), _ints(self._lengths)
+                self._bounds, _ints(self._kept), np.frombuffer(self._starts, np.int64), _ints(self._lengths)
             )
+
+
+class _Elements(dict[str, int]):
+    """Numbers in order of appearance: "the" and its second occurrence, "the 2", are two elements."""
+
+    def __init__(self) -> None:
+        self.first = array("i")  # (elements,), the number of the word's first occurrence
+
+    def __missing__(self, label: str) -> int:
+        number = self[label] = len(self)
+        word, _, occurrence = label.partition(" ")
+        self.first.append(self[word] if occurrence else number)
+        return number
 
 
 def _labels(words: list[str]) -> list[str]:
     """A word's first occurrence is itself, its second "word 2", and so on: what repeats becomes different."""
     if len(set(words)) == len(words):
         return words
-    seen: dict[str, int] = {}
-    labels = []
-    for word in words:
-        seen[word] = count = seen.get(word, 0) + 1
-        labels.append(word if count == 1 else f"{word} {count}")
+    labels, seen = words.copy(), dict.fromkeys(words, 0)
+    for place, word in enumerate(words):
+        seen[word] = count = seen[word] + 1
+        if count > 1:
+            labels[place] = f"{word} {count}"
     return labels
 
 

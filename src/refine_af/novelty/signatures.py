@@ -22,7 +22,7 @@ _NONE = np.zeros(0, np.uint32)
 
 
 class SignatureTable:
-    """Made of all texts at once, from ``elements`` (n,), in which text i's are at ``starts[i]`` on, ``lengths[i]`` many.
+    """Made of all texts at once, from ``elements`` (n,): those of text i are ``lengths[i]``, from ``starts[i]`` on.
 
     Two texts above the threshold have a signature in common. By the prefix bound they share the first k elements of S
     within their prefixes: k = 2 makes the pair of them the signature, k = 1 the first alone.
@@ -65,7 +65,7 @@ class SignatureTable:
         """Texts that share enough of these elements, of a text of ``length`` tokens; some are named more than once."""
         known = [e for e in elements if e < len(self.rank)]
         if len(known) < partners.least:
-            return _NONE
+            return _NONE.astype(np.intp)
         ranks = np.sort(self.rank[known])
         missing = length - len(known)  # outside of S without being looked up, so the prefix is shorter by them
         found = []
@@ -73,7 +73,7 @@ class SignatureTable:
             if (width := prefix - missing) >= kind.shared:
                 rows = self._read(self._hash(ranks[None, :width], kind.paired)[0])
                 found.append(rows if kind.paired else _named_often(rows, kind.shared))
-        return (found[0] if len(found) == 1 else np.concatenate(found or [_NONE])).astype(np.intp)
+        return np.concatenate(found or [_NONE]).astype(np.intp)
 
     def _read(self, buckets: Rows) -> npt.NDArray[np.uint32]:
         starts = self._ends[buckets]
