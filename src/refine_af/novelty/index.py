@@ -22,7 +22,7 @@ from rapidfuzz.distance import LCSseq
 
 from refine_af.novelty.bounds import Bounds, Partners
 from refine_af.novelty.rouge import f_measure, f_measures, tokens
-from refine_af.novelty.signatures import Ints, Rows, SignatureTable, spans
+from refine_af.novelty.signatures import Ints, Rows, SignatureTable, different, spans
 
 Match = tuple[float, str]
 
@@ -121,7 +121,7 @@ class NoveltyIndex:
             new_rows, new_most = self._sieve(newest, partners, sketch, len(known))
             rows, most = np.concatenate((rows, new_rows)), np.concatenate((most, new_most))
         if len(rows) > _FEW:
-            rows = np.unique(rows)
+            rows = different(np.sort(rows))
             most = self._overlap(known, rows)
             enough = most >= partners.need[_ints(self._lengths)[rows] - partners.shortest]
             rows, most = rows[enough], most[enough]

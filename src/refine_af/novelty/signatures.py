@@ -6,6 +6,7 @@ Signatures are hashed into buckets; a collision adds a candidate and can't lose 
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _POSTINGS_IN_A_BUCKET = 4
 _CHUNK = 50_000
 _NONE = np.zeros(0, np.uint32)
+_TRUE = np.ones(1, bool)
 
 
 class SignatureTable:
@@ -99,9 +101,13 @@ def spans(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> 
 
 def _named_often(rows: npt.NDArray[np.uint32], times: int) -> npt.NDArray[np.uint32]:
     """The rows that are named at least so often, once each: in order, such a row stands again ``times`` - 1 on."""
-    rows.sort()
-    rows = rows[times - 1 :][rows[times - 1 :] == rows[: max(0, len(rows) - times + 1)]]
-    return rows[np.concatenate(([True], rows[1:] != rows[:-1]))] if len(rows) else rows
+    rows.sort(kind="stable")  # runs in order, one of each bucket, which this kind of sort only merges
+    return different(rows[times - 1 :][rows[times - 1 :] == rows[: max(0, len(rows) - times + 1)]])
+
+
+def different(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Each of the sorted rows once."""
+    return rows[np.concatenate((_TRUE, rows[1:] != rows[:-1]))] if len(rows) else rows
 
 
 def _signatures(bounds: Bounds, length: int) -> int:
