@@ -1,8 +1,8 @@
 """What a decision of the novelty index costs, against scoring every pair, by the size of the pool, and at its worst.
 
-    python benchmarks/novelty.py [--data FILE] [--largest 1000000] [--checked 1000000]
+    python benchmarks/novelty.py [--data FILE] [--largest 1000000] [--checked 1000000] [--only PART ...]
 
-Writes novelty.json and novelty.svg beside, and the table in docs/benchmarks.md.
+Writes novelty.json and novelty.svg beside, and the tables in docs/benchmarks.md (`novelty_page.py`).
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy
 import rapidfuzz
+from novelty_page import write_page
 from rapidfuzz.distance import LCSseq
 from rouge_score import rouge_scorer
 
@@ -29,6 +30,8 @@ from refine_af.novelty import NoveltyIndex, tokens
 from refine_af.novelty.rouge import f_measure
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).with_suffix(".json")
+PARTS = ("real", "growth", "worst", "agreement")
 THRESHOLD, REAL, QUESTIONS = 0.7, 70_000, 1_000
 
 
@@ -37,29 +40,32 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/instructions_open.jsonl.gz")
     arguments.add_argument("--largest", type=int, default=1_000_000, help="texts in the largest pool")
     arguments.add_argument("--checked", type=int, default=1_000_000, help="decisions to compare with rouge-score's")
+    arguments.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts to measure anew")
     given = arguments.parse_args()
     if not given.data.is_file():
         sys.exit(f"{given.data} is not there; name the file of instructions with --data")
     with gzip.open(given.data, "rt", encoding="utf-8") as lines:
         texts = [json.loads(line)["instruction"] for line in lines]
     random.Random(0).shuffle(texts)
-    found: dict[str, Any] = {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python "
-        f"{platform.python_version()}, numpy {numpy.__version__}, rapidfuzz {rapidfuzz.__version__}",
-        "threshold": THRESHOLD,
-    }
-    for name, part in {
+    parts = {
         "real": lambda: against_every_pair(texts),
         "growth": lambda: growth(texts, given.largest),
         "worst": lambda: worst_cases(texts),
         "agreement": lambda: agreement(given.checked),
-    }.items():
-        found[name] = part()
-        print(name, json.dumps(found[name], indent=2), flush=True)
-        Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-    Path(__file__).with_suffix(".svg").write_text(plot(found["growth"]), encoding="utf-8")
-    page = ROOT / "docs" / "benchmarks.md"
-    page.write_text(with_section(page.read_text(encoding="utf-8"), section(found)), encoding="utf-8")
+    }
+    for name in given.only:
+        part = parts[name]()
+        found = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        found |= {
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}, Python "
+            f"{platform.python_version()}, numpy {numpy.__version__}, rapidfuzz {rapidfuzz.__version__}",
+            "threshold": THRESHOLD,
+            name: part,
+        }
+        print(name, json.dumps(part, indent=2), flush=True)
+        RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    if all(name in found for name in PARTS):
+        write_page(found)
 
 
 def seconds(ask: Callable[[str], object], questions: Sequence[str]) -> list[float]:
@@ -162,6 +168,7 @@ def growth(texts: list[str], largest: int) -> list[dict[str, Any]]:
                 "build_s": built,
                 "index_us": in_us(times),
                 "index_before_a_new_table_us": in_us(seconds(index.nearest, questions[QUESTIONS:])),
+                "closest_us": in_us(seconds(index.closest, questions[QUESTIONS : QUESTIONS + 50])),
                 "bytes_an_instruction": held / size,
                 "text_bytes_an_instruction": sum(len(t.encode()) for t in pool[:size]) / size,
                 "questions_that_repeat": repeated / QUESTIONS,
@@ -260,125 +267,6 @@ def in_us(times: list[float]) -> dict[str, float]:
         "p90": round(1e6 * ordered[int(0.9 * len(ordered))], 1),
         "largest": round(1e6 * ordered[-1], 1),
     }
-
-
-def section(found: dict[str, Any]) -> str:
-    real, rows, agreed = found["real"], found["growth"], found["agreement"]
-    by = {row["pool"]: row for row in rows}
-    lines = [
-        f"Machine: {found['machine']}. One process. Threshold {found['threshold']}.",
-        "",
-        f"{real['pool']:,} real instructions, {QUESTIONS:,} others asked (of these every fifth to rapidfuzz, every tenth to",
-        "rouge-score, which scores a sample of 1,000 texts, scaled to the pool):",
-        "",
-        "| a decision | median | mean | 90th percentile | times the index's, medians (means) |",
-        "|---|---|---|---|---|",
-        f"| `NoveltyIndex` | {cells(real['index_us'])} | |",
-    ]
-    for name, key in (
-        ("rapidfuzz on every pair, length filter", "rapidfuzz"),
-        ("rouge-score on every pair", "rouge_score"),
-    ):
-        times = real[f"times_{key}"]
-        lines.append(f"| {name} | {cells(real[f'{key}_us'])} | {times['medians']:,.0f} ({times['means']:,.0f}) |")
-    lines += [
-        "",
-        f"Deciding and keeping all {real['pool']:,} one after another took {real['extend_if_novel_s']:.0f} s; "
-        f"{real['kept']:,} were novel.",
-        "",
-        "Pools of instructions made from the real ones by recombination (the first part of one and the rest of another,",
-        "cut at a random place; repeats are left in). The last column but two has a ninth more texts that no table has yet:",
-        "",
-        "| pool | median | mean | 90th percentile | times the median at a tenth | median before a new table | bytes an "
-        "instruction, text apart | build |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        tenth = by.get(row["pool"] // 10)
-        ratio = f"{row['index_us']['median'] / tenth['index_us']['median']:.1f}" if tenth else ""
-        lines.append(
-            f"| {row['pool']:,} | {cells(row['index_us'])} | {ratio} | "
-            f"{shown(row['index_before_a_new_table_us']['median'])} | {row['bytes_an_instruction']:.0f} | "
-            f"{row['build_s']:.1f} s |"
-        )
-    lines += [
-        "",
-        "![Cost of a decision over the size of the pool](../benchmarks/novelty.svg)",
-        "",
-        "Pools made to be hard:",
-        "",
-        "| pool | texts | median | mean | 90th percentile |",
-        "|---|---|---|---|---|",
-        *(f"| {name} | {case['pool']:,} | {cells(case['index_us'])} |" for name, case in found["worst"].items()),
-        "",
-        f"Against `rouge-score` on {agreed['decisions']:,} random decisions over few words: {agreed['differing']} differ "
-        f"({agreed['with_a_score_at_the_threshold']:,} had a score exactly at the threshold, {agreed['repeats']:,} were",
-        "repeats).",
-    ]
-    return "\n".join(lines)
-
-
-def cells(times: dict[str, float]) -> str:
-    return " | ".join(shown(times[name]) for name in ("median", "mean", "p90"))
-
-
-def shown(us: float) -> str:
-    return (
-        f"{us:.0f} µs"
-        if us < 1e3
-        else f"{us / 1e3:.2f} ms"
-        if us < 1e4
-        else f"{us / 1e3:,.0f} ms"
-        if us < 1e6
-        else f"{us / 1e6:.1f} s"
-    )
-
-
-def with_section(page: str, text: str) -> str:
-    begin, end = "<!-- novelty: made by benchmarks/novelty.py -->", "<!-- novelty: end -->"
-    if begin not in page:
-        page = f"{page.rstrip()}\n\n## Novelty (`benchmarks/novelty.py`, `benchmarks/novelty.json`)\n\n{begin}\n{end}\n"
-    before, _, rest = page.partition(begin)
-    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
-
-
-def plot(rows: list[dict[str, Any]]) -> str:
-    """Medians and 90th percentiles over the pool's size, both axes logarithmic."""
-    from math import log10
-
-    def x(pool: float) -> float:
-        return 70 + 500 * (log10(pool) - 4) / 2
-
-    def y(us: float) -> float:
-        return 300 - 260 * (log10(us) - 1) / 4
-
-    parts = [
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 360" font-family="sans-serif" font-size="13">',
-        '<rect width="640" height="360" fill="white"/>',
-        '<text x="320" y="350" text-anchor="middle">instructions in the pool</text>',
-        '<text x="70" y="24">time of a decision</text>',
-    ]
-    for us, label in ((10, "10 µs"), (100, "100 µs"), (1e3, "1 ms"), (1e4, "10 ms"), (1e5, "100 ms")):
-        parts.append(f'<path d="M70 {y(us):.0f}H570" stroke="#ddd"/>')
-        parts.append(f'<text x="62" y="{y(us) + 4:.0f}" text-anchor="end">{label}</text>')
-    for pool in (10_000, 100_000, 1_000_000):
-        parts.append(f'<text x="{x(pool):.0f}" y="322" text-anchor="middle">{pool:,}</text>')
-    first = rows[0]
-    lines = {
-        "median": ("#1f5fa8", "", [row["index_us"]["median"] for row in rows]),
-        "mean": ("#2e8b57", "", [row["index_us"]["mean"] for row in rows]),
-        "90th percentile": ("#c0562b", "", [row["index_us"]["p90"] for row in rows]),
-        "ten times as dear": (
-            "#999",
-            ' stroke-dasharray="5 4"',
-            [first["index_us"]["median"] * row["pool"] / first["pool"] for row in rows],
-        ),
-    }
-    for place, (name, (colour, dash, values)) in enumerate(lines.items()):
-        points = " ".join(f"{x(row['pool']):.1f},{y(v):.1f}" for row, v in zip(rows, values, strict=True))
-        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>')
-        parts.append(f'<text x="90" y="{56 + 18 * place}" fill="{colour}">{name}</text>')
-    return "\n".join([*parts, "</svg>", ""])
 
 
 if __name__ == "__main__":

@@ -16,10 +16,9 @@ from refine_af.novelty.rouge import f_measure
 _OFFICIAL = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
 
 # Few words, so that ties, repeated words and scores at the threshold are common.
-texts = st.integers(1, 7).flatmap(
-    lambda kinds: st.lists(st.sampled_from(["a", "b", "c", "D", "e", "the", "7"][:kinds] + ["a!"]), max_size=11).map(
-        " ".join
-    )
+_WORDS = ["a", "b", "c", "D", "e", "the", "7"]
+texts = st.integers(1, len(_WORDS)).flatmap(
+    lambda kinds: st.lists(st.sampled_from([*_WORDS[:kinds], "a!"]), max_size=11).map(" ".join)
 )
 thresholds = st.sampled_from([0.05, 0.25, 0.4, 0.5, 0.6, 2 / 3, 0.7, 0.75, 0.8, 6 / 7, 0.9, 1.0])
 

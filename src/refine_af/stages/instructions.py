@@ -86,8 +86,8 @@ def run_instructions(context: Context) -> str:
 def _novelty_index(context: Context) -> NoveltyIndex:
     """Of all seeds and kept instructions. Held-out seeds are in it, so that nothing like them is kept either."""
     index = NoveltyIndex(context.config.instructions.novelty_threshold)
-    for instruction in context.store.instructions():
-        index.add(instruction.text, instruction.id)
+    instructions = context.store.instructions()
+    index.add_many([i.text for i in instructions], [i.id for i in instructions])
     return index
 
 
