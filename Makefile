@@ -31,6 +31,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready-dev
+	$(BIN)/python benchmarks/novelty.py
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/demo.py
 

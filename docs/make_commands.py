@@ -15,6 +15,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("plan",),
     ("status",),
     ("report",),
+    ("novelty",),
     ("doctor",),
     ("config", "show"),
     ("config", "schema"),

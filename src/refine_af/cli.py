@@ -162,6 +162,38 @@ def report(folder: RunFolder) -> None:
 
 
 @app.command()
+def novelty(
+    file: Annotated[Path, typer.Argument(help="JSONL, CSV, or one text a line.", show_default=False)],
+    against: Annotated[
+        Path | None,
+        typer.Option(help="Rows that must not be repeated: an evaluation set.", show_default=False),
+    ] = None,
+    threshold: Annotated[float, typer.Option(help="ROUGE-L above which a text is a repetition.")] = 0.7,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for kept.jsonl and dropped.jsonl.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Keeps the rows of a file that repeat no row before them, by ROUGE-L, and none of another file.
+
+    refine-af novelty instructions.jsonl --out novel
+
+    refine-af novelty train.csv --against test.jsonl --threshold 0.6 --json
+    """
+    from refine_af.novelty.screen import read_rows, screen
+
+    screened = screen(read_rows(file), read_rows(against) if against else (), threshold)
+    if out is not None:
+        screened.write(out)
+    summary = screened.summary()
+    if as_json:
+        _print_json(summary)
+        return
+    reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items() if count)
+    typer.echo(f"{summary['kept']} kept of {summary['read']}" + (f"; dropped: {reasons}" if reasons else ""))
+
+
+@app.command()
 def doctor(config: ConfigFile = None, preset: Preset = None, set_: Override = None, as_json: Json = False) -> None:
     """Says what is installed, which engine and model would be used, what is missing and how to get it.
 

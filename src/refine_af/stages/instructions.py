@@ -29,6 +29,10 @@ from refine_af.stages.context import Context, generated_instructions, seed_tasks
 
 STAGE = "instructions"
 
+# The closest text at any score is told of a kept instruction for those who read the rows. It takes a look at every
+# text, some milliseconds at this size, so in a larger pool none is named.
+_CLOSEST_NAMED_UP_TO = 100_000
+
 
 @dataclass
 class _Round:
@@ -86,8 +90,8 @@ def run_instructions(context: Context) -> str:
 def _novelty_index(context: Context) -> NoveltyIndex:
     """Of all seeds and kept instructions. Held-out seeds are in it, so that nothing like them is kept either."""
     index = NoveltyIndex(context.config.instructions.novelty_threshold)
-    for instruction in context.store.instructions():
-        index.add(instruction.text, instruction.id)
+    instructions = context.store.instructions()
+    index.add_many([i.text for i in instructions], [i.id for i in instructions])
     return index
 
 
@@ -154,7 +158,7 @@ def _keep_or_reject(
     if len(made.kept) >= room:
         made.rejected.append(Rejection(STAGE, "target reached", text))
         return
-    closest = index.closest(text)
+    closest = index.closest(text) if len(index) <= _CLOSEST_NAMED_UP_TO else None
     made.kept.append(
         Instruction(
             id=id,

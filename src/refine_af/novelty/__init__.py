@@ -1,0 +1,6 @@
+"""Novelty by ROUGE-L: which kept text a new one repeats, decided exactly as `rouge-score` decides it."""
+
+from refine_af.novelty.index import NoveltyIndex
+from refine_af.novelty.rouge import rouge_l, tokens
+
+__all__ = ["NoveltyIndex", "rouge_l", "tokens"]
