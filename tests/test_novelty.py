@@ -37,7 +37,7 @@ def test_rouge_l_is_symmetric_and_in_the_unit_interval(a: str, b: str) -> None:
     assert 0 <= score <= 1
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(texts, max_size=10), texts, thresholds)
 def test_the_index_decides_as_a_comparison_with_every_text_would(kept: list[str], new: str, threshold: float) -> None:
     index = NoveltyIndex(threshold)
@@ -48,7 +48,7 @@ def test_the_index_decides_as_a_comparison_with_every_text_would(kept: list[str]
     assert index.nearest(new) == expected
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(texts, max_size=10), texts, thresholds)
 def test_closest_is_the_best_of_all_texts_whatever_the_threshold(kept: list[str], new: str, threshold: float) -> None:
     index = NoveltyIndex(threshold)
@@ -58,6 +58,7 @@ def test_closest_is_the_best_of_all_texts_whatever_the_threshold(kept: list[str]
     assert index.closest(new) == ((best, str(scores.index(best))) if best > 0 else None)
 
 
+@settings(deadline=None)
 @given(texts, texts)
 def test_a_text_exactly_at_the_threshold_is_kept_and_one_just_above_is_not(a: str, b: str) -> None:
     score = official(a, b)
@@ -115,6 +116,7 @@ def test_empty_one_word_and_unicode_texts(kept: str, new: str, expected: tuple[f
     assert index.nearest(new) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(texts, max_size=8), texts)
 def test_asking_changes_nothing(kept: list[str], new: str) -> None:
     index = NoveltyIndex(0.5)
