@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import sys
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from refine_af import progress
-from refine_af.progress import Lines, Silent, duration, shown_progress
+from refine_af.progress import Interruptible, Lines, Silent, duration, shown_progress
 
 
 @pytest.mark.parametrize(
@@ -139,3 +140,14 @@ def test_where_stderr_is_no_terminal_plain_lines_go_there(monkeypatch: pytest.Mo
     with shown_progress(quiet=False) as shown:
         shown.note("a note")
     assert lines(stream) == ["a note"]
+
+
+def test_a_ctrl_c_that_a_library_swallowed_is_raised_again_at_the_next_unit_of_work() -> None:
+    shown = Interruptible(Silent())
+    shown.update(1)
+    with contextlib.suppress(KeyboardInterrupt):
+        shown.press()
+    with pytest.raises(KeyboardInterrupt):
+        shown.update(2)
+    with pytest.raises(KeyboardInterrupt):
+        shown.begin("policy", 3, "iterations")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -69,7 +70,7 @@ def run(
     settings = _config(config, preset, seeds, set_)
     if fresh:
         out = _unused(out)
-    from refine_af.progress import duration, shown_progress
+    from refine_af.progress import Interruptible, duration, shown_progress
 
     with shown_progress(quiet=quiet) as progress:
         # Threads that wait asleep and not spinning: as quick on an idle machine, a third quicker on a shared one.
@@ -80,8 +81,10 @@ def run(
         warnings.filterwarnings("ignore", module=r"(transformers|peft|trl|torch|datasets|accelerate)\b")
         from refine_af.run import Run, open_run
 
+        interruptible = Interruptible(progress)
+        signal.signal(signal.SIGINT, interruptible.press)
         try:
-            Run(settings, out, progress).execute(until)
+            Run(settings, out, interruptible).execute(until)
         except KeyboardInterrupt:
             # Here, since typer ends the process by itself without a word.
             raise InterruptedRunError("stopped; the same command goes on from here") from None

@@ -41,6 +41,40 @@ class Silent:
         pass
 
 
+class Interruptible:
+    """Passes on to a display, and raises a Ctrl-C again at the next unit of work where a library swallowed it.
+
+    Some do, in an import under a bare ``except``; the run would go on as if nothing had been pressed.
+    """
+
+    def __init__(self, display: Progress) -> None:
+        self._display = display
+        self._pressed = False
+
+    def press(self, *_: object) -> None:
+        """The handler of SIGINT."""
+        self._pressed = True
+        raise KeyboardInterrupt
+
+    def note(self, text: str) -> None:
+        self._display.note(text)
+
+    def begin(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
+        self._check()
+        self._display.begin(stage, total, unit, done)
+
+    def update(self, done: int, details: Mapping[str, str] | None = None) -> None:
+        self._display.update(done, details)
+        self._check()
+
+    def end(self, summary: str) -> None:
+        self._display.end(summary)
+
+    def _check(self) -> None:
+        if self._pressed:
+            raise KeyboardInterrupt
+
+
 class _Clock:
     """Rate and time left of a stage, from what was done since this process began it."""
 
