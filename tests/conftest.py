@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from refine_af.config import Config, load_config
 
@@ -92,6 +93,11 @@ TINY_SETTINGS: dict[str, Any] = {
     "finetune.lora.targets": ["q_proj", "v_proj"],
     "evaluation.max_tokens": 12,
 }
+
+
+# A law holds or not; how long a case takes depends on what else the machine does.
+settings.register_profile("laws", deadline=None)
+settings.load_profile("laws")
 
 
 def pytest_configure(config: pytest.Config) -> None:
