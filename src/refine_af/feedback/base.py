@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
+
+Better = Literal["high", "low", "neither"]
+Cost = Literal["rules", "embedding", "forward pass", "request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,22 @@ class Example:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Measures one property of examples; larger is better unless a weight says otherwise.
+    """Measures one property of examples.
 
-    ``low`` and ``high`` bound the values (infinite where there is no bound).
+    ``low`` and ``high`` bound the values (infinite where there is no bound), ``better`` says which end a good pair is
+    at, ``cost`` what a value takes. ``identity`` changes with the model's revision and with every setting that changes
+    values: the same identity and the same example have the same value, so it need not be measured twice; None where
+    that can't be promised.
     """
 
     name: str
     low: float
     high: float
+    better: Better
+    cost: Cost
+
+    @property
+    def identity(self) -> str | None: ...
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         """One finite number an example, in their order, the same for any batching."""

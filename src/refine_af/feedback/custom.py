@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from refine_af.errors import UsageError
-from refine_af.feedback.base import Example, Feedback, Scorer
+from refine_af.feedback.base import Better, Cost, Example, Feedback, Scorer
 from refine_af.feedback.composite import Component, Composite
 
 _KNOWN = "embedded, instructmining_v2, or module:attribute"
@@ -36,10 +36,11 @@ def load_custom(name: str) -> Feedback:
         raise UsageError(f"feedback {name}: module {module_name} can't be imported ({error})") from None
     except AttributeError:
         raise UsageError(f"feedback {name}: {module_name} has no {attribute!r}") from None
+    scorer: Scorer
     if inspect.isclass(found):
         found = found()
-    if isinstance(found, Scorer):
-        scorer: Scorer = found
+    if hasattr(found, "score"):
+        scorer = _completed(found, attribute)
     elif callable(found):
         scorer = FunctionScorer(attribute, found)
     else:
@@ -48,11 +49,24 @@ def load_custom(name: str) -> Feedback:
     return Composite(name, [Component(scorer, 1.0)], floor=floor)
 
 
+def _completed(found: Any, name: str) -> Scorer:
+    """A user's scorer may leave out all but ``score``: it then has no bounds, and more is better."""
+    defaults = {"name": name, "low": -math.inf, "high": math.inf, "better": "high", "cost": "rules", "identity": None}
+    for key, value in defaults.items():
+        if not hasattr(found, key):
+            setattr(found, key, value)
+    scorer: Scorer = found
+    return scorer
+
+
 class FunctionScorer:
     """``reward(prompts, completions, **kwargs)`` as a scorer: prompts hold instruction and input, completions the
     output; ``instruction`` and ``input`` are passed by name."""
 
     low, high = -math.inf, math.inf
+    better: Better = "high"
+    cost: Cost = "rules"
+    identity: str | None = None  # what a user's function depends on is not known
 
     def __init__(self, name: str, function: Callable[..., list[float]]) -> None:
         self.name = name

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from refine_af.engines.base import Engine
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Better, Cost, Example
 from refine_af.prompts.answers import asked
 from refine_af.prompts.dialect import Frame
 
@@ -18,9 +18,12 @@ class LikelihoodScorer:
 
     name = "likelihood"
     low, high = -math.inf, 0.0
+    better: Better = "high"
+    cost: Cost = "forward pass"
 
     def __init__(self, measure: TaskLikelihood) -> None:
         self._measure = measure
+        self.identity: str | None = None
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         return [given / max(1, n) for given, _, n in self._measure(examples)]
@@ -35,9 +38,12 @@ class MutualInformationScorer:
 
     name = "pmi"
     low, high = -math.inf, math.inf
+    better: Better = "high"
+    cost: Cost = "forward pass"
 
     def __init__(self, measure: TaskLikelihood) -> None:
         self._measure = measure
+        self.identity: str | None = None
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         return [(given - alone) / (n + _SHRINKAGE) for given, alone, n in self._measure(examples)]

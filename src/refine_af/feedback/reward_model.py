@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Better, Cost, Example
 from refine_af.models import locate, quiet_libraries
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class RewardModelScorer:
 
     name = "reward_model"
     low, high = -math.inf, math.inf
+    better: Better = "high"
+    cost: Cost = "forward pass"
+    identity: str | None = None
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Better, Cost, Example
 from refine_af.novelty import tokens
 
 _WORD = re.compile(r"\w+")  # of any script, unlike ROUGE's tokens
@@ -20,6 +20,9 @@ class VarietyScorer:
 
     name = "variety"
     low, high = 0.0, 1.0
+    better: Better = "high"
+    cost: Cost = "rules"
+    identity = "1"
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         return [self._one(_WORD.findall(e.output.lower())) for e in examples]
@@ -40,6 +43,9 @@ class OwnWordsScorer:
 
     name = "own_words"
     low, high = 0.0, 1.0
+    better: Better = "high"
+    cost: Cost = "rules"
+    identity = "1"
 
     def __init__(self, free: int = 5) -> None:
         self._free = free
@@ -64,6 +70,9 @@ class SubstanceScorer:
 
     name = "substance"
     low, high = 0.0, 1.0
+    better: Better = "high"
+    cost: Cost = "rules"
+    identity = "1"
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         return [1.0 if any(ch.isalnum() for ch in e.output) else 0.0 for e in examples]

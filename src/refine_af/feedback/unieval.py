@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Better, Cost, Example
 from refine_af.feedback.reward_model import (
     loaded,
     padded_batches,
@@ -127,6 +127,9 @@ class UniEvalScorer:
     """
 
     low = 0.0
+    better: Better = "high"
+    cost: Cost = "forward pass"
+    identity: str | None = None
 
     def __init__(self, unieval: UniEval, dimension: str) -> None:
         self.name = dimension
