@@ -13,7 +13,7 @@ import pytest
 
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
-from refine_af.feedback.reward_model import RewardModelScorer, padded_batches, tokenizer_in
+from refine_af.feedback.reward_model import RewardModelScorer, tokenizer_in
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -298,13 +298,6 @@ def test_it_is_a_scorer_of_its_promised_name(published: Path) -> None:
     scorer = RewardModelScorer(str(published))
     assert isinstance(scorer, Scorer)
     assert scorer.name == "reward_model"
-
-
-def test_batches_come_longest_first_and_padded_on_the_right() -> None:
-    batches = list(padded_batches([[1], [1, 2, 3], [4, 5]], 2, 9, "cpu"))
-    assert [indices for indices, _, _ in batches] == [[1, 2], [0]]
-    assert batches[0][1].tolist() == [[1, 2, 3], [4, 5, 9]]
-    assert batches[0][2].tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
 def test_importing_the_scorers_does_not_import_torch() -> None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
+from refine_af.feedback.batching import padded_batches
 from refine_af.models import locate, quiet_libraries
 
 if TYPE_CHECKING:
@@ -245,22 +246,3 @@ def torch_dtype_named(name: str) -> torch.dtype:
         raise UsageError(f"no dtype {name!r} for a scorer; there are: {', '.join(_DTYPES)}")
     dtype: torch.dtype = getattr(torch, name)
     return dtype
-
-
-def padded_batches(
-    rows: Sequence[Sequence[int]], size: int, pad_id: int, device: str
-) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:
-    """Batches of rows of like length, the longest first so that a lack of memory shows at once.
-
-    Yields the rows' places in ``rows``, their ids and their mask (1 for a real token), both (B, T), padded
-    right.
-    """
-    import torch
-
-    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i]), i))
-    for start in range(0, len(order), size):
-        indices = order[start : start + size]
-        width = len(rows[indices[0]])
-        ids = [[*rows[i], *[pad_id] * (width - len(rows[i]))] for i in indices]
-        mask = [[1] * len(rows[i]) + [0] * (width - len(rows[i])) for i in indices]
-        yield indices, torch.tensor(ids, device=device), torch.tensor(mask, device=device)

@@ -15,12 +15,8 @@ from types import MappingProxyType
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
-from refine_af.feedback.reward_model import (
-    loaded,
-    padded_batches,
-    tokenizer_in,
-    torch_dtype_named,
-)
+from refine_af.feedback.batching import padded_batches
+from refine_af.feedback.reward_model import loaded, tokenizer_in, torch_dtype_named
 from refine_af.models import locate, quiet_libraries
 
 # As UniEval words them; {y} is the response, {x} the dialogue history, {fact} the knowledge it may draw on.
