@@ -1,4 +1,4 @@
-"""Promises of the scorers without a model: 1 is right, 0 is as wrong as can be, and no text crashes them."""
+"""Promises of the scorers without a model: what each counts, and that no text crashes them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.feedback.base import Example, Scorer
-from refine_af.feedback.rules import OwnWordsScorer, SubstanceScorer, VarietyScorer
+from refine_af.feedback.rules import (
+    CopyingScorer,
+    FormatScorer,
+    LengthScorer,
+    OwnWordsScorer,
+    RepetitionScorer,
+    SubstanceScorer,
+    VarietyScorer,
+)
 
-SCORERS: list[Scorer] = [VarietyScorer(), OwnWordsScorer(), SubstanceScorer()]
+SCORERS: list[Scorer] = [
+    VarietyScorer(),
+    OwnWordsScorer(),
+    SubstanceScorer(),
+    LengthScorer(),
+    RepetitionScorer(),
+    CopyingScorer(),
+    FormatScorer(),
+]
 
 
 def score(scorer: Scorer, output: str, instruction: str = "Do it", input: str = "") -> float:
@@ -69,6 +85,26 @@ def test_how_long_a_label_may_be_can_be_set() -> None:
 )
 def test_substance_is_a_letter_or_a_digit(output: str, expected: float) -> None:
     assert score(SubstanceScorer(), output) == expected
+
+
+@pytest.mark.parametrize(
+    ("output", "words"), [("", 0), (" \n", 0), ("one", 1), ("It's well-known.\n\nYes, it is!", 5), ("a - b", 3)]
+)
+def test_length_is_in_words_as_white_space_separates_them(output: str, words: int) -> None:
+    assert score(LengthScorer(), output) == words
+
+
+def test_repetition_is_what_variety_is_not_and_copying_what_own_words_are_not() -> None:
+    assert score(RepetitionScorer(), "a fine answer in seven different words") == 0.0
+    assert score(RepetitionScorer(), "a b c a b c a b c") == pytest.approx(4 / 7)
+    assert score(CopyingScorer(), "a b c x y z", input="a b c d") == pytest.approx(0.4)
+    assert score(CopyingScorer(), "u v w x y z", input="a b c d e f") == 0.0
+    assert score(CopyingScorer(free=3), "met Bo Lee", input="Ann met Bo Lee") == 0.0
+    assert score(CopyingScorer(free=2), "met Bo Lee", input="Ann met Bo Lee") == 1.0
+
+
+def test_a_setting_that_changes_values_changes_the_identity() -> None:
+    assert CopyingScorer(free=2).identity != CopyingScorer(free=3).identity == OwnWordsScorer(free=3).identity
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda s: s.name)

@@ -1,15 +1,40 @@
-"""Scorers that need no model: 1 is right, 0 is as wrong as can be. They close the cheap ways to a high likelihood."""
+"""Scorers that need no model: they count words, and close the cheap ways to a high likelihood."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
 
 from refine_af.feedback.base import Better, Cost, Example
+from refine_af.feedback.format import FormatScorer
 from refine_af.novelty import tokens
 
+__all__ = [
+    "CopyingScorer",
+    "FormatScorer",
+    "LengthScorer",
+    "OwnWordsScorer",
+    "RepetitionScorer",
+    "SubstanceScorer",
+    "VarietyScorer",
+]
+
 _WORD = re.compile(r"\w+")  # of any script, unlike ROUGE's tokens
+
+
+class LengthScorer:
+    """The words of the output: what white space separates. Neither few nor many are good in themselves."""
+
+    name = "length"
+    low, high = 0.0, math.inf
+    better: Better = "neither"
+    cost: Cost = "rules"
+    identity = "1"
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        return [float(len(e.output.split())) for e in examples]
 
 
 class VarietyScorer:
@@ -45,9 +70,9 @@ class OwnWordsScorer:
     low, high = 0.0, 1.0
     better: Better = "high"
     cost: Cost = "rules"
-    identity = "1"
 
     def __init__(self, free: int = 5) -> None:
+        self.identity = f"1 free={free}"
         self._free = free
 
     def score(self, examples: Sequence[Example]) -> list[float]:
@@ -76,3 +101,32 @@ class SubstanceScorer:
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         return [1.0 if any(ch.isalnum() for ch in e.output) else 0.0 for e in examples]
+
+
+class RepetitionScorer:
+    """The share of the output that is said again: one minus :class:`VarietyScorer`'s measure."""
+
+    name = "repetition"
+    low, high = 0.0, 1.0
+    better: Better = "low"
+    cost: Cost = "rules"
+    identity = "1"
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        return [1.0 - value for value in VarietyScorer().score(examples)]
+
+
+class CopyingScorer:
+    """The share of the output that is copied from the task: one minus :class:`OwnWordsScorer`'s measure."""
+
+    name = "copying"
+    low, high = 0.0, 1.0
+    better: Better = "low"
+    cost: Cost = "rules"
+
+    def __init__(self, free: int = 5) -> None:
+        self._own_words = OwnWordsScorer(free)
+        self.identity = self._own_words.identity
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        return [1.0 - value for value in self._own_words.score(examples)]
