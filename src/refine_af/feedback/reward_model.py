@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,15 +31,18 @@ class RewardModelScorer:
     """A reward model's scalar for (prompt, output): unbounded, larger is better, comparable within one model
     only.
 
-    ``model`` is a local folder or the name of a Hub model that is on this disk. Two kinds are read:
+    ``model`` is a local folder or the name of a Hub model that is on this disk, ``revision`` a branch, tag or commit
+    of the latter. Two kinds are read:
 
     - OpenAssistant's (``model_type`` "gpt_neox_reward_model", such as oasst-rm-2.1-pythia-1.4b-epoch-2.5), in
       the format of its card: ``<|prompter|>{prompt}<|endoftext|><|assistant|>{response}<|endoftext|>``.
       Markers that a text itself contains are read as plain characters, so a response can't open a turn of its
       own.
     - any other through AutoModelForSequenceClassification, which must have one output; the pair goes through
-      the tokenizer's chat template as a user's and an assistant's turn. Where its config names no padding
-      token, pairs are run one at a time, since such a model can't find the last token of a padded row.
+      the tokenizer's chat template as a user's and an assistant's turn, and the template alone decides whether a
+      beginning token stands there. A marker of the tokenizer that a text contains is broken by a space, for the
+      same reason. Where its config names no padding token, pairs are run one at a time, since such a model can't
+      find the last token of a padded row.
 
     A text of more than ``max_tokens`` tokens (or than the model has positions) loses the beginning of its
     prompt, then, if the response alone is too long, the beginning of the response; its end always stays. The
@@ -46,33 +50,34 @@ class RewardModelScorer:
     to the tokenizer's vocabulary).
 
     Batches are sorted by length and padded on the right. In float32 a value does not depend on its batch (to
-    1e-5); in bfloat16 and float16 it does, by rounding.
+    1e-5); in bfloat16 and float16 it does, by rounding: kept values are then the same up to that.
 
-    Raises UsageError where the model is not on this disk, has no weights, no score head, more than one output
-    or no chat template.
+    Raises UsageError where the model is not on this disk, has no weights, no score head, more than one output,
+    a class of its own or no chat template.
     """
 
     name = "reward_model"
     low, high = -math.inf, math.inf
     better: Better = "high"
     cost: Cost = "forward pass"
-    identity: str | None = None
 
     def __init__(
         self,
         model: str,
         *,
+        revision: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
         batch_size: int = 8,
         max_tokens: int = 2048,
     ) -> None:
-        located = locate(ModelConfig.model_validate({"name": model}))
+        located = locate(ModelConfig.model_validate({"name": model, "revision": revision}))
         settings = json.loads((located.folder / "config.json").read_text(encoding="utf-8"))
         kind = _OpenAssistant if settings.get("model_type") == OPEN_ASSISTANT_TYPE else _Classifier
         self._network = kind(model, located.folder, settings, torch_dtype_named(dtype), device, max_tokens)
         self._device = device
         self._batch_size = batch_size
+        self.identity = f"1 {located.label} {located.identity} {dtype} {max_tokens} tokens"
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         """One number an example, in their order."""
@@ -182,6 +187,12 @@ class _Classifier:
                     f"reward model {name} is of type {kind}, which transformers doesn't know; code out of a "
                     "model's repository is not run, so choose another model"
                 ) from None
+            own = [c for c in config.architectures or () if not c.endswith("ForSequenceClassification")]
+            if own and "AutoModelForSequenceClassification" in settings.get("auto_map", {}):
+                raise UsageError(
+                    f"reward model {name} scores by a class of its own, {own[0]}; code out of a model's repository "
+                    "is not run, so choose another model"
+                )
             if config.num_labels != 1:
                 raise UsageError(f"reward model {name} has {config.num_labels} outputs; a reward model has one")
             self._tokenizer = tokenizer_in(name, folder)
@@ -193,13 +204,15 @@ class _Classifier:
         positions = getattr(text, "max_position_embeddings", None) or max_tokens
         self._limit = min(max_tokens, positions, self._tokenizer.model_max_length)
         self._markers = set(self._tokenizer.get_added_vocab().values())
+        self._special = Markers(self._tokenizer)
 
     def encode(self, example: Example) -> list[int]:
         turns = [
-            {"role": "user", "content": example.prompt},
-            {"role": "assistant", "content": example.output},
+            {"role": "user", "content": self._special.broken(example.prompt)},
+            {"role": "assistant", "content": self._special.broken(example.output)},
         ]
         text = self._tokenizer.apply_chat_template(turns, tokenize=False)
+        # No special tokens beside the template's: a second beginning token is one that the model never met.
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         kept = ids[:1] if ids and ids[0] in self._markers else []
         return ids if len(ids) <= self._limit else kept + ids[len(ids) + len(kept) - self._limit :]
@@ -245,6 +258,20 @@ def tokenizer_in(name: str, folder: Path) -> Any:
         if any(folder.glob("*.model")) and not (folder / "tokenizer.json").is_file():
             cure = "SentencePiece files need `pip install sentencepiece protobuf`"
         raise UsageError(f"the tokenizer of {name} can't be read from {folder}: {cure}") from None
+
+
+class Markers:
+    """The special tokens of a tokenizer, which must not come out of a text that is judged."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        special = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+        words = sorted((w for w in special if len(w) > 1), key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, words)) or "(?!)")  # the latter is found nowhere
+
+    def broken(self, text: str) -> str:
+        """The text with a space in each marker ("<|im_end|>" is "< |im_end|>"), so that it can't end its own part and
+        begin another."""
+        return self._pattern.sub(lambda match: f"{match.group()[0]} {match.group()[1:]}", text)
 
 
 def torch_dtype_named(name: str) -> torch.dtype:

@@ -16,7 +16,7 @@ from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
 from refine_af.feedback.batching import padded_batches
-from refine_af.feedback.reward_model import loaded, tokenizer_in, torch_dtype_named
+from refine_af.feedback.reward_model import Markers, loaded, tokenizer_in, torch_dtype_named
 from refine_af.models import locate, quiet_libraries
 
 # As UniEval words them; {y} is the response, {x} the dialogue history, {fact} the knowledge it may draw on.
@@ -44,10 +44,11 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 class UniEval:
     """A T5 that answers questions with "Yes" or "No", such as MingZhong/unieval-dialog.
 
-    ``model`` is a local folder or the name of a Hub model that is on this disk; nothing is downloaded.
-    Questions of more than ``max_tokens`` tokens lose their end, which is UniEval's rule too: the history or
-    the fact, since the response stands before them. Batches are sorted by length; in float32 a score does not
-    depend on its batch (to 1e-5). T5 overflows in float16: on a GPU with little memory take bfloat16.
+    ``model`` is a local folder or the name of a Hub model that is on this disk, ``revision`` a branch, tag or commit
+    of the latter; nothing is downloaded. Questions of more than ``max_tokens`` tokens lose their end, which is
+    UniEval's rule too: the history or the fact, since the response stands before them. Batches are sorted by length;
+    in float32 a score does not depend on its batch (to 1e-5). T5 overflows in float16: on a GPU with little memory
+    take bfloat16.
 
     Raises UsageError where the model is not on this disk, is no encoder-decoder, or starts "Yes" and "No"
     alike.
@@ -57,6 +58,7 @@ class UniEval:
         self,
         model: str,
         *,
+        revision: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
         batch_size: int = 8,
@@ -64,7 +66,8 @@ class UniEval:
     ) -> None:
         from transformers import AutoModelForSeq2SeqLM
 
-        folder = locate(ModelConfig.model_validate({"name": model})).folder
+        located = locate(ModelConfig.model_validate({"name": model, "revision": revision}))
+        folder = located.folder
         with quiet_libraries():
             self._tokenizer = tokenizer_in(model, folder)
             try:
@@ -74,9 +77,11 @@ class UniEval:
         self._yes, self._no = (self._tokenizer(word)["input_ids"][0] for word in ("Yes", "No"))
         if self._yes == self._no:
             raise UsageError(f"the tokenizer of {model} starts 'Yes' and 'No' with the same token")
+        self.markers = Markers(self._tokenizer)
         self._device = device
         self._batch_size = batch_size
         self._max_tokens = max_tokens
+        self.identity = f"{located.label} {located.identity} {dtype} {max_tokens} tokens"
 
     def scorer(self, dimension: str) -> UniEvalScorer:
         """Raises UsageError for a dimension that is none of QUESTIONS."""
@@ -117,21 +122,23 @@ class UniEvalScorer:
     The fact, for engagingness and groundedness, is the example's input, and "_nofact" (UniEval's own word for
     none) where it has none. That is our choice: a pair has nothing else an answer could be grounded in.
 
-    All dimensions are in 0 to 1, save engagingness: UniEval adds up the scores of a response's sentences, so
-    that longer responses may score higher. Sentences are split at white space behind ".", "!" and "?"
-    (UniEval asks NLTK's model, which needs a download; abbreviations make a difference).
+    All dimensions are in 0 to 1, save engagingness: UniEval adds up the scores of a response's sentences, so that
+    longer responses may score higher and an empty one scores 0. Sentences are split at white space behind ".", "!"
+    and "?" (UniEval asks NLTK's model, which needs a download; abbreviations make a difference).
+
+    A "</s>" inside a text would end its part of the question, so it is broken by a space.
     """
 
     low = 0.0
     better: Better = "high"
     cost: Cost = "forward pass"
-    identity: str | None = None
 
     def __init__(self, unieval: UniEval, dimension: str) -> None:
         self.name = dimension
         self.high = math.inf if dimension == "engagingness" else 1.0
         self._unieval = unieval
         self._question = QUESTIONS[dimension]
+        self.identity = f"1 {dimension} {unieval.identity}"
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         """One number an example, in their order."""
@@ -140,8 +147,10 @@ class UniEvalScorer:
         return [math.fsum(next(values) for _ in questions) for questions in parts]
 
     def _responses(self, example: Example) -> list[str]:
-        responses = [example.output]
+        prompt, output, input = (
+            self._unieval.markers.broken(t) for t in (example.prompt, example.output, example.input)
+        )
+        responses = [output]
         if self.name == "engagingness":
-            responses = _SENTENCE_END.split(example.output.strip())
-        fact = example.input or _NO_FACT
-        return [self._question.format(x=example.prompt, y=response, fact=fact) for response in responses]
+            responses = _SENTENCE_END.split(output.strip()) if output.strip() else []
+        return [self._question.format(x=prompt, y=response, fact=input or _NO_FACT) for response in responses]
