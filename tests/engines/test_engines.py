@@ -478,3 +478,24 @@ def test_generating_and_scoring_leave_torchs_threads_alone(tiny_model: Path, tmp
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_token_scores_are_those_of_the_network(engine: Engine, reference: tuple[Any, Any]) -> None:
+    network, tokenizer = reference
+    for (context, continuation), found in zip(SCORED, engine.token_scores(SCORED), strict=True):
+        before = tokenizer.encode(context, add_special_tokens=False) or [tokenizer.eos_token_id]
+        tokens = tokenizer.encode(continuation, add_special_tokens=False)
+        with torch.no_grad():
+            logits = network(torch.tensor([before + tokens])).logits[0, len(before) - 1 :].double()
+        expected = logits.log_softmax(-1)  # (n + 1, V)
+        chosen = [float(expected[i, token]) for i, token in enumerate(tokens)]
+        entropies = -(expected.exp() * expected).sum(-1)
+        assert found.log_probs == pytest.approx(chosen, abs=1e-3)
+        assert found.ends == pytest.approx(expected[:, tokenizer.eos_token_id].numpy(), abs=1e-3)
+        assert found.entropies == pytest.approx(entropies.numpy(), abs=1e-3)
+
+
+def test_token_scores_add_up_to_the_log_likelihood(engine: Engine) -> None:
+    for (value, count), found in zip(engine.log_likelihoods(SCORED), engine.token_scores(SCORED), strict=True):
+        assert (float(found.log_probs.sum()), len(found.log_probs)) == (pytest.approx(value, abs=1e-3), count)
+    assert engine.token_scores([]) == []

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from refine_af.config import SamplingConfig
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +34,26 @@ class Completion:
     ended: bool
 
 
+@dataclass(frozen=True, slots=True)
+class TokenScores:
+    """What a model finds of a continuation of n tokens, all in nats, each after what stands before it.
+
+    ``log_probs`` (n,): of the tokens. ``ends`` (n + 1,): of the end token in each token's place, and behind the last.
+    ``entropies`` (n + 1,): of the distributions that the two were taken from.
+    """
+
+    log_probs: Floats
+    ends: Floats
+    entropies: Floats
+
+
 class Engine(Protocol):
-    """Generates with one model. ``model`` names it in the rows."""
+    """Generates with one model. ``model`` names it in the rows; ``identity`` changes when its weights or their
+    precision do, and is None where they may change while the engine lives."""
 
     name: str
     model: str
+    identity: str | None
 
     def generate(
         self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
@@ -46,6 +66,10 @@ class Engine(Protocol):
 
     def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         """For each (context, continuation): the continuation's log-probability in nats, and its tokens."""
+        ...
+
+    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        """The same token by token, with what the model thinks of ending there."""
         ...
 
 

@@ -6,7 +6,7 @@ A policy's adapter is merged into a copy of the weights, which is converted anew
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -16,8 +16,9 @@ import ctranslate2
 import numpy as np
 from ctranslate2.converters import transformers as converters
 
+from refine_af.batching import alike
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Prompts, cut_at_stop
+from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, cut_at_stop
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: 
 _ROWS_OF_A_WORKER = 8
 _BYTES_OF_ALL_WORKERS = 2 * 1024**3
 _SCORED_AT_ONCE = 8  # the logits of every position are held, so small batches are quicker
+_LOGITS_AT_ONCE = 2**26  # 256 MiB in each worker
 
 
 class CTranslate2Engine:
@@ -61,9 +63,17 @@ class CTranslate2Engine:
     name = "ctranslate2"
 
     def __init__(
-        self, folder: Path, tokenizer: PreTrainedTokenizerBase, *, model: str, batch_size: int, threads: int
+        self,
+        folder: Path,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        model: str,
+        batch_size: int,
+        threads: int,
+        identity: str | None = None,
     ) -> None:
         self.model = model
+        self.identity = identity
         self.folder = folder
         self._tokenizer = tokenizer
         self._batch_size = batch_size
@@ -140,26 +150,52 @@ class CTranslate2Engine:
         return Completion(text, tuple(ids), ended or stopped or found)
 
     def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        pieces = [(self._pieces(a) or [self._tokenizer.eos_token], self._pieces(b)) for a, b in texts]
-        order = sorted(range(len(pieces)), key=lambda i: (len(pieces[i][0]) + len(pieces[i][1]), i))
-        batches = [order[i : i + _SCORED_AT_ONCE] for i in range(0, len(order), _SCORED_AT_ONCE)]
+        pieces = self._context_and_continuation(texts)
         results: list[tuple[float, int]] = [(0.0, 0)] * len(pieces)
 
-        def score(worker: Any, mine: list[list[int]]) -> None:
+        def score(worker: Any, batch: list[int]) -> None:
+            scored = worker.score_batch([pieces[i][0] + pieces[i][1] for i in batch], max_input_length=0)
+            for i, one in zip(batch, scored, strict=True):
+                context, continuation = pieces[i]
+                # log_probs[k] is that of token k + 1.
+                if continuation:
+                    results[i] = (float(np.sum(one.log_probs[len(context) - 1 :])), len(continuation))
+
+        self._share_out(pieces, score)
+        return results
+
+    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        pieces = self._context_and_continuation(texts)
+        results: list[TokenScores | None] = [None] * len(pieces)
+        end = self._tokenizer.eos_token_id
+
+        def score(worker: Any, batch: list[int]) -> None:
+            logits = np.asarray(worker.forward_batch([pieces[i][0] + pieces[i][1] for i in batch]))  # (B, T, V)
+            for row, i in enumerate(batch):
+                context, continuation = pieces[i]
+                places = logits[row, len(context) - 1 : len(context) + len(continuation)]
+                results[i] = _token_scores(places, self._tokenizer.convert_tokens_to_ids(continuation), end)
+
+        self._share_out(pieces, score)
+        return [r for r in results if r is not None]
+
+    def _context_and_continuation(self, texts: Sequence[tuple[str, str]]) -> list[tuple[list[str], list[str]]]:
+        return [(self._pieces(a) or [self._tokenizer.eos_token], self._pieces(b)) for a, b in texts]
+
+    def _share_out(self, pieces: list[tuple[list[str], list[str]]], score: Callable[[Any, list[int]], None]) -> None:
+        """Gives each worker its share of batches, each of texts of like lengths, by their places in ``pieces``."""
+        lengths = [len(a) + len(b) for a, b in pieces]
+        batches = list(alike(lengths, _SCORED_AT_ONCE, _LOGITS_AT_ONCE // len(self._tokenizer)))
+
+        def work(worker: Any, mine: list[list[int]]) -> None:
             for batch in mine:
-                scored = worker.score_batch([pieces[i][0] + pieces[i][1] for i in batch], max_input_length=0)
-                for i, one in zip(batch, scored, strict=True):
-                    context, continuation = pieces[i]
-                    # log_probs[k] is that of token k + 1.
-                    if continuation:
-                        results[i] = (float(np.sum(one.log_probs[len(context) - 1 :])), len(continuation))
+                score(worker, batch)
 
         workers = self._scorers
         with ThreadPoolExecutor(len(workers)) as pool:
-            jobs = [pool.submit(score, w, batches[k :: len(workers)]) for k, w in enumerate(workers)]
+            jobs = [pool.submit(work, w, batches[k :: len(workers)]) for k, w in enumerate(workers)]
             for job in jobs:
                 job.result()
-        return results
 
     @cached_property
     def _scorers(self) -> list[Any]:
@@ -185,6 +221,20 @@ class CTranslate2Engine:
             self._tokenizer.encode(text, add_special_tokens=False)
         )
         return pieces
+
+
+def _token_scores(logits: Floats, tokens: Sequence[int], end: int) -> TokenScores:
+    """From the logits (n + 1, V) in each of n tokens' places and behind the last."""
+    highest = logits.max(axis=1, keepdims=True)  # (n + 1, 1)
+    shifted = logits - highest
+    weights = np.exp(shifted)
+    total = weights.sum(axis=1)
+    normalizer = np.log(total)
+    entropies = normalizer - np.einsum("tv,tv->t", weights, shifted) / total
+    places = np.arange(len(tokens))
+    return TokenScores(
+        shifted[places, list(tokens)] - normalizer[:-1], shifted[:, end] - normalizer, entropies.astype(np.float32)
+    )
 
 
 def _split(rows: list[int], workers: int) -> list[list[int]]:

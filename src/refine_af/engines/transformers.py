@@ -10,8 +10,9 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Prompts, cut_at_stop
+from refine_af.engines.base import Completion, Prompts, TokenScores, cut_at_stop
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -31,8 +32,10 @@ class TransformersEngine:
         model: str,
         batch_size: int,
         adapter: bool = True,
+        identity: str | None = None,
     ) -> None:
         self.model = model
+        self.identity = None if adapter else identity
         self._adapter = adapter
         self._network = network
         self._tokenizer = tokenizer
@@ -120,36 +123,35 @@ class TransformersEngine:
                 return ids[:n]
         return ids
 
-    @torch.no_grad()
     def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        end = self._tokenizer.eos_token_id
-        pairs = [(self._encoded(a) or [end], self._encoded(b)) for a, b in texts]
-        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i][0]) + len(pairs[i][1]))
-        results: list[tuple[float, int]] = [(0.0, 0)] * len(pairs)
-        for start in range(0, len(order), self._batch_size):
-            chunk = order[start : start + self._batch_size]
-            with self._ready():
-                values = self._score([pairs[i] for i in chunk])
-            for i, value in zip(chunk, values, strict=True):
-                results[i] = (value, len(pairs[i][1]))
-        return results
+        return [(float(one.log_probs.sum()), len(one.log_probs)) for one in self.token_scores(texts)]
+
+    @torch.no_grad()
+    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        pairs = [(self._encoded(a) or [self._tokenizer.eos_token_id], self._encoded(b)) for a, b in texts]
+        rows = [a + b for a, b in pairs]
+        results: list[TokenScores | None] = [None] * len(pairs)
+        with self._ready():
+            # Right padding under a causal mask: what is real never sees it.
+            batches = padded_batches(rows, self._batch_size, self._tokenizer.pad_token_id, str(self._network.device))
+            for places, ids, _ in batches:
+                logits = self._network(input_ids=ids, use_cache=False).logits  # (B, L, V)
+                for row, i in enumerate(places):
+                    context, continuation = pairs[i]
+                    results[i] = self._scores(logits[row, len(context) - 1 : len(rows[i])].float(), continuation)
+        return [r for r in results if r is not None]
+
+    def _scores(self, logits: torch.Tensor, tokens: list[int]) -> TokenScores:
+        """From the logits (n + 1, V) in the tokens' places and behind the last."""
+        log_probs = logits.log_softmax(-1)
+        chosen = log_probs[:-1].gather(-1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(-1)
+        ends = log_probs[:, self._tokenizer.eos_token_id]
+        entropies = -(log_probs.exp() * log_probs).sum(-1)
+        return TokenScores(chosen.cpu().numpy(), ends.cpu().numpy(), entropies.cpu().numpy())
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
-
-    def _score(self, pairs: list[tuple[list[int], list[int]]]) -> list[float]:
-        longest = max(len(a) + len(b) for a, b in pairs)
-        # Right padding under a causal mask: what is real never sees it.
-        ids = torch.tensor(
-            [a + b + [self._tokenizer.pad_token_id] * (longest - len(a) - len(b)) for a, b in pairs],
-            device=self._network.device,
-        )
-        logits = self._network(input_ids=ids, use_cache=False).logits[:, :-1].float()  # (B, L - 1, V)
-        chosen = logits.gather(-1, ids[:, 1:, None]).squeeze(-1) - logits.logsumexp(-1)  # (B, L - 1)
-        return [
-            float(chosen[i, len(a) - 1 : len(a) + len(b) - 1].sum()) if b else 0.0 for i, (a, b) in enumerate(pairs)
-        ]
 
 
 class _StopStrings(StoppingCriteria):

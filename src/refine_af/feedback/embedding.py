@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from refine_af.batching import padded_batches
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
-from refine_af.feedback.batching import padded_batches
 from refine_af.models import EMBEDDED, locate_encoder, quiet_libraries
 from refine_af.records import content_id
 

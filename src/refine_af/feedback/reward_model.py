@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refine_af.batching import padded_batches
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
-from refine_af.feedback.batching import padded_batches
 from refine_af.models import locate, quiet_libraries
 
 if TYPE_CHECKING:

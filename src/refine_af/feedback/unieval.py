@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
+from refine_af.batching import padded_batches
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
-from refine_af.feedback.batching import padded_batches
 from refine_af.feedback.reward_model import Markers, loaded, tokenizer_in, torch_dtype_named
 from refine_af.models import locate, quiet_libraries
 

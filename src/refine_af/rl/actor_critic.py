@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from refine_af.batching import alike
 from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
 
@@ -100,9 +101,11 @@ class ActorCritic(nn.Module):
         """Log-probabilities, values and (asked for) entropies of the responses' tokens, at the policy's temperature."""
         by_place: dict[int, Tensor] = {}
         order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].prefix_ids)
-        for prefix, group in groupby(order, key=lambda i: trajectories[i].prefix_ids):
-            shared = self._prefix_cache(prefix)
-            for places in _alike(list(group), trajectories):
+        for prefix, members in groupby(order, key=lambda i: trajectories[i].prefix_ids):
+            shared, group = self._prefix_cache(prefix), list(members)
+            lengths = [len(trajectories[i].prompt_ids) + len(trajectories[i].response_ids) for i in group]
+            for batch in alike(lengths, len(group)):
+                places = [group[k] for k in batch]
                 states = self._states([trajectories[i] for i in places], len(prefix), shared)
                 sizes = [len(trajectories[i].response_ids) for i in places]
                 by_place.update(zip(places, states.split(sizes), strict=True))
@@ -158,19 +161,3 @@ class ActorCritic(nn.Module):
             start = len(one.prompt_ids) - 1
             predicts[row, start : start + len(one.response_ids)] = True
         return states[predicts]
-
-
-_MOST_PADDING = 0.15  # of a forward pass
-
-
-def _alike(places: list[int], trajectories: Sequence[Trajectory]) -> Iterator[list[int]]:
-    """The rows in batches of nearly one length, so that little of a forward pass is spent on padding."""
-    lengths = {i: len(trajectories[i].prompt_ids) + len(trajectories[i].response_ids) for i in places}
-    batch: list[int] = []
-    for place in sorted(places, key=lambda i: (lengths[i], i)):
-        real = sum(lengths[i] for i in batch) + lengths[place]
-        if batch and 1 - real / (lengths[place] * (len(batch) + 1)) > _MOST_PADDING:
-            yield batch
-            batch = []
-        batch.append(place)
-    yield batch

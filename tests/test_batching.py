@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refine_af.feedback.batching import alike, padded_batches
+from refine_af.batching import alike, padded_batches
 
 
 def padding(lengths: list[int], batches: list[list[int]]) -> float:

@@ -1,7 +1,8 @@
-"""Batches for the scorers that run a model: rows of nearly one length, so that little is computed for padding."""
+"""Batches for what runs a model: rows of nearly one length, so that little is computed for padding."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,17 +12,20 @@ if TYPE_CHECKING:
 _MOST_PADDING = 0.15  # of the tokens of a batch
 
 
-def alike(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Places of rows in batches of at most ``size``, the longest rows first so that a lack of memory shows at once.
+def alike(lengths: Sequence[int], size: int, tokens: int | None = None) -> Iterator[list[int]]:
+    """Places of rows in batches of at most ``size`` rows and, where it is given, ``tokens`` tokens with the padding.
 
-    A batch ends before the row that would make more than 15 % of it padding.
+    The longest rows come first, so that a lack of memory shows at once. A batch ends before the row that would make
+    more than 15 % of it padding; it has one row at least.
     """
+    most = tokens or sys.maxsize
     batch: list[int] = []
     real = 0
     for place in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if batch:
             padded = lengths[batch[0]] * (len(batch) + 1)
-            if len(batch) == size or padded - real - lengths[place] > _MOST_PADDING * padded:
+            padding = padded - real - lengths[place]
+            if len(batch) == size or padded > most or padding > _MOST_PADDING * padded:
                 yield batch
                 batch, real = [], 0
         batch.append(place)
