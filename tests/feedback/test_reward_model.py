@@ -164,7 +164,7 @@ def test_it_is_a_scorer_of_its_promised_name(published: Path) -> None:
 
 
 def test_importing_the_scorers_does_not_import_torch() -> None:
-    modules = ["reward_model", "unieval", "instructmining", "embedding", "judge", "rules", "batching"]
+    modules = ["reward_model", "unieval", "instructmining", "embedding", "judge", "rules"]
     names = ", ".join(f"refine_af.feedback.{module}" for module in modules)
     code = f"import sys, {names}; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
