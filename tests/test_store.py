@@ -66,7 +66,7 @@ def test_classification_selection_and_deletion_change_only_what_they_name(store:
     store.set_classification({"b": True})
     assert [i.is_classification for i in store.instructions()] == [None, True]
     store.add_instances([instance("1"), instance("2"), instance("3")])
-    store.add_scores([("1", "s", 1.0), ("2", "s", 2.0), ("2", "r", -1.0)])
+    store.add_scores([("1", "s", 1.0, 0.5), ("2", "s", 2.0, 1.0), ("2", "r", -1.0, 0.0)])
     store.select_instances(["3"])
     store.delete_instances(["1"])
     assert [(i.id, i.selected) for i in store.instances()] == [("2", False), ("3", True)]
@@ -185,8 +185,8 @@ def test_rows_that_fail_while_they_are_made_leave_nothing_behind(store: Store) -
     store.add_instructions([instruction("a")])
     store.add_instances([instance("1")])
 
-    def rows() -> Iterator[tuple[str, str, float]]:
-        yield "1", "s", 1.0
+    def rows() -> Iterator[tuple[str, str, float, float]]:
+        yield "1", "s", 1.0, 0.5
         raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):

@@ -90,18 +90,45 @@ CREATE TABLE events (
 );
 """
 
-MIGRATIONS: tuple[tuple[str, str], ...] = (("0001_initial", _INITIAL),)
+_FEEDBACK = """
+ALTER TABLE scores ADD COLUMN share REAL;       -- what the component added to the reward
+CREATE TABLE calibrations (
+    component TEXT PRIMARY KEY,
+    mean REAL NOT NULL,
+    spread REAL NOT NULL
+);
+CREATE TABLE known_scores (
+    scorer TEXT NOT NULL,               -- hash of its name and of all that its values depend on
+    example TEXT NOT NULL,              -- hash of instruction, input and output
+    value REAL NOT NULL,
+    PRIMARY KEY (scorer, example)
+);
+CREATE TABLE unjudged (
+    instruction_id TEXT NOT NULL REFERENCES instructions (id),
+    text TEXT NOT NULL,                 -- the completion
+    error TEXT NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (("0001_initial", _INITIAL), ("0002_feedback", _FEEDBACK))
 
 
 def migrate(db: sqlite3.Connection) -> None:
     """Applies what is missing, each change in a transaction of its own with its mark."""
     db.execute("CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY)")
-    applied = {row[0] for row in db.execute("SELECT name FROM migrations")}
-    for name, script in MIGRATIONS:
-        if name not in applied:
-            try:
-                db.executescript(f"BEGIN;\n{script}\nINSERT INTO migrations (name) VALUES ('{name}');\nCOMMIT;")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
+    for name in missing(db):
+        script = dict(MIGRATIONS)[name]
+        try:
+            # The mark first: of two processes that open a new database, the second waits here, then fails on it.
+            db.executescript(f"BEGIN IMMEDIATE;\nINSERT INTO migrations (name) VALUES ('{name}');\n{script}\nCOMMIT;")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            if name in missing(db):
                 raise
+
+
+def missing(db: sqlite3.Connection) -> list[str]:
+    """Names of the changes that this database, which has the table of them, has not seen."""
+    applied = {row[0] for row in db.execute("SELECT name FROM migrations")}
+    return [name for name, _ in MIGRATIONS if name not in applied]

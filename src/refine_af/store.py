@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from refine_af.errors import DiskFullError, RefineError, UsageError
-from refine_af.migrations import migrate
+from refine_af.migrations import migrate, missing
 from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
 
 
@@ -86,7 +86,8 @@ class Store:
             finally:
                 self._depth = 0
 
-    def _many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+    def many(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """One statement for many rows, all or none of them."""
         with self.transaction():
             self._db.executemany(sql, rows)
 
@@ -104,6 +105,10 @@ class Store:
 
     def has_schema(self) -> bool:
         return bool(self.scalar("SELECT COUNT(*) FROM sqlite_master WHERE name = 'runs'"))
+
+    def is_outdated(self) -> bool:
+        """Whether an older version made it, and changes of the schema are still to be made."""
+        return self.has_schema() and bool(missing(self._db))
 
     def save_run(self, config: dict[str, Any], versions: dict[str, str]) -> None:
         with self.transaction():
@@ -157,7 +162,7 @@ class Store:
     # -- adding rows -----------------------------------------------------------------------------------
 
     def add_instructions(self, rows: Iterable[Instruction]) -> None:
-        self._many(
+        self.many(
             "INSERT INTO instructions (id, text, is_classification, origin, round, model, prompt_ids, nearest_id, "
             "nearest_rouge_l, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
@@ -168,63 +173,90 @@ class Store:
         )  # fmt: skip
 
     def set_classification(self, decisions: dict[str, bool]) -> None:
-        self._many(
+        self.many(
             "UPDATE instructions SET is_classification = ? WHERE id = ?",
             [(value, key) for key, value in decisions.items()],
         )
 
     def add_instances(self, rows: Iterable[Instance]) -> None:
-        self._many(
+        self.many(
             "INSERT INTO instances (id, instruction_id, input, output, model, policy, reward, selected) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(r.id, r.instruction_id, r.input, r.output, r.model, r.policy, r.reward, r.selected) for r in rows],
         )
 
     def select_instances(self, ids: Iterable[str]) -> None:
-        self._many("UPDATE instances SET selected = 1 WHERE id = ?", [(i,) for i in ids])
+        self.many("UPDATE instances SET selected = 1 WHERE id = ?", [(i,) for i in ids])
 
     def delete_instances(self, ids: Iterable[str]) -> None:
         """For rows that a later rule rejects; the caller adds the rejection in the same transaction."""
         keys = [(i,) for i in ids]
         with self.transaction():
-            self._many("DELETE FROM scores WHERE instance_id = ?", keys)
-            self._many("DELETE FROM instances WHERE id = ?", keys)
+            self.many("DELETE FROM scores WHERE instance_id = ?", keys)
+            self.many("DELETE FROM instances WHERE id = ?", keys)
 
     def add_rejections(self, rows: Iterable[Rejection]) -> None:
-        self._many(
+        self.many(
             "INSERT INTO rejections (stage, reason, text, detail) VALUES (?, ?, ?, ?)",
             [(r.stage, r.reason, r.text, r.detail) for r in rows],
         )
 
-    def add_scores(self, rows: Iterable[tuple[str, str, float]]) -> None:
-        """Rows of (instance id, scorer, value)."""
-        self._many("INSERT OR REPLACE INTO scores (instance_id, scorer, value) VALUES (?, ?, ?)", rows)
+    def add_scores(self, rows: Iterable[tuple[str, str, float, float]]) -> None:
+        """Rows of (instance id, scorer, value, share in the reward)."""
+        self.many("INSERT OR REPLACE INTO scores (instance_id, scorer, value, share) VALUES (?, ?, ?, ?)", rows)
 
     def add_rollouts(self, rows: Iterable[Rollout]) -> None:
-        self._many(
+        self.many(
             "INSERT INTO rollouts (split, iteration, position, instruction_id, text, tokens, ended, reward) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             [(r.split, r.iteration, r.position, r.instruction_id, r.text, r.tokens, r.ended, r.reward) for r in rows],
         )
 
     def add_predictions(self, rows: Iterable[Prediction]) -> None:
-        self._many(
+        self.many(
             "INSERT INTO predictions (model, task_id, prediction, rouge_l, exact_match) VALUES (?, ?, ?, ?, ?)",
             [(r.model, r.task_id, r.prediction, r.rouge_l, r.exact_match) for r in rows],
         )
 
     def add_metrics(self, stage: str, step: int, values: dict[str, float]) -> None:
-        self._many(
+        self.many(
             "INSERT OR REPLACE INTO metrics (stage, step, name, value) VALUES (?, ?, ?, ?)",
             [(stage, step, name, float(value)) for name, value in values.items()],
         )
 
     def add_event(self, stage: str, kind: str, text: str) -> None:
         """Something worth telling the user later. Events carry times, so they differ between equal runs."""
-        self._many(
+        self.many(
             "INSERT INTO events (at, stage, kind, text) VALUES (?, ?, ?, ?)",
             [(time.time(), stage, kind, text)],
         )
+
+    # -- feedback --------------------------------------------------------------------------------------
+
+    def calibrations(self) -> dict[str, tuple[float, float]]:
+        """Component to (mean, spread) over the seeds' pairs, as the reward was first made with."""
+        return {
+            r["component"]: (r["mean"], r["spread"])
+            for r in self.query("SELECT component, mean, spread FROM calibrations ORDER BY rowid")
+        }
+
+    def keep_calibrations(self, values: Mapping[str, tuple[float, float]]) -> None:
+        self.many(
+            "INSERT INTO calibrations (component, mean, spread) VALUES (?, ?, ?)",
+            [(component, mean, spread) for component, (mean, spread) in values.items()],
+        )
+
+    def keep_unjudged(self, rows: Iterable[tuple[str, str]], error: str) -> None:
+        """Completions (instruction id, text) that a scorer failed on, until they are judged."""
+        with self.transaction():
+            self.clear_unjudged()
+            self.many(
+                "INSERT INTO unjudged (instruction_id, text, error) VALUES (?, ?, ?)",
+                [(instruction_id, text, error) for instruction_id, text in rows],
+            )
+
+    def clear_unjudged(self) -> None:
+        self.many("DELETE FROM unjudged", [()])
 
     # -- reading rows ----------------------------------------------------------------------------------
 

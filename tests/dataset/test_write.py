@@ -39,7 +39,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
                 Instance("p3", "i2", "", ODD, "m", "tuned", -1.25, selected=True),
             ]
         )
-        opened.add_scores([("p1", "pmi", 0.25), ("p1", "likelihood", -1.0), ("p2", "pmi", 9.0)])
+        opened.add_scores([("p1", "pmi", 0.25, 0.1), ("p1", "likelihood", -1.0, 0.2), ("p2", "pmi", 9.0, 0.3)])
         yield opened
 
 

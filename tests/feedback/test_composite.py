@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.errors import RefineError, UsageError
-from refine_af.feedback.base import Example, Scorer
-from refine_af.feedback.composite import Component, Composite, Gate, calibrated
+from refine_af.feedback.base import Better, Cost, Example, Scorer
+from refine_af.feedback.composite import Component, Composite, Gate, calibrated, floor_below, is_empty
+from refine_af.store import Store
 
 
 class Scripted:
     """A scorer that answers with the numbers that the outputs spell, times ``factor``."""
 
     low, high = -math.inf, math.inf
+    better: Better = "high"
+    cost: Cost = "rules"
+    identity: str | None = None
 
     def __init__(self, name: str = "scripted", factor: float = 1.0) -> None:
         self.name = name
@@ -32,7 +38,7 @@ class Scripted:
 class Wrong(Scripted):
     """Returns what it is given, whatever it is asked."""
 
-    def __init__(self, values: list[float]) -> None:
+    def __init__(self, values: Any) -> None:
         super().__init__("wrong")
         self._values = values
 
@@ -51,6 +57,7 @@ def test_the_reward_is_the_offset_and_the_weighted_components_which_stay_visible
     (judgement,) = feedback.judge(examples(3))
     assert judgement.reward == 1.0 + 2.0 * 3 - 0.5 * 30
     assert judgement.components == {"a": 3.0, "b": 30.0}
+    assert judgement.shares == {"a": 6.0, "b": -15.0}
 
 
 @pytest.mark.parametrize(
@@ -134,3 +141,115 @@ def test_one_weight_may_be_zero_and_its_component_is_still_shown() -> None:
     feedback = Composite("f", [Component(Scripted("a"), 0.0), Component(Scripted("b"), 1.0)], floor=-9)
     (judgement,) = feedback.judge(examples(2))
     assert (judgement.reward, judgement.components) == (2.0, {"a": 2.0, "b": 2.0})
+
+
+# -- gates ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "cap", "expected"),
+    [
+        (5.0, 1.0, 5.0),  # the gate holds, so its cap means nothing
+        (1.9, 1.0, 1.0),
+        (0.5, 1.0, 0.5),  # worse than the cap already
+        (9.5, 1.0, 1.0),
+        (9.5, -math.inf, -3.0),  # no cap: the floor
+        (9.5, -50.0, -3.0),  # never under the floor
+    ],
+)
+def test_a_failed_gate_caps_the_reward_and_never_raises_it(value: float, cap: float, expected: float) -> None:
+    scorer = Scripted()
+    gate = Gate(scorer, minimum=2.0, maximum=9.0, cap=cap)
+    feedback = Composite("f", [Component(scorer, 1.0)], floor=-3.0, gates=[gate])
+    assert feedback.judge(examples(value))[0].reward == expected
+
+
+@pytest.mark.parametrize("value", [2.0, 9.0])
+def test_a_gate_holds_at_its_ends(value: float) -> None:
+    assert Gate(Scripted(), minimum=2.0, maximum=9.0).holds(value)
+
+
+@given(st.floats(-100, 100), st.floats(-100, 100), st.floats(-100, 100))
+def test_a_gate_can_only_lower_a_reward(value: float, minimum: float, cap: float) -> None:
+    scorer = Scripted()
+    without = Composite("f", [Component(scorer, 1.0)], floor=-500).judge(examples(value))[0].reward
+    gated = Composite("f", [Component(scorer, 1.0)], floor=-500, gates=[Gate(scorer, minimum, cap=cap)])
+    assert gated.judge(examples(value))[0].reward <= without
+
+
+def test_the_shares_of_a_gated_pair_are_those_before_the_gate() -> None:
+    scorer = Scripted()
+    feedback = Composite("f", [Component(scorer, 2.0)], floor=-3.0, gates=[Gate(scorer, 5.0)])
+    (judgement,) = feedback.judge(examples(4))
+    assert (judgement.reward, judgement.shares) == (-3.0, {"scripted": 8.0})
+
+
+# -- outputs that are none -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("output", ["", " ", "\n\t", "\u200b", "\u00a0\u2060\ufeff", "\x00"])
+def test_an_empty_output_gets_the_floor_and_no_scorer_sees_it(output: str) -> None:
+    scorer = Scripted()
+    feedback = Composite("f", [Component(scorer, 1.0)], floor=-3.0)
+    judged = feedback.judge([*examples(1), Example("Do it", "", output), *examples(2)])
+    assert [j.reward for j in judged] == [1.0, -3.0, 2.0]
+    assert judged[1].components == {}
+    feedback.judge([Example("Do it", "", output)])
+    assert scorer.calls == 1
+
+
+@pytest.mark.parametrize("output", ["0", ".", "\u4f60", "\U0001f468\u200d\U0001f469", " x "])
+def test_what_can_be_seen_is_not_empty(output: str) -> None:
+    assert not is_empty(output)
+
+
+@given(st.floats(-1e9, 1e9, allow_nan=False))
+def test_no_bounded_pair_is_as_bad_as_an_empty_one(value: float) -> None:
+    components = [Component(Scripted(), 0.7, mean=3.0, spread=2.0, clip=2.0)]
+    feedback = Composite("f", components, floor=floor_below(components))
+    empty, other = feedback.judge([Example("Do it", "", ""), *examples(value)])
+    assert empty.reward < other.reward
+
+
+# -- what a scorer may not do --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ([1.0, None], "scorer 'wrong' returned None for the output '2'"),
+        (None, "scorer 'wrong' must return a list of numbers, returned None"),
+        (3.0, "scorer 'wrong' must return a list of numbers, returned 3.0"),
+        (["good", "bad"], "scorer 'wrong' must return a list of numbers"),
+    ],
+)
+def test_what_is_no_list_of_numbers_is_told_with_the_scorer(returned: Any, said: str) -> None:
+    with pytest.raises(RefineError) as caught:
+        Composite("f", [Component(Wrong(returned), 1.0)], floor=0).judge(examples(1, 2))
+    assert said in str(caught.value)
+
+
+def test_a_label_names_a_scorer_in_place_of_its_own_name() -> None:
+    one, other = Component(Scripted(), 1.0, label="first"), Component(Scripted(factor=2), 1.0, label="second")
+    (judgement,) = Composite("f", [one, other], floor=-9).judge(examples(3))
+    assert judgement.components == {"first": 3.0, "second": 6.0}
+    with pytest.raises(RefineError, match="scorer 'mine' returned nan"):
+        Composite("f", [Component(Wrong([math.nan]), 1.0, label="mine")], floor=0).judge(examples(1))
+
+
+def test_two_scorers_of_one_name_are_refused() -> None:
+    with pytest.raises(UsageError, match="two scorers called 'scripted'"):
+        Composite("f", [Component(Scripted(), 1.0), Component(Scripted(), 1.0)], floor=0)
+
+
+# -- the calibration that a run keeps ------------------------------------------------------------------
+
+
+def test_the_first_calibration_is_kept_and_used_by_all_that_come_after(tmp_path: Path) -> None:
+    with Store(tmp_path / "run.db") as store:
+        first = Composite("f", [calibrated(Scripted(), 1.0, examples(1, 2, 3))], floor=-9)
+        assert first.with_calibration_of(store).judge(examples(4)) == first.judge(examples(4))
+    with Store(tmp_path / "run.db") as store:
+        other = Composite("f", [calibrated(Scripted(), 1.0, examples(100, 200))], floor=-9)
+        assert other.judge(examples(4)) != first.judge(examples(4))
+        assert other.with_calibration_of(store).judge(examples(4)) == first.judge(examples(4))

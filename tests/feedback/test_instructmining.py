@@ -12,13 +12,22 @@ import pytest
 from refine_af.config import FeedbackConfig
 from refine_af.errors import UsageError
 from refine_af.feedback import instructmining
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Better, Cost, Example
 from refine_af.feedback.composite import Composite
-from refine_af.feedback.instructmining import instructmining_v2, load_instructmining_v2
+from refine_af.feedback.instructmining import (
+    instructmining_v1,
+    instructmining_v2,
+    load_instructmining_v1,
+    load_instructmining_v2,
+)
 
 
 class Fixed:
     """A scorer that gives the same value to everything."""
+
+    better: Better = "high"
+    cost: Cost = "rules"
+    identity: str | None = None
 
     def __init__(self, name: str, value: float) -> None:
         self.name = name
@@ -125,3 +134,46 @@ def _folder(place: Path) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text("{}")
     return folder
+
+
+# -- version 1 -----------------------------------------------------------------------------------------
+
+
+def reward_v1(rew: float, length: float, distance: float, **weights: float) -> float:
+    feedback = instructmining_v1(
+        Fixed("reward_model", rew), Fixed("length", length), Fixed("neighbour_distance", distance), weights
+    )
+    return feedback.judge([Example("Say yes.", "", "Yes.")])[0].reward
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.0, 0.0, 0.0), -1.0694),
+        ((1.0, 0.0, 0.0), -0.9196),
+        ((0.0, 100.0, 0.0), -1.077657),
+        ((0.0, 0.0, 1.0), -0.1344),
+        # 0.1498·(-2) - 8.257e-5·50 + 0.9350·0.8 - 1.0694
+        ((-2.0, 50.0, 0.8), -0.6251285),
+    ],
+)
+def test_the_reward_of_version_1_is_its_formula(values: tuple[float, ...], expected: float) -> None:
+    assert reward_v1(*values) == pytest.approx(expected, abs=1e-12)
+
+
+def test_version_1_shows_its_components_and_takes_weights_by_their_names() -> None:
+    feedback = instructmining_v1(Fixed("a", -2.0), Fixed("b", 50.0), Fixed("c", 0.8), {"length": 0.0})
+    (judgement,) = feedback.judge([Example("a", "", "b")])
+    assert judgement.components == {"reward_model": -2.0, "length": 50.0, "neighbour_distance": 0.8}
+    assert judgement.shares["length"] == 0.0
+    assert judgement.reward > feedback.floor
+    with pytest.raises(UsageError, match="'coherence', which instructmining_v1 has not"):
+        reward_v1(0, 0, 0, coherence=1.0)
+
+
+def test_version_1_names_its_missing_model_with_the_command_that_gets_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match=f"hf download {instructmining.REWARD_MODEL}"):
+        load_instructmining_v1(FeedbackConfig(name="instructmining_v1"), "cpu", [])

@@ -42,7 +42,7 @@ def store(empty: Store) -> Store:
     for policy in ("tuned", "initial"):
         rows = [_instance(policy, i) for i in range(40)]
         empty.add_instances(rows)
-        empty.add_scores((row.id, f"scorer {HOSTILE}", 0.5) for row in rows)
+        empty.add_scores((row.id, f"scorer {HOSTILE}", 0.5, (row.reward or 0) - 0.25) for row in rows)
         empty.add_rejections([Rejection("instances", "duplicate", "again", f"{policy}: 0.91")] * 3)
     empty.select_instances(f"tuned{i:02}" for i in range(0, 40, 2))
     empty.add_instances([Instance(f"ref{i}", f"s{i}", "in", f"reference {HOSTILE}", "", "seed") for i in range(4)])

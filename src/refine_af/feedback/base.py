@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
+
+from refine_af.errors import RefineError
 
 Better = Literal["high", "low", "neither"]
 Cost = Literal["rules", "embedding", "forward pass", "request"]
@@ -48,12 +51,35 @@ class Scorer(Protocol):
         ...
 
 
+def checked_scores(scorer: Scorer, examples: Sequence[Example], name: str = "") -> list[float]:
+    """The scorer's values, after a look at their number and finiteness; ``name`` is how the user calls the scorer.
+
+    Raises RefineError, which names the scorer, for anything but one finite number an example.
+    """
+    name = name or scorer.name
+    scores = scorer.score(examples)
+    try:
+        values = [math.nan if score is None else float(score) for score in scores]
+    except (TypeError, ValueError):
+        raise RefineError(f"scorer {name!r} must return a list of numbers, returned {repr(scores)[:80]}") from None
+    if len(values) != len(examples):
+        raise RefineError(f"scorer {name!r} returned {len(values)} values for {len(examples)} examples")
+    for value, score, example in zip(values, scores, examples, strict=True):
+        if not math.isfinite(value):
+            raise RefineError(f"scorer {name!r} returned {score} for the output {example.output[:60]!r}")
+    return values
+
+
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A reward and the components that it was made of, as the scorers gave them."""
+    """A reward and the components that it was made of, as the scorers gave them.
+
+    ``shares`` says what each component added to the reward, before gates and floor: weight × standard score.
+    """
 
     reward: float
     components: dict[str, float]
+    shares: dict[str, float] = field(default_factory=dict)
 
 
 class Feedback(Protocol):

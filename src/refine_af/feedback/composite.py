@@ -1,26 +1,37 @@
-"""A reward as a weighted sum of scorers, with calibration, clipping and gates; each component stays visible."""
+"""A reward as a weighted sum of scorers, with calibration, clipping and gates; what each one adds stays visible."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from refine_af.errors import RefineError, UsageError
-from refine_af.feedback.base import Example, Judgement, Scorer
+from refine_af.errors import UsageError
+from refine_af.feedback.base import Example, Judgement, Scorer, checked_scores
+from refine_af.feedback.memory import remembered
+from refine_af.store import Store
+
+# A score without bounds is taken to stay within ±10 when the lowest reward is computed.
+_UNBOUNDED = 10.0
+_BELOW_THE_WORST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Component:
     """A scorer with its weight. With ``mean`` and ``spread`` (of good pairs) its value becomes a standard score,
-    clipped to ±``clip``; without them it enters as it is."""
+    clipped to ±``clip``; without them it enters as it is. ``label`` names it in place of the scorer's name."""
 
     scorer: Scorer
     weight: float
     mean: float = 0.0
     spread: float = 1.0
     clip: float = math.inf
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.scorer.name
 
     def contribution(self, value: float) -> float:
         standard = (value - self.mean) / self.spread
@@ -29,14 +40,28 @@ class Component:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A pair whose score is under ``minimum`` gets the floor as its reward, whatever else it scores."""
+    """A pair whose raw score is under ``minimum`` or over ``maximum`` gets at most ``cap`` as its reward, whatever else
+    it scores. Without a cap it gets the floor."""
 
     scorer: Scorer
-    minimum: float
+    minimum: float = -math.inf
+    maximum: float = math.inf
+    cap: float = -math.inf
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.label or self.scorer.name
+
+    def holds(self, value: float) -> bool:
+        return self.minimum <= value <= self.maximum
 
 
 class Composite:
-    """reward = offset + Σ contribution of each component, or the floor where a gate fails."""
+    """reward = offset + Σ contribution of each component; at most the cap of each gate that fails; at least the floor.
+
+    An output without a visible character gets the floor and is shown to no scorer: nothing can be worse.
+    """
 
     def __init__(
         self,
@@ -51,28 +76,64 @@ class Composite:
             raise UsageError(f"feedback {name!r}: every weight is zero, so every pair would get the same reward")
         self.name = name
         self.floor = floor
-        self._components = tuple(components)
-        self._offset = offset
-        self._gates = tuple(gates)
+        self.components = tuple(components)
+        self.offset = offset
+        self.gates = tuple(gates)
+        self._scorers: dict[str, Scorer] = {}
+        parts: list[Component | Gate] = [*self.components, *self.gates]
+        for part in parts:
+            if self._scorers.setdefault(part.name, part.scorer) is not part.scorer:
+                raise UsageError(f"feedback {name!r} has two scorers called {part.name!r}; give them different names")
 
     def judge(self, examples: Sequence[Example]) -> list[Judgement]:
         """Raises RefineError where a scorer returns a number that isn't finite, or too few of them."""
-        if not examples:
-            return []
-        columns = {c.scorer.name: checked_scores(c.scorer, examples) for c in self._components}
-        for gate in self._gates:
-            if gate.scorer.name not in columns:
-                columns[gate.scorer.name] = checked_scores(gate.scorer, examples)
-        judgements = []
-        for i in range(len(examples)):
-            values = {name: column[i] for name, column in columns.items()}
-            if any(values[gate.scorer.name] < gate.minimum for gate in self._gates):
-                reward = self.floor
-            else:
-                total = sum(c.contribution(values[c.scorer.name]) for c in self._components)
-                reward = max(self.floor, self._offset + total)
-            judgements.append(Judgement(reward, values))
+        judgements = [Judgement(self.floor, {})] * len(examples)
+        places = [i for i, example in enumerate(examples) if not is_empty(example.output)]
+        if not places:
+            return judgements
+        asked = [examples[i] for i in places]
+        columns = {name: checked_scores(scorer, asked, name) for name, scorer in self._scorers.items()}
+        for row, place in enumerate(places):
+            judgements[place] = self._judged({name: column[row] for name, column in columns.items()})
         return judgements
+
+    def _judged(self, values: dict[str, float]) -> Judgement:
+        shares = dict.fromkeys(values, 0.0)
+        for component in self.components:
+            shares[component.name] += component.contribution(values[component.name])
+        reward = self.offset + sum(shares.values())
+        for gate in self.gates:
+            if not gate.holds(values[gate.name]):
+                reward = min(reward, gate.cap)
+        return Judgement(max(self.floor, reward), values, shares)
+
+    @property
+    def calibration(self) -> dict[str, tuple[float, float]]:
+        """Component to the (mean, spread) against which its standard score is taken."""
+        return {c.name: (c.mean, c.spread) for c in self.components}
+
+    def with_calibration_of(self, store: Store) -> Composite:
+        """The same reward with the calibration that a run keeps; one that has none yet keeps this one's."""
+        known = store.calibrations()
+        if not known:
+            store.keep_calibrations(self.calibration)
+        components = []
+        for component in self.components:
+            mean, spread = known.get(component.name, (component.mean, component.spread))
+            components.append(replace(component, mean=mean, spread=spread))
+        return Composite(self.name, components, floor=self.floor, offset=self.offset, gates=self.gates)
+
+    def remembering(self, store: Store) -> Composite:
+        """The same reward, whose scorers ask a database first."""
+        scorers = {name: remembered(scorer, store) for name, scorer in self._scorers.items()}
+        components = [replace(c, scorer=scorers[c.name]) for c in self.components]
+        gates = [replace(g, scorer=scorers[g.name]) for g in self.gates]
+        return Composite(self.name, components, floor=self.floor, offset=self.offset, gates=gates)
+
+
+def is_empty(output: str) -> bool:
+    """Whether there is nothing to see: no character at all, or white space and marks of no width alone."""
+    return not any(ch.isprintable() and not ch.isspace() for ch in output)
 
 
 def check_weights(feedback: str, weights: Mapping[str, float], names: Sequence[str]) -> None:
@@ -84,22 +145,21 @@ def check_weights(feedback: str, weights: Mapping[str, float], names: Sequence[s
             raise UsageError(f"feedback.weights.{name} must be a finite number, found {weight}")
 
 
-def checked_scores(scorer: Scorer, examples: Sequence[Example]) -> list[float]:
-    """The scorer's values, after a look at their number and finiteness."""
-    scores = scorer.score(examples)
-    if scores is None or any(v is None for v in scores):
-        raise RefineError(f"scorer {scorer.name!r} returned None in place of a number")
-    values = [float(v) for v in scores]
-    if len(values) != len(examples):
-        raise RefineError(f"scorer {scorer.name!r} returned {len(values)} values for {len(examples)} examples")
-    for value, example in zip(values, examples, strict=True):
-        if not math.isfinite(value):
-            raise RefineError(f"scorer {scorer.name!r} returned {value} for the output {example.output[:60]!r}")
-    return values
-
-
-def calibrated(scorer: Scorer, weight: float, good: Sequence[Example], clip: float = 2.0) -> Component:
+def calibrated(scorer: Scorer, weight: float, good: Sequence[Example], clip: float = 2.0, label: str = "") -> Component:
     """A component whose standard score is taken against good pairs (the seeds): 0 is as good as a person's."""
-    values = checked_scores(scorer, good)
+    values = checked_scores(scorer, good, label)
     spread = statistics.pstdev(values)
-    return Component(scorer, weight, statistics.fmean(values), spread if spread > 1e-9 else 1.0, clip)
+    return Component(scorer, weight, statistics.fmean(values), spread if spread > 1e-9 else 1.0, clip, label)
+
+
+def floor_below(components: Sequence[Component], offset: float = 0.0) -> float:
+    """A floor 0.05 below the lowest reward that a pair can get: below, so that no policy gains by breaking the format,
+    and close, so that one broken completion doesn't drown the differences between the others of a batch.
+
+    A score without bounds counts as within ±10.
+    """
+    worst = offset
+    for component in components:
+        low, high = max(component.scorer.low, -_UNBOUNDED), min(component.scorer.high, _UNBOUNDED)
+        worst += min(component.contribution(low), component.contribution(high))
+    return worst - _BELOW_THE_WORST

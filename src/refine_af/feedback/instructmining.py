@@ -1,11 +1,9 @@
-"""The InstructMining rule as a reward: a weighted sum of a reward model's score and three UniEval dimensions.
+"""The InstructMining rules as rewards: weighted sums of a reward model's score and of a few measures of the pair.
 
-Source: Cao et al., "Instruction Mining" (arXiv 2307.06290, versions 2 and 3), a regression of the log loss
-after fine-tuning on data sets' mean scores (R² 0.522). That REFINE-AF's reward is this rule, negated so that
-larger is better, is inferred: it fits all that is known to us of that paper.
-
-Version 1 of the same work is another rule (reward model, length, distance to the sixth neighbour). It is not
-offered: the texts that repeat it disagree on its constant (1.0694 and 1.0684) and on what its length counts.
+Source: Cao et al., "Instruction Mining" (arXiv 2307.06290): regressions of the log loss after fine-tuning on data
+sets' mean scores. Version 2 (R² 0.522), of the paper's later versions, has three UniEval dimensions. That
+REFINE-AF's reward is this one, negated so that larger is better, is inferred: it fits all that is known to us of that
+paper. Version 1 has length and the distance to the sixth neighbour in their place.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ from types import MappingProxyType
 
 from refine_af.config import FeedbackConfig, ModelConfig
 from refine_af.errors import UsageError
-from refine_af.feedback.base import Scorer
-from refine_af.feedback.composite import Component, Composite, check_weights
+from refine_af.feedback.base import Example, Scorer
+from refine_af.feedback.composite import Component, Composite, check_weights, floor_below
 from refine_af.models import check_model
 
 REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
@@ -28,10 +26,13 @@ WEIGHTS_V2: Mapping[str, float] = MappingProxyType(
 )
 OFFSET_V2 = -0.0274
 
-# A score without bounds is taken to stay within ±10 when the floor is computed; the reward model above spans
-# -4 to 1.
-_UNBOUNDED = 10.0
-_BELOW_THE_WORST = 0.05
+# Version 1, signs turned in the same way. Those who repeat the rule agree on these three.
+WEIGHTS_V1: Mapping[str, float] = MappingProxyType(
+    {"reward_model": 0.1498, "length": -8.257e-5, "neighbour_distance": 0.9350}
+)
+# They give 1.0694 or 1.0684: it moves all rewards alike and changes no ranking, advantage or selection.
+OFFSET_V1 = -1.0694
+NEIGHBOUR = 6
 
 
 def instructmining_v2(
@@ -71,18 +72,54 @@ def instructmining_v2(
         raise UsageError(f"instructmining_v2 needs four scorers of different names, not {', '.join(names)}")
     check_weights("instructmining_v2", weights, names)
     components = [Component(scorer, weights.get(scorer.name, WEIGHTS_V2[role])) for role, scorer in roles.items()]
-    floor = lowest_reward(components, OFFSET_V2) - _BELOW_THE_WORST
+    floor = floor_below(components, OFFSET_V2)
     return Composite("instructmining_v2", components, floor=floor, offset=OFFSET_V2)
 
 
-def lowest_reward(components: Sequence[Component], offset: float) -> float:
-    """The sum with every component at its worst value; a score without bounds counts as within ±10."""
-    worst = offset
-    for component in components:
-        low = max(component.scorer.low, -_UNBOUNDED)
-        high = min(component.scorer.high, _UNBOUNDED)
-        worst += min(component.contribution(low), component.contribution(high))
-    return worst
+def instructmining_v1(
+    reward_model: Scorer,
+    length: Scorer,
+    neighbour_distance: Scorer,
+    weights: Mapping[str, float] = MappingProxyType({}),
+) -> Composite:
+    """r = 0.1498·Rew - 8.257e-5·Len + 0.9350·Knn_6 - 1.0694
+
+    The texts that repeat the rule differ on what enters it; these are our choices. Len is the response's length in
+    words: the prose says the length of the response, in no unit, and one program counts the tokens of prompt and
+    response. It hardly matters: 100 words move r by 0.008, a point of Rew by 0.15, and Knn_6 by about 0.5 in all.
+    Knn_6 is the Euclidean distance to the sixth neighbour, between normalised sentence embeddings of prompt and
+    response; neighbours are sought among the seeds' pairs and not in the data set that is being written, so that a
+    pair's reward does not depend on the other pairs.
+
+    ``weights`` replaces coefficients by the scorer's name, sign included. Raises UsageError as instructmining_v2 does.
+    """
+    roles = {"reward_model": reward_model, "length": length, "neighbour_distance": neighbour_distance}
+    check_weights("instructmining_v1", weights, list(roles))
+    components = [Component(scorer, weights.get(role, WEIGHTS_V1[role]), label=role) for role, scorer in roles.items()]
+    floor = floor_below(components, OFFSET_V1)
+    return Composite("instructmining_v1", components, floor=floor, offset=OFFSET_V1)
+
+
+def check_instructmining_v1(config: FeedbackConfig) -> None:
+    """Raises UsageError for a wrong weight, and for a reward model that is not on this disk."""
+    check_weights("instructmining_v1", config.weights, list(WEIGHTS_V1))
+    check_model(ModelConfig.model_validate({"name": REWARD_MODEL}))
+
+
+def load_instructmining_v1(config: FeedbackConfig, device: str, neighbours: Sequence[Example]) -> Composite:
+    """The rule with OpenAssistant's reward model (about 5.2 GB in float32) and the embedded sentence encoder."""
+    from refine_af.feedback.embedding import Embedder, NeighbourDistanceScorer
+    from refine_af.feedback.reward_model import RewardModelScorer
+    from refine_af.feedback.rules import LengthScorer
+
+    check_instructmining_v1(config)
+    embedder = Embedder("embedded", device=device, batch_size=config.batch_size)
+    return instructmining_v1(
+        RewardModelScorer(REWARD_MODEL, device=device, batch_size=config.batch_size),
+        LengthScorer(),
+        NeighbourDistanceScorer(embedder, neighbours, k=NEIGHBOUR),
+        config.weights,
+    )
 
 
 def check_instructmining_v2(config: FeedbackConfig) -> None:

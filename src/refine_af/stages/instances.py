@@ -78,7 +78,7 @@ def _batches(instructions: list[Instruction], candidates: int, size: int) -> Ite
 def _save_batch(context: Context, written: list[WrittenPair], policy: PolicyName, model: str, done: int) -> None:
     instances: dict[str, Instance] = {}
     rejections: list[Rejection] = []
-    scores: list[tuple[str, str, float]] = []
+    scores: list[tuple[str, str, float, float]] = []
     for one in written:
         if one.pair is None:
             reason, detail = one.fault or ("unreadable", "")
@@ -93,7 +93,8 @@ def _save_batch(context: Context, written: list[WrittenPair], policy: PolicyName
         instances[id] = Instance(
             id, one.instruction.id, one.pair.input, one.pair.output, model, policy, one.judgement.reward
         )
-        scores += [(id, name, value) for name, value in one.judgement.components.items()]
+        judged = one.judgement
+        scores += [(id, name, value, judged.shares.get(name, 0.0)) for name, value in judged.components.items()]
     store = context.store
     with store.transaction():
         store.add_instances(instances.values())
