@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -80,18 +80,49 @@ class InstructionsConfig(_Section):
     sampling: SamplingConfig = SamplingConfig(max_tokens=128, temperature=0.7, top_p=0.9, repetition_penalty=1.05)
 
 
+class ScorerConfig(_Section):
+    """A scorer in a composite reward. What a scorer has no use for must not be given."""
+
+    use: str | None = Field(
+        None, min_length=1, description="the scorer: a known name, module:attribute or an entry point; none: the label"
+    )
+    weight: float | None = Field(
+        None, description="what a point is worth; none: 1 where high values are better, -1 where low ones are"
+    )
+    calibrated: bool = Field(
+        True, description="whether the value is taken as a standard score against the seeds' pairs"
+    )
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="values enter within ± clip; none: 2 where calibrated, else without a limit"
+    )
+    minimum: float | None = Field(None, description="a gate: a raw value under it caps the reward")
+    maximum: float | None = Field(None, description="a gate: a raw value over it caps the reward")
+    cap: float | None = Field(None, description="the most that a pair can get whose gate failed; none: the floor")
+    model: str | None = Field(None, min_length=1, description="the scorer's model: a local folder or a Hub name")
+    revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
+    question: str | None = Field(None, min_length=1, description="what a judge is asked, to be answered Yes or No")
+    base_url: str | None = Field(None, min_length=1, description="OpenAI-compatible endpoint that a judge is asked at")
+    api_key_env: str | None = Field(None, min_length=1, description="environment variable that holds its key")
+    free: Positive | None = Field(None, description="words up to which an output may be a copy")
+    neighbours: Positive | None = Field(None, description="the neighbour to which the distance is measured")
+
+
 class FeedbackConfig(_Section):
     """What the reward is made of."""
 
     name: str = Field(
         "embedded",
-        description='"embedded", "instructmining_v2", or a function or class as module:attribute',
+        description="embedded, instructmining_v1, instructmining_v2, composite, a scorer's name, or a function or "
+        "class as module:attribute or entry point",
     )
     weights: dict[str, float] = Field(
-        default_factory=dict, description="weight of a component by name, in place of its default"
+        default_factory=dict, description="weight of a component of a named reward, in place of its default"
     )
-    batch_size: Positive = Field(32, description="pairs that a reward model scores at once")
-    calibrated_on: Positive = Field(32, description="seed pairs against which the embedded reward is standardised")
+    scorers: dict[str, ScorerConfig] = Field(
+        default_factory=dict, description="what a composite is made of: a label of your choice, and settings"
+    )
+    batch_size: Positive = Field(32, description="pairs that a scorer's model reads at once")
+    calibrated_on: Positive = Field(32, description="seed pairs against which rewards are standardised")
 
 
 class LoraSettings(_Section):
@@ -211,7 +242,7 @@ def load_config(
 
 def _preset_values(name: str) -> dict[str, Any]:
     if name not in PRESETS:
-        raise UsageError(f"no preset {name!r}{_nearest(name, PRESETS)}; there are: {', '.join(PRESETS)}")
+        raise UsageError(f"no preset {name!r}{nearest_name(name, PRESETS)}; there are: {', '.join(PRESETS)}")
     text = resources.files("refine_af").joinpath("presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text) or {}
     return values
@@ -268,19 +299,22 @@ def _explained(error: ValidationError, where: str) -> str:
     if first["type"] == "extra_forbidden":
         parent, leaf = first["loc"][:-1], str(first["loc"][-1])
         known = _keys_at(parent)
-        return f"unknown option {key!r} in {where}{_nearest(leaf, known)}; known there: {', '.join(known)}"
+        return f"unknown option {key!r} in {where}{nearest_name(leaf, known)}; known there: {', '.join(known)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     return f"option {key} in {where}: {first['msg']}, found {first['input']!r}{more}"
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:
-    section: type[BaseModel] = Config
+    section: Any = Config
     for part in path:
-        section = section.model_fields[str(part)].annotation  # type: ignore[assignment]
+        # A mapping of sections, as feedback.scorers is, has keys of the user's own.
+        mapping = get_origin(section) is dict
+        section = get_args(section)[1] if mapping else section.model_fields[str(part)].annotation
     return list(section.model_fields)
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
+def nearest_name(word: str, known: Sequence[str]) -> str:
+    """``, did you mean 'x'?`` for the known name that is most like the word; nothing where none is."""
     match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f", did you mean {match[0]!r}?" if match else ""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from refine_af.config import Config
 from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
-from refine_af.feedback.base import Example, Feedback
+from refine_af.feedback.base import Example
 from refine_af.models import (
     LocatedModel,
     build_once,
@@ -24,28 +24,38 @@ from refine_af.models import (
     torch_dtype,
 )
 from refine_af.planning.hardware import usable_cores
-from refine_af.prompts.answers import answer_frame
 from refine_af.prompts.dialect import Dialect
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from refine_af.feedback.composite import Composite
+    from refine_af.store import Store
 
 
 class Parts:
     """The parts of one run, for one config; ``scratch`` is a folder for what a process needs and nobody keeps."""
 
     def __init__(self, config: Config, scratch: Path) -> None:
-        self._config = config
+        self.config = config
         self._scratch = scratch
-        self._feedback: Feedback | None = None
+        self._feedback: Composite | None = None
+
+    def with_model(self, name: str, revision: str | None) -> Parts:
+        """The parts of another model, on the same device and with the same precision; these where it is the same."""
+        model = self.config.model
+        if (name, revision) == (model.name, model.revision):
+            return self
+        other = model.model_copy(update={"name": name, "revision": revision})
+        return Parts(self.config.model_copy(update={"model": other}), self._scratch)
 
     @property
     def threads(self) -> int:
-        return self._config.threads or usable_cores()
+        return self.config.threads or usable_cores()
 
     @cached_property
     def located(self) -> LocatedModel:
-        return locate(self._config.model)
+        return locate(self.config.model)
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -64,12 +74,12 @@ class Parts:
         import torch
 
         torch.set_num_threads(self.threads)
-        return load_model(self.located, self._config.model)
+        return load_model(self.located, self.config.model)
 
     @cached_property
     def engine_name(self) -> str:
         """The engine that "auto" stands for: ctranslate2 on a CPU where it knows the architecture."""
-        asked = self._config.model.engine
+        asked = self.config.model.engine
         if asked == "transformers":
             return asked
         from transformers import AutoConfig
@@ -80,7 +90,7 @@ class Parts:
         convertible = can_convert(architecture)
         if asked == "ctranslate2" and not convertible:
             raise UsageError(f"ctranslate2 doesn't know the architecture {architecture}; set model.engine=transformers")
-        on_cpu = asked == "ctranslate2" or torch_device(self._config.model) == "cpu"
+        on_cpu = asked == "ctranslate2" or torch_device(self.config.model) == "cpu"
         return "ctranslate2" if convertible and on_cpu else "transformers"
 
     @cached_property
@@ -88,14 +98,23 @@ class Parts:
         """The untouched model's engine: the initial policy, the reference of the likelihoods, the base."""
         if self.engine_name == "transformers":
             return self.shared_engine(adapter=False)
-        # The weights are quantised from what torch loads, so its precision is a part of theirs.
-        dtype = str(torch_dtype(self._config.model)).removeprefix("torch.")
-        precision = f"{dtype}-{self._config.model.quantization}"
         folder = build_once(
-            cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{precision}",
+            cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{self._precision}",
             lambda to: self._convert(self._fresh_network(), to),
         )
         return self._ctranslate2_engine(folder)
+
+    @property
+    def engine_identity(self) -> str:
+        """Changes with all that the untouched model's likelihoods depend on: weights, engine, device and precision."""
+        device = torch_device(self.config.model)
+        return f"{self.located.identity} {self.engine_name} {device} {self._precision}"
+
+    @property
+    def _precision(self) -> str:
+        dtype = str(torch_dtype(self.config.model)).removeprefix("torch.")
+        # CTranslate2 quantises from what torch loads, so its precision is a part of theirs.
+        return dtype if self.engine_name == "transformers" else f"{dtype}-{self.config.model.quantization}"
 
     @contextmanager
     def adapted_engine(self, adapter: Path) -> Iterator[Engine]:
@@ -127,14 +146,14 @@ class Parts:
             self.network,
             self.tokenizer,
             model=self.located.label,
-            batch_size=self._config.model.batch_size,
+            batch_size=self.config.model.batch_size,
             adapter=adapter,
         )
 
     def _convert(self, network: PreTrainedModel, folder: Path) -> None:
         from refine_af.engines.ctranslate2 import convert
 
-        convert(network, self.tokenizer, folder, self._config.model.quantization)
+        convert(network, self.tokenizer, folder, self.config.model.quantization)
 
     def _ctranslate2_engine(self, folder: Path) -> Engine:
         from refine_af.engines.ctranslate2 import CTranslate2Engine
@@ -143,26 +162,20 @@ class Parts:
             folder,
             self.tokenizer,
             model=self.located.label,
-            batch_size=self._config.model.batch_size,
+            batch_size=self.config.model.batch_size,
             threads=self.threads,
         )
 
-    def feedback(self, seeds: list[Example]) -> Feedback:
-        """The reward that the config names; ``seeds`` are pairs by people, for calibration. Made once."""
+    def feedback(self, seeds: list[Example], memory: Store | None = None) -> Composite:
+        """The reward that the config names, made once; ``seeds`` are pairs by people, for calibration. Scores that the
+        memory holds are not computed again."""
         if self._feedback is None:
-            self._feedback = self._made_feedback(seeds)
+            made = self._made_feedback(seeds, memory)
+            self._feedback = made if memory is None else made.remembering(memory)
         return self._feedback
 
-    def _made_feedback(self, seeds: list[Example]) -> Feedback:
-        config = self._config.feedback
-        if config.name == "embedded":
-            from refine_af.feedback.embedded import embedded_feedback
+    def _made_feedback(self, seeds: list[Example], memory: Store | None) -> Composite:
+        from refine_af.feedback.catalogue import Workshop
+        from refine_af.feedback.make import make_feedback
 
-            return embedded_feedback(self.initial_engine, answer_frame(self.dialect), seeds, config.weights)
-        if config.name == "instructmining_v2":
-            from refine_af.feedback.instructmining import load_instructmining_v2
-
-            return load_instructmining_v2(config, torch_device(self._config.model))
-        from refine_af.feedback.custom import load_custom
-
-        return load_custom(config.name)
+        return make_feedback(Workshop(self, seeds, memory))

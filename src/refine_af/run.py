@@ -8,9 +8,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences
@@ -84,7 +87,7 @@ class Run:
         known = store.run_config() if store.has_schema() else None
         if known is None:
             return
-        changed = differences(known, self.config.model_dump(mode="json"))
+        changed = self._changes(known)
         if any(line.split(":")[0] not in _CHANGEABLE for line in changed):
             shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
             raise UsageError(
@@ -92,11 +95,17 @@ class Run:
                 "use its config, another --out, or --fresh to start over in a new folder"
             )
 
+    def _changes(self, known: dict[str, Any]) -> list[str]:
+        """In what the config differs from the run's. An option that is younger than the run stood at its default."""
+        with suppress(ValidationError):  # for an option that is no more, the difference is told
+            known = Config.model_validate(known).model_dump(mode="json")
+        return differences(known, self.config.model_dump(mode="json"))
+
     def _adopt(self, store: Store) -> None:
         if store.run_config() is None:
             versions = {"refine-af": __version__} | {name: _version(name) for name in _RECORDED}
             store.save_run(self.config.model_dump(mode="json"), versions)
-        changed = differences(store.run_config() or {}, self.config.model_dump(mode="json"))
+        changed = self._changes(store.run_config() or {})
         if changed:
             self._progress.note(f"goes on with {'; '.join(changed)}: rows may differ in rounding from those before")
             store.change_config(self.config.model_dump(mode="json"), "; ".join(changed))
@@ -141,6 +150,10 @@ def open_run(folder: Path) -> Store:
     if not database.is_file():
         raise UsageError(f"{folder} is no run's folder: it has no run.db; `refine-af run --out {folder}` makes one")
     store = Store(database, read_only=True)
+    if store.is_outdated():
+        store.close()
+        Store(database).close()  # brings the schema up to date; the rows stay as they are
+        store = Store(database, read_only=True)
     if not store.has_schema() or store.run_config() is None:
         raise RefineError(f"the run in {folder} has not begun: its database is empty")
     return store

@@ -10,7 +10,7 @@ import pytest
 
 from refine_af.errors import RefineError, UsageError
 from refine_af.feedback.base import Example
-from refine_af.feedback.custom import FunctionScorer, load_custom
+from refine_af.feedback.custom import FunctionScorer, entry_points, load_custom, load_scorer
 
 EXAMPLES = [Example("Name a cat", "", "Tom"), Example("Translate", "chat", "cat!!")]
 
@@ -110,8 +110,8 @@ def test_wrong_numbers_are_told_with_the_functions_name(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nonsense", "no feedback named 'nonsense'; there are: embedded, instructmining_v2, or module:attribute"),
-        ("", "no feedback named ''"),
+        ("nonsense", "no scorer named 'nonsense': it is no known one, no module:attribute and no entry point"),
+        ("", "no scorer named ''"),
         ("no_such_module:reward", "module no_such_module can't be imported"),
         ("math:no_such_thing", "math has no 'no_such_thing'"),
         ("math:", "math has no ''"),
@@ -130,3 +130,80 @@ def test_a_function_scorer_is_a_scorer_with_the_functions_values() -> None:
     scorer = FunctionScorer("mine", lambda prompts, completions, **kwargs: [float(len(p)) for p in prompts])
     assert scorer.score(EXAMPLES) == [10.0, 15.0]
     assert scorer.score([]) == []
+
+
+# -- scorers of other forms ----------------------------------------------------------------------------
+
+FULL = """
+class Short:
+    name, low, high, better, cost, identity = "short", 0.0, 100.0, "low", "rules", "short 2"
+    def score(self, examples):
+        return [len(e.output) for e in examples]
+class Demanding:
+    def __init__(self, model):
+        self.model = model
+    def score(self, examples):
+        return [0.0] * len(examples)
+"""
+FAILING = """
+def reward(prompts, completions, **kwargs):
+    return [1 / 0]
+class Failing:
+    def score(self, examples):
+        raise ValueError("gone\\nfor good")
+"""
+
+
+def test_what_a_class_declares_is_kept_and_less_is_more_where_it_says_so(module: Callable[[str], str]) -> None:
+    name = module(FULL)
+    scorer = load_scorer(f"{name}:Short")
+    assert (scorer.name, scorer.low, scorer.high, scorer.better) == ("short", 0.0, 100.0, "low")
+    assert scorer.identity == "short 2"
+    long, short = load_custom(f"{name}:Short").judge([Example("a", "", "x" * 9), Example("a", "", "x")])
+    assert long.reward < short.reward
+
+
+def test_what_a_class_leaves_out_is_filled_in_and_the_users_object_stays_as_it_is(
+    module: Callable[[str], str],
+) -> None:
+    name = module(SCORER)
+    scorer = load_scorer(f"{name}:made")
+    assert (scorer.better, scorer.cost, scorer.identity) == ("high", "rules", None)
+    assert "better" not in vars(sys.modules[name].made)
+
+
+def test_a_class_that_wants_arguments_is_refused(module: Callable[[str], str]) -> None:
+    with pytest.raises(UsageError, match=r"can't be made without arguments \(TypeError"):
+        load_scorer(f"{module(FULL)}:Demanding")
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("reward", "scorer 'reward' failed: ZeroDivisionError: division by zero"),
+        ("Failing", "scorer 'Failing' failed: ValueError: gone for good"),
+    ],
+)
+def test_an_error_in_a_users_code_is_one_line_with_its_name(
+    module: Callable[[str], str], attribute: str, said: str
+) -> None:
+    with pytest.raises(RefineError) as caught:
+        load_custom(f"{module(FAILING)}:{attribute}").judge(EXAMPLES)
+    assert str(caught.value) == said
+
+
+def test_an_installed_package_offers_scorers_by_entry_points(
+    module: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = module(LENGTH)
+    information = tmp_path / "offer-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: offer\nVersion: 1.0\n")
+    points = f"[refine_af.scorers]\noffered = {name}:reward\nbroken = {name}:nothing\n"
+    (information / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert entry_points() == ["broken", "offered"]
+    (judgement, _) = load_custom("offered").judge(EXAMPLES)
+    assert (judgement.reward, judgement.components) == (3.0, {"offered": 3.0})
+    with pytest.raises(UsageError, match=f"the entry point {name}:nothing can't be loaded"):
+        load_scorer("broken")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from refine_af.config import FeedbackConfig
+import os
+
+from refine_af.config import FeedbackConfig, ModelConfig, ScorerConfig, nearest_name
 from refine_af.errors import UsageError
+from refine_af.feedback.base import Better
+from refine_af.feedback.catalogue import CATALOGUE, SPECIAL, default_weight
+from refine_af.models import EMBEDDED, check_model, locate_encoder
+
+NAMED = ("embedded", "instructmining_v1", "instructmining_v2", "composite")
 
 
 def check_feedback(config: FeedbackConfig) -> None:
-    """Raises UsageError for an unknown name, an unknown or useless weight, or a reward model that isn't here."""
+    """Raises UsageError for an unknown name, an unknown or useless weight or setting, or a model that isn't here."""
+    if config.name != "composite":
+        _check_no_scorers(config)
     if config.name == "embedded":
         from refine_af.feedback.composite import check_weights
         from refine_af.feedback.embedded import WEIGHTS
@@ -15,13 +24,100 @@ def check_feedback(config: FeedbackConfig) -> None:
         check_weights("embedded", config.weights, list(WEIGHTS))
         if not any({**WEIGHTS, **config.weights}.values()):
             raise UsageError("feedback.weights: every weight is zero, so every pair would get the same reward")
-    elif config.name == "instructmining_v2":
-        from refine_af.feedback.instructmining import check_instructmining_v2
+        return
+    if config.name.startswith("instructmining_v") and config.name in NAMED:
+        from refine_af.feedback.instructmining import check_instructmining_v1, check_instructmining_v2
 
-        check_instructmining_v2(config)
+        (check_instructmining_v1 if config.name == "instructmining_v1" else check_instructmining_v2)(config)
+        return
+    if config.weights:
+        where = "its scorers' own weight" if config.name == "composite" else f"feedback.scorers.{config.name}.weight"
+        raise UsageError(f"feedback.weights: {config.name} has no components of ours to weigh; use {where}")
+    if config.name == "composite":
+        _check_composite(config)
+    elif config.name in CATALOGUE:
+        _check_scorer(config.name, config.scorers.get(config.name, ScorerConfig()))
     else:
-        from refine_af.feedback.custom import load_custom
+        _check_own(config.name, [*NAMED, *CATALOGUE], "feedback")
 
-        if config.weights:
-            raise UsageError(f"feedback.weights: {config.name} has no components to weigh; weigh inside it")
-        load_custom(config.name)
+
+def runs_models(config: FeedbackConfig) -> bool:
+    """Whether a model of ours runs on this machine for the reward: not for rules, endpoints and users' own code."""
+    if config.name in NAMED and config.name != "composite":
+        return True
+    single = {config.name: config.scorers.get(config.name, ScorerConfig())}
+    scorers = config.scorers if config.name == "composite" else single
+    entries = [CATALOGUE.get(settings.use or label) for label, settings in scorers.items() if not settings.base_url]
+    return any(entry is not None and "model" in entry.takes for entry in entries)
+
+
+def _check_no_scorers(config: FeedbackConfig) -> None:
+    """A single scorer may have settings under its own name; nothing else has any."""
+    for label in config.scorers:
+        if label != config.name or label not in CATALOGUE:
+            raise UsageError(
+                f"feedback.scorers.{label}: only feedback.name=composite is made of scorers, not {config.name}"
+            )
+
+
+def _check_composite(config: FeedbackConfig) -> None:
+    if not config.scorers:
+        raise UsageError("feedback.scorers is empty: a composite needs at least one, such as {likelihood: {weight: 1}}")
+    weights = []
+    for label, settings in config.scorers.items():
+        better = _check_scorer(label, settings)
+        weights.append(default_weight(better, label) if settings.weight is None else settings.weight)
+    if not any(weights):
+        raise UsageError("feedback.scorers: every weight is zero, so every pair would get the same reward")
+
+
+def _check_scorer(label: str, settings: ScorerConfig) -> Better:
+    """Looks at one scorer's name, settings and model; says which end of its values is better."""
+    where, name = f"feedback.scorers.{label}", settings.use or label
+    if settings.minimum is not None and settings.maximum is not None and settings.minimum > settings.maximum:
+        raise UsageError(f"{where}.minimum: {settings.minimum} is over its maximum {settings.maximum}")
+    if settings.cap is not None and settings.minimum is None and settings.maximum is None:
+        raise UsageError(f"{where}.cap: {settings.cap} caps nothing without a minimum or a maximum")
+    takes = CATALOGUE[name].takes if name in CATALOGUE else ()
+    for setting in SPECIAL:
+        if getattr(settings, setting) is not None and setting not in takes:
+            known = f"it takes {', '.join(takes)}" if takes else "it takes none of its own"
+            raise UsageError(f"{where}.{setting}: the scorer {name} has no such setting; {known}")
+    if name not in CATALOGUE:
+        return _check_own(name, list(CATALOGUE), where)
+    if settings.base_url is not None or settings.api_key_env is not None:
+        _check_endpoint(where, settings)
+    else:
+        model = settings.model or CATALOGUE[name].model
+        if settings.revision is not None and settings.model is None:
+            raise UsageError(f"{where}.revision: {settings.revision!r} of which model? Give its model too")
+        if CATALOGUE[name].model == EMBEDDED:
+            locate_encoder(model or EMBEDDED)
+        elif model is not None:
+            check_model(ModelConfig(name=model, revision=settings.revision))
+    return CATALOGUE[name].better
+
+
+def _check_endpoint(where: str, settings: ScorerConfig) -> None:
+    if settings.base_url is None or settings.model is None:
+        missing = "base_url" if settings.base_url is None else "model"
+        raise UsageError(f"{where}.{missing} is missing: an endpoint needs its address and a model's name")
+    if settings.revision is not None:
+        raise UsageError(f"{where}.revision: an endpoint knows no revisions; name it in the model")
+    if settings.api_key_env is not None and not os.environ.get(settings.api_key_env):
+        raise UsageError(f"{where}.api_key_env: the environment variable {settings.api_key_env} is not set")
+
+
+def _check_own(name: str, known: list[str], where: str) -> Better:
+    """A user's own: imported, since a name that leads nowhere must be told before hours of work."""
+    from refine_af.feedback.custom import entry_points, load_scorer
+
+    offered = entry_points()
+    if ":" not in name and name not in offered:
+        known = [*known, *offered]
+        what = "feedback" if where == "feedback" else "scorer"
+        raise UsageError(
+            f"{where}: no {what} named {name!r}{nearest_name(name, known)}; "
+            f"there are: {', '.join(known)}, or module:attribute"
+        )
+    return load_scorer(name).better

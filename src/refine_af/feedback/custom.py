@@ -1,4 +1,5 @@
-"""A user's own reward, named ``module:attribute``: a plain function as TRL takes it, or a scorer."""
+"""A user's own reward: a plain function as TRL takes it, or a scorer, named ``module:attribute`` or by an entry point
+of the group "refine_af.scorers"."""
 
 from __future__ import annotations
 
@@ -7,56 +8,91 @@ import inspect
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata
 from typing import Any
 
-from refine_af.errors import UsageError
-from refine_af.feedback.base import Better, Cost, Example, Feedback, Scorer
+from refine_af.errors import RefineError, UsageError
+from refine_af.feedback.base import Better, Cost, Example, Scorer
 from refine_af.feedback.composite import Component, Composite
 
-_KNOWN = "embedded, instructmining_v2, or module:attribute"
+GROUP = "refine_af.scorers"
+_FLOOR = -10.0
 
 
-def load_custom(name: str) -> Feedback:
-    """Feedback from ``module:attribute``; modules of the current folder are found too.
+def load_custom(name: str) -> Composite:
+    """A reward that is a user's scorer alone, turned where less is better. A pair that can't be read gets −10, or the
+    scorer's own worst value where it has one."""
+    scorer = load_scorer(name)
+    weight, worst = (-1.0, -scorer.high) if scorer.better == "low" else (1.0, scorer.low)
+    return Composite(name, [Component(scorer, weight)], floor=worst if math.isfinite(worst) else _FLOOR)
 
-    The attribute is a function ``reward(prompts, completions, **kwargs) -> list[float]``, a scorer, or a class of one.
-    A pair that can't be read gets −10, or the scorer's own lower bound where it has one.
+
+def load_scorer(name: str) -> Scorer:
+    """The function ``reward(prompts, completions, **kwargs) -> list[float]``, the scorer or the class of one that
+    ``module:attribute`` or an entry point names; modules of the current folder are found too.
+
+    Raises UsageError where there is none, or where it is neither.
     """
-    module_name, colon, attribute = name.partition(":")
-    if colon and (not module_name or module_name.startswith(".")):
+    found, label = _attribute(name) if ":" in name else (_entry_point(name), name)
+    if inspect.isclass(found):
+        try:
+            found = found()
+        except Exception as error:
+            raise UsageError(f"feedback {name} can't be made without arguments ({_line(error)})") from error
+    if callable(getattr(found, "score", None)):
+        return OwnScorer(label, found)
+    if callable(found):
+        return FunctionScorer(label, found)
+    raise UsageError(f"feedback {name} is a {type(found).__name__}, neither a function nor a scorer")
+
+
+def entry_points() -> list[str]:
+    """Names of the scorers that installed packages offer."""
+    return sorted({point.name for point in metadata.entry_points(group=GROUP)})
+
+
+def _entry_point(name: str) -> Any:
+    points = list(metadata.entry_points(group=GROUP, name=name))
+    if not points:
+        raise UsageError(f"no scorer named {name!r}: it is no known one, no module:attribute and no entry point")
+    try:
+        return points[0].load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(f"feedback {name}: the entry point {points[0].value} can't be loaded ({error})") from None
+
+
+def _attribute(name: str) -> tuple[Any, str]:
+    module_name, _, attribute = name.partition(":")
+    if not module_name or module_name.startswith("."):
         raise UsageError(f"feedback {name}: write a module's full name before the colon, as in my_module:my_reward")
-    if not colon:
-        raise UsageError(f"no feedback named {name!r}; there are: {_KNOWN}")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        found: Any = getattr(importlib.import_module(module_name), attribute)
+        return getattr(importlib.import_module(module_name), attribute), attribute
     except ImportError as error:
         raise UsageError(f"feedback {name}: module {module_name} can't be imported ({error})") from None
     except AttributeError:
         raise UsageError(f"feedback {name}: {module_name} has no {attribute!r}") from None
-    scorer: Scorer
-    if inspect.isclass(found):
-        found = found()
-    if hasattr(found, "score"):
-        scorer = _completed(found, attribute)
-    elif callable(found):
-        scorer = FunctionScorer(attribute, found)
-    else:
-        raise UsageError(f"feedback {name} is a {type(found).__name__}, neither a function nor a scorer")
-    floor = scorer.low if math.isfinite(scorer.low) else -10.0
-    return Composite(name, [Component(scorer, 1.0)], floor=floor)
 
 
-def _completed(found: Any, name: str) -> Scorer:
-    """A user's scorer may leave out all but ``score``: it then has no bounds, and more is better."""
-    defaults = {"name": name, "low": -math.inf, "high": math.inf, "better": "high", "cost": "rules", "identity": None}
-    for key, value in defaults.items():
-        if not hasattr(found, key):
-            setattr(found, key, value)
-    scorer: Scorer = found
-    return scorer
+class OwnScorer:
+    """A user's object with ``score``. What else a scorer declares may be left out: it then has no bounds, more is
+    better, and its values are not remembered."""
+
+    def __init__(self, name: str, found: Any) -> None:
+        self.name: str = getattr(found, "name", name)
+        self.low: float = getattr(found, "low", -math.inf)
+        self.high: float = getattr(found, "high", math.inf)
+        self.better: Better = getattr(found, "better", "high")
+        self.cost: Cost = getattr(found, "cost", "rules")
+        self.identity: str | None = getattr(found, "identity", None)
+        self._score: Callable[[Sequence[Example]], list[float]] = found.score
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        with _named(self.name):
+            return self._score(examples)
 
 
 class FunctionScorer:
@@ -73,9 +109,26 @@ class FunctionScorer:
         self._function = function
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return self._function(
-            prompts=[e.prompt for e in examples],
-            completions=[e.output for e in examples],
-            instruction=[e.instruction for e in examples],
-            input=[e.input for e in examples],
-        )
+        with _named(self.name):
+            return self._function(
+                prompts=[e.prompt for e in examples],
+                completions=[e.output for e in examples],
+                instruction=[e.instruction for e in examples],
+                input=[e.input for e in examples],
+            )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Whatever a user's code raises becomes one line with the scorer's name."""
+    try:
+        yield
+    except RefineError:
+        raise
+    except Exception as error:
+        raise RefineError(f"scorer {name!r} failed: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

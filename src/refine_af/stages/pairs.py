@@ -8,6 +8,7 @@ from functools import cached_property
 
 from refine_af.config import SamplingConfig
 from refine_af.engines.base import Completion, Engine, Prompts
+from refine_af.errors import RefineError
 from refine_af.feedback.base import Example, Feedback, Judgement
 from refine_af.filters import pair_fault
 from refine_af.prompts.dialect import Frame
@@ -35,7 +36,9 @@ class PairWriter:
 
     @cached_property
     def feedback(self) -> Feedback:
-        return self._context.parts.feedback(calibration_examples(self._context))
+        store = self._context.store
+        made = self._context.parts.feedback(calibration_examples(self._context), store)
+        return made.with_calibration_of(store)
 
     @cached_property
     def _frames(self) -> dict[bool, Frame]:
@@ -70,12 +73,31 @@ class PairWriter:
         examples = [
             Example(instructions[i].text, pair.input, pair.output) for i in good if (pair := read[i][0]) is not None
         ]
-        judged = dict(zip(good, self.feedback.judge(examples), strict=True))
+        judged = dict(zip(good, self._judge(examples, instructions, completions), strict=True))
         nothing = Judgement(self.feedback.floor, {})
         return [
             WrittenPair(instructions[i], completions[i], pair, fault, judged.get(i, nothing))
             for i, (pair, fault) in enumerate(read)
         ]
+
+    def _judge(
+        self, examples: Sequence[Example], instructions: Sequence[Instruction], completions: Sequence[Completion]
+    ) -> list[Judgement]:
+        """Where a scorer fails, the batch's completions are kept until a later process has judged them: the run stops
+        before it spends more, and what it stopped at can be looked at."""
+        store = self._context.store
+        try:
+            judgements = self.feedback.judge(examples)
+        except RefineError as error:
+            store.keep_unjudged(
+                [(i.id, c.text) for i, c in zip(instructions, completions, strict=True)], " ".join(str(error).split())
+            )
+            raise type(error)(
+                f"{error}; the batch's {len(completions)} completions are kept in run.db (table unjudged), "
+                "and once that is mended the same command goes on from here"
+            ) from error
+        store.clear_unjudged()
+        return judgements
 
 
 def _read(completion: Completion) -> tuple[Pair | None, tuple[str, str] | None]:

@@ -1,0 +1,223 @@
+"""Every scorer by its name: how it is made, and which settings it takes. Scorers of one model share it in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from refine_af.config import ScorerConfig
+from refine_af.engines.base import Engine
+from refine_af.errors import UsageError
+from refine_af.feedback.base import Better, Example, Scorer
+from refine_af.feedback.instructmining import NEIGHBOUR, REWARD_MODEL, UNIEVAL
+from refine_af.feedback.memory import remembered
+from refine_af.models import EMBEDDED, torch_device
+from refine_af.prompts.answers import answer_frame
+from refine_af.prompts.dialect import Frame
+from refine_af.records import content_id
+
+if TYPE_CHECKING:
+    from refine_af.feedback.embedding import Embedder
+    from refine_af.feedback.likelihood import LikelihoodScorer, MutualInformationScorer, TaskLikelihood
+    from refine_af.feedback.unieval import UniEval
+    from refine_af.parts import Parts
+    from refine_af.store import Store
+
+# What only some scorers take, of the settings in ScorerConfig; the others are the composite's own.
+SPECIAL = ("model", "revision", "question", "base_url", "api_key_env", "free", "neighbours")
+
+
+class Workshop:
+    """What the scorers of one reward are made of; whatever is dear to load is made once and shared.
+
+    ``seeds`` are pairs by people; ``memory`` keeps scores. The run's own model is its engine, never a second copy.
+    """
+
+    def __init__(self, parts: Parts, seeds: Sequence[Example], memory: Store | None = None) -> None:
+        self.parts = parts
+        self.config = parts.config
+        self.seeds = seeds
+        self.memory = memory
+        self._shared: dict[tuple[str | None, ...], Any] = {}
+
+    def _once(self, key: tuple[str | None, ...], make: Callable[[], Any]) -> Any:
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    @property
+    def device(self) -> str:
+        """Where torch computes; with as many threads as the run has."""
+        import torch
+
+        torch.set_num_threads(self.parts.threads)
+        return torch_device(self.config.model)
+
+    @property
+    def batch_size(self) -> int:
+        return self.config.feedback.batch_size
+
+    def engine(self, settings: ScorerConfig) -> tuple[Engine, Frame, str]:
+        """A frozen language model, how it is asked, and what its numbers depend on: the run's own model, or the one
+        that the settings name."""
+
+        def make() -> tuple[Engine, Frame, str]:
+            parts = self.parts.with_model(settings.model, settings.revision) if settings.model else self.parts
+            return parts.initial_engine, answer_frame(parts.dialect), parts.engine_identity
+
+        engine: tuple[Engine, Frame, str] = self._once(("engine", settings.model, settings.revision), make)
+        return engine
+
+    def likelihood(self, settings: ScorerConfig) -> TaskLikelihood:
+        from refine_af.feedback.likelihood import TaskLikelihood
+
+        key = ("likelihood", settings.model, settings.revision)
+        measure: TaskLikelihood = self._once(key, lambda: TaskLikelihood(*self.engine(settings)[:2]))
+        return measure
+
+    def unieval(self, settings: ScorerConfig) -> UniEval:
+        from refine_af.feedback.unieval import UniEval
+
+        name = settings.model or UNIEVAL
+        make = lambda: UniEval(name, device=self.device, batch_size=self.batch_size)  # noqa: E731
+        unieval: UniEval = self._once(("unieval", name), make)
+        return unieval
+
+    def embedder(self, settings: ScorerConfig) -> Embedder:
+        from refine_af.feedback.embedding import Embedder
+
+        name = settings.model or EMBEDDED
+        make = lambda: Embedder(name, device=self.device, batch_size=self.batch_size)  # noqa: E731
+        embedder: Embedder = self._once(("embedder", name), make)
+        return embedder
+
+    def reward_model(self, settings: ScorerConfig) -> Scorer:
+        from refine_af.feedback.reward_model import RewardModelScorer
+
+        name = settings.model or REWARD_MODEL
+        make = lambda: RewardModelScorer(name, device=self.device, batch_size=self.batch_size)  # noqa: E731
+        scorer: Scorer = self._once(("reward model", name), make)
+        return scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """How a scorer is made from the workshop, its label and its settings. ``better`` is what the scorer declares,
+    here to be known before any model is loaded. ``model`` is what is loaded where the settings name none: a Hub model,
+    "embedded" for the embedded sentence encoder, or None for a rule and for the run's own model."""
+
+    make: Callable[[Workshop, str, ScorerConfig], Scorer]
+    takes: tuple[str, ...] = ()
+    better: Better = "high"
+    model: str | None = None
+
+
+def _rule(name: str, *options: str) -> Callable[[Workshop, str, ScorerConfig], Scorer]:
+    """A scorer of rules.py by its class; its options have the settings' names."""
+
+    def make(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+        from refine_af.feedback import rules
+
+        scorer: Scorer = getattr(rules, name)(**_given(settings, *options))
+        return scorer
+
+    return make
+
+
+def _given(settings: ScorerConfig, *names: str) -> dict[str, Any]:
+    """The settings that the user gave; for the others the scorer's own defaults stand."""
+    return {name: value for name in names if (value := getattr(settings, name)) is not None}
+
+
+def _likelihood(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    from refine_af.feedback.likelihood import LikelihoodScorer
+
+    return _identified(LikelihoodScorer(workshop.likelihood(settings)), workshop, settings)
+
+
+def _pmi(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    from refine_af.feedback.likelihood import MutualInformationScorer
+
+    return _identified(MutualInformationScorer(workshop.likelihood(settings)), workshop, settings)
+
+
+def _identified(
+    scorer: LikelihoodScorer | MutualInformationScorer, workshop: Workshop, settings: ScorerConfig
+) -> Scorer:
+    """With an identity, which only who made the engine knows."""
+    engine, frame, identity = workshop.engine(settings)
+    scorer.identity = f"1 {engine.model} {identity} asked {content_id(frame.before, frame.after)}"
+    return scorer
+
+
+def _judge(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    from refine_af.feedback.judge import EndpointJudge, JudgeScorer
+
+    if settings.base_url is not None:
+        options = _given(settings, "base_url", "model", "question", "api_key_env")
+        return EndpointJudge(**options, name=label)
+    engine, frame, identity = workshop.engine(settings)
+    return JudgeScorer(engine, frame, **_given(settings, "question"), name=label, model_identity=identity)
+
+
+def _dimension(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    return workshop.unieval(settings).scorer(settings.use or label)
+
+
+def _relevance(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    from refine_af.feedback.embedding import RelevanceScorer
+
+    return RelevanceScorer(workshop.embedder(settings))
+
+
+def _neighbour_distance(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    from refine_af.feedback.embedding import NeighbourDistanceScorer
+
+    return NeighbourDistanceScorer(workshop.embedder(settings), workshop.seeds, k=settings.neighbours or NEIGHBOUR)
+
+
+CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
+    {
+        "likelihood": Entry(_likelihood, ("model", "revision")),
+        "pmi": Entry(_pmi, ("model", "revision")),
+        "judge": Entry(_judge, ("model", "revision", "question", "base_url", "api_key_env")),
+        "reward_model": Entry(lambda w, label, s: w.reward_model(s), ("model",), model=REWARD_MODEL),
+        **{
+            name: Entry(_dimension, ("model",), model=UNIEVAL)
+            for name in ("naturalness", "coherence", "understandability", "engagingness", "groundedness")
+        },
+        "relevance": Entry(_relevance, ("model",), model=EMBEDDED),
+        "neighbour_distance": Entry(_neighbour_distance, ("model", "neighbours"), model=EMBEDDED),
+        "length": Entry(_rule("LengthScorer"), better="neither"),
+        "repetition": Entry(_rule("RepetitionScorer"), better="low"),
+        "copying": Entry(_rule("CopyingScorer", "free"), ("free",), better="low"),
+        "format": Entry(_rule("FormatScorer")),
+        "variety": Entry(_rule("VarietyScorer")),
+        "own_words": Entry(_rule("OwnWordsScorer", "free"), ("free",)),
+        "substance": Entry(_rule("SubstanceScorer")),
+    }
+)
+
+
+def make_scorer(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    """The scorer of a label: a known one, or the user's own; with the workshop's memory, where it has one.
+
+    Raises UsageError where it can't be had.
+    """
+    from refine_af.feedback.custom import load_scorer
+
+    name = settings.use or label
+    made = CATALOGUE[name].make(workshop, label, settings) if name in CATALOGUE else load_scorer(name)
+    return made if workshop.memory is None else remembered(made, workshop.memory)
+
+
+def default_weight(better: Better, label: str) -> float:
+    """1 where high values are better, -1 where low ones are; raises UsageError where the scorer doesn't say."""
+    if better == "neither":
+        raise UsageError(
+            f"feedback.scorers.{label}: neither high nor low values of this scorer are better by themselves; "
+            "say what they are worth in its weight, such as 1 or -1"
+        )
+    return 1.0 if better == "high" else -1.0
