@@ -125,6 +125,18 @@ def test_status_tells_the_stages_and_the_reward(finished: Path, tiny_config: Con
     assert len(found["reward"]) == tiny_config.policy.iterations  # type: ignore[arg-type]
 
 
+def test_what_each_component_adds_is_kept_for_every_iteration_and_before_and_after(
+    finished: Path, tiny_config: Config
+) -> None:
+    with open_run(finished) as store:
+        components = set(store.calibrations())
+        assert components
+        for name in components:
+            assert len(store.metric("policy", f"share/{name}")) == tiny_config.policy.iterations
+        for split in ("before", "after"):
+            assert all(store.metric("policy", f"held_out_{split}/{name}") for name in components)
+
+
 def test_without_training_the_initial_policys_pairs_are_selected(tiny_config: Config, tmp_path: Path) -> None:
     policy = tiny_config.policy.model_copy(update={"algorithm": "none"})
     Run(tiny_config.model_copy(update={"policy": policy}), tmp_path / "control").execute(until="instances")

@@ -239,3 +239,49 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(store: Store, tmp_pa
 @pytest.mark.parametrize(("size", "count", "expected"), [(10, 3, [0, 4, 9]), (2, 5, [0, 1]), (5, 1, [2]), (0, 3, [])])
 def test_spread_keeps_the_ends(size: int, count: int, expected: list[int]) -> None:
     assert spread(range(size), count) == expected
+
+
+# -- what the reward is made of ------------------------------------------------------------------------
+
+
+def test_components_add_up_to_the_mean_reward_of_every_group(empty: Store) -> None:
+    empty.add_instructions([_instruction("a", "Write a poem.", "generated")])
+    for split, share in (("before", 0.25), ("after", 0.5)):
+        empty.add_rollouts([Rollout(0, i, split, "a", "t", 3, True, reward) for i, reward in enumerate((1.0, -3.0))])
+        empty.add_metrics("policy", 0, {f"held_out_{split}/pmi": share, f"held_out_{split}/likelihood": -0.5})
+    for policy, rewards in (("initial", (0.5, 1.5)), ("tuned", (1.0, 3.0))):
+        empty.add_instances(
+            Instance(f"{policy}{i}", "a", "", "out", "m", policy, reward) for i, reward in enumerate(rewards)
+        )
+        empty.add_scores((f"{policy}{i}", "pmi", 7.0, reward - 0.25) for i, reward in enumerate(rewards))
+        empty.add_scores((f"{policy}{i}", "likelihood", -1.0, 0.25) for i in range(2))
+    empty.select_instances(["tuned1"])
+    found = collect(empty).contributions
+    assert found is not None
+    assert found.groups == [
+        ("held-out, before", 2, -1.0),
+        ("held-out, after", 2, -1.0),
+        ("initial policy", 2, 1.0),
+        ("tuned policy", 2, 2.0),
+        ("selected", 1, 3.0),
+    ]
+    assert found.shares == {"likelihood": [-0.5, -0.5, 0.25, 0.25, 0.25], "pmi": [0.25, 0.5, 0.75, 1.75, 2.75]}
+    text = plain(page_of(empty))
+    assert "Component held-out, before (2) held-out, after (2) initial policy (2) tuned policy (2) selected (1)" in text
+    assert "pmi +0.250 +0.500 +0.750 +1.75 +2.75" in text
+    assert "offset, gates and floor −0.750 −1 0 0 0" in text
+    assert "mean reward −1 −1 +1 +2 +3" in text
+
+
+def test_scores_of_an_older_version_have_no_shares_and_no_table(store: Store) -> None:
+    assert collect(store).contributions is not None
+    store.query("UPDATE scores SET share = NULL")
+    assert collect(store).contributions is None
+    assert "What each component adds" not in page_of(store)
+
+
+def test_a_components_curve_says_what_it_adds_at_the_end(store: Store) -> None:
+    store.add_metrics("policy", 3, {"share/len": -0.125})
+    text = plain(page_of(store))
+    assert "Adds −0.125 to the last mean reward." in text
+    assert "Other measurements (1)" in text

@@ -1,4 +1,5 @@
-"""What the report shows, read from the run's database into dataclasses; every query of the report is here.
+"""What the report shows, read from the run's database into dataclasses; the queries of the report are here and in
+contributions.py.
 
 A table without rows gives None or an empty list, so that an unfinished run's report can say what is missing.
 """
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
+from refine_af.report.contributions import Contributions, contributions
 from refine_af.store import Store
 
 SAMPLES = 20
@@ -132,6 +134,7 @@ class Report:
     unattributed: int  # rejected pairs whose policy is not recorded
     seeds: tuple[int, int]  # shown to the generator, held out
     held_out: HeldOut | None
+    contributions: Contributions | None
     curves: dict[str, list[tuple[int, float]]]  # of the policy, by metric
     loss: list[tuple[int, float]]  # of the fine-tuning
     rounds: dict[str, list[tuple[int, float]]]  # of the instructions: read, kept
@@ -164,6 +167,7 @@ def collect(store: Store) -> Report:
             unattributed=unattributed,
             seeds=_seeds(store),
             held_out=_held_out(store, policy),
+            contributions=contributions(store),
             curves={name: points for name, points in policy.items() if not name.startswith("held_out_")},
             loss=store.metric("finetune", "loss"),
             rounds=_metrics(store, "instructions"),

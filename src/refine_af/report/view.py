@@ -13,6 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from refine_af.report.charts import FunnelRow, Series, bar_chart, funnel_chart, histogram, line_chart
+from refine_af.report.contributions import Contributions
 from refine_af.report.data import Event, Funnel, HeldOut, Interval, Report, Stage, Task
 from refine_af.report.numbers import number, signed
 from refine_af.report.verbs import verb_objects
@@ -72,6 +73,7 @@ def view(report: Report, *, title: str, folder: str) -> dict[str, Any]:
         "funnels": _funnels(report),
         "unattributed": report.unattributed,
         "reward": _reward(report.held_out),
+        "contributions": _contributions(report.contributions),
         "curves": _curves(report),
         "components": _components(report),
         "other_curves": _other_curves(report),
@@ -180,6 +182,24 @@ def _reward(held: HeldOut | None) -> Figure | None:
     }
 
 
+def _contributions(found: Contributions | None) -> Figure | None:
+    """Groups with their sizes, and rows of a share in each; the total is the mean reward, to which the rows add up."""
+    if found is None:
+        return None
+    rows = [(clean(name), [signed(share) for share in shares]) for name, shares in found.shares.items()]
+    rest = [
+        reward - sum(shares[place] or 0.0 for shares in found.shares.values())
+        for place, (_, _, reward) in enumerate(found.groups)
+    ]
+    if any(abs(value) > 1e-9 for value in rest):
+        rows.append(("offset, gates and floor", [signed(value) for value in rest]))
+    return {
+        "head": [(name, number(count)) for name, count, _ in found.groups],
+        "rows": rows,
+        "total": ("mean reward", [signed(reward) for _, _, reward in found.groups]),
+    }
+
+
 def _one_line(
     title: str, points: Sequence[tuple[int, float]], name: str, x_label: str, note: str = ""
 ) -> Figure | None:
@@ -210,15 +230,20 @@ def _with_deviation(line: Series, deviation: dict[float, float]) -> Series:
 
 
 def _components(report: Report) -> list[Figure]:
-    found = [
-        (name.removeprefix("component/"), points) for name, points in report.curves.items() if "component/" in name
-    ]
-    return [figure for name, points in found if (figure := _one_line(clean(name), points, name, "iteration"))]
+    figures = []
+    for name, points in report.curves.items():
+        if name.startswith("component/"):
+            name = name.removeprefix("component/")
+            share = dict(report.curves.get(f"share/{name}", ()))
+            note = f"Adds {signed(share[points[-1][0]])} to the last mean reward." if points[-1][0] in share else ""
+            figures.append(_one_line(clean(name), points, name, "iteration", note))
+    return [figure for figure in figures if figure]
 
 
 def _other_curves(report: Report) -> list[Figure]:
     known = {name for _, metrics, _ in _CURVES for name, _ in metrics} | {"reward_std"}
-    rest = [(n, p) for n, p in report.curves.items() if n not in known and "component/" not in n]
+    parts = ("component/", "share/")
+    rest = [(n, p) for n, p in report.curves.items() if n not in known and not n.startswith(parts)]
     return [figure for name, points in rest if (figure := _one_line(worded(name), points, name, "iteration"))]
 
 

@@ -178,7 +178,14 @@ def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
     for name in sorted({n for w in written for n in w.judgement.components}):
         values = [w.judgement.components[name] for w in written if name in w.judgement.components]
         figures[f"component/{name}"] = sum(values) / len(values)
-    return figures
+    return figures | {f"share/{name}": share for name, share in mean_shares(written).items()}
+
+
+def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:
+    """What each component adds to the mean reward, over all completions: one that is no pair has the floor, and nothing
+    of the components in it."""
+    names = sorted({n for w in written for n in w.judgement.shares})
+    return {name: sum(w.judgement.shares.get(name, 0.0) for w in written) / len(written) for name in names}
 
 
 def distinct_bigrams(texts: Sequence[str]) -> float:
@@ -212,7 +219,10 @@ def _score_held_out(
     asked = [i for i in held_out for _ in range(samples)]
     seed = derived_seed(context.config.seed, STAGE, "held out")
     written = writer.write(engine, asked, context.config.instances.sampling, seed)
-    context.store.add_rollouts(_rollout(w, split, 0, i) for i, w in enumerate(written))
+    with context.store.transaction():
+        context.store.add_rollouts(_rollout(w, split, 0, i) for i, w in enumerate(written))
+        shares = {f"held_out_{split}/{name}": share for name, share in mean_shares(written).items()}
+        context.store.add_metrics(STAGE, 0, shares)
 
 
 def _rollout(written: WrittenPair, split: Literal["train", "before", "after"], iteration: int, place: int) -> Rollout:
