@@ -16,6 +16,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("status",),
     ("report",),
     ("novelty",),
+    ("score-pairs",),
     ("doctor",),
     ("config", "show"),
     ("config", "schema"),

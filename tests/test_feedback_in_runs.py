@@ -13,6 +13,8 @@ import pytest
 
 from refine_af.config import Config, FeedbackConfig
 from refine_af.errors import RefineError
+from refine_af.feedback.ranking import rank_file
+from refine_af.progress import Silent
 from refine_af.report import write_report
 from refine_af.run import Run, open_run
 from refine_af.store import Store
@@ -95,6 +97,17 @@ def test_what_a_reward_is_made_of_can_be_added_up_from_the_rows(config: Config, 
         write_report(store, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "What each component adds to the reward" in page
+
+
+def test_the_pairs_of_a_run_scored_as_a_file_get_the_rewards_of_the_run(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REFINE_AF_CACHE", str(tmp_path / "cache"))
+    Run(config, tmp_path / "run").execute(until="instances")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "dataset" / "train.jsonl").read_text().splitlines()]
+    ranked = rank_file(tmp_path / "run" / "dataset" / "train.jsonl", config, None, Silent())
+    assert rows
+    assert ranked.rewards == pytest.approx([row["reward"] for row in rows], abs=1e-4)
 
 
 def older(folder: Path) -> None:

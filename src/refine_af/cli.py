@@ -6,12 +6,12 @@ import json
 import os
 import signal
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refine_af.environment import quiet_libraries
 from refine_af.errors import InterruptedRunError, RefineError, UsageError
 
 if TYPE_CHECKING:
@@ -73,12 +73,7 @@ def run(
     from refine_af.progress import Interruptible, duration, shown_progress
 
     with shown_progress(quiet=quiet) as progress:
-        # Threads that wait asleep and not spinning: as quick on an idle machine, a third quicker on a shared one.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars would break into ours
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-        warnings.filterwarnings("ignore", module=r"(transformers|peft|trl|torch|datasets|accelerate)\b")
+        quiet_libraries()
         from refine_af.run import Run, open_run
 
         interruptible = Interruptible(progress)
@@ -194,6 +189,57 @@ def novelty(
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items() if count)
     typer.echo(f"{summary['kept']} kept of {summary['read']}" + (f"; dropped: {reasons}" if reasons else ""))
+
+
+@app.command("score-pairs")
+def score_pairs(
+    file: Annotated[Path, typer.Argument(help="JSONL or CSV of instruction, input, output.", show_default=False)],
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            help="embedded, instructmining_v1 or _v2, composite, a scorer, or module:attribute.",
+            show_default="feedback.name of the config",
+        ),
+    ] = None,
+    config: ConfigFile = None,
+    preset: Preset = None,
+    seeds: Seeds = None,
+    set_: Override = None,
+    out: Annotated[Path | None, typer.Option(help="JSONL of the rows with their scores.", show_default=False)] = None,
+    show: Annotated[int, typer.Option(min=0, help="Pairs shown from each end.")] = 3,
+    as_json: Json = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Scores the pairs of any file, and shows what the reward is made of. Stopped, the same command goes on.
+
+    refine-af score-pairs pairs.jsonl --feedback embedded --out scored.jsonl
+
+    refine-af score-pairs pairs.jsonl --feedback my_module:my_reward --show 5
+
+    refine-af score-pairs pairs.csv --config experiment.yaml --json
+    """
+    named = [f"feedback.name={json.dumps(feedback)}"] if feedback is not None else []
+    settings = _config(config, preset, seeds, [*(set_ or ()), *named])
+    from refine_af.progress import Interruptible, shown_progress
+
+    with shown_progress(quiet=quiet) as progress:
+        quiet_libraries()
+        from refine_af.feedback.ranking import rank_file
+
+        interruptible = Interruptible(progress)
+        signal.signal(signal.SIGINT, interruptible.press)
+        try:
+            ranked = rank_file(file, settings, out, interruptible)
+        except KeyboardInterrupt:
+            raise InterruptedRunError("stopped; the same command goes on from here") from None
+    if as_json:
+        _print_json(ranked.summary())
+        return
+    from rich.console import Console
+
+    from refine_af.feedback.ranking.render import render
+
+    render(ranked, settings.feedback.name, show, Console())
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +44,14 @@ _LONGEST_CALIBRATED = 80  # words: what the instances will be like, not a page
 
 def calibration_examples(context: Context) -> list[Example]:
     """The pairs by people that calibrate a reward; the held-out ones stay out of it too."""
-    tasks = [t for t in seed_tasks(context.store, "kept") if t.words <= _LONGEST_CALIBRATED]
-    tasks = tasks or seed_tasks(context.store, "kept")
-    derived_random(context.config.seed, "calibration").shuffle(tasks)
-    return [Example(t.instruction, t.input, t.output) for t in tasks[: context.config.feedback.calibrated_on]]
+    return calibration_pairs(seed_tasks(context.store, "kept"), context.config)
+
+
+def calibration_pairs(shown: Sequence[SeedTask], config: Config) -> list[Example]:
+    """The pairs out of the shown seed tasks: short ones, chosen by the seed."""
+    tasks = [t for t in shown if t.words <= _LONGEST_CALIBRATED] or list(shown)
+    derived_random(config.seed, "calibration").shuffle(tasks)
+    return [Example(t.instruction, t.input, t.output) for t in tasks[: config.feedback.calibrated_on]]
 
 
 def demonstrations(context: Context, *, classification: bool) -> list[SeedTask]:
