@@ -120,6 +120,17 @@ def test_the_reward_models_are_asked_for_by_the_feedback_that_needs_them() -> No
     assert not any(c.name.startswith("reward model") for c in examine())
 
 
+def test_a_composites_models_are_asked_for_once_and_a_wrong_one_is_told(tmp_path: Path) -> None:
+    scorers = "{reward_model: {}, naturalness: {}, coherence: {}, judge: {model: ./none}, length: {weight: 1}}"
+    config = load_config(overrides=["feedback.name=composite", f"feedback.scorers={scorers}"])
+    checks = {c.name: c for c in examine(config) if c.name.startswith("reward model")}
+    assert list(checks) == ["reward model Rew", "reward model Nat, Und, Coh", "reward model"]
+    assert checks["reward model"].found == "folder ./none is not there"
+    wrong = named(examine(load_config(overrides=["feedback.name=lenght"])), "feedback")
+    assert wrong.ok is False
+    assert "did you mean 'length'" in wrong.advice
+
+
 def test_without_ctranslate2_the_engine_fails_unless_another_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor.installed_version
     monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "ctranslate2" else real(name))

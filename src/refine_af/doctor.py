@@ -24,10 +24,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from refine_af.config import Config, load_config
+from refine_af.errors import UsageError
+from refine_af.feedback.check import check_feedback, models_needed
 from refine_af.models import cache_folder
 from refine_af.planning import hub
 from refine_af.planning.hardware import Hardware, detect, disk_free_gb
-from refine_af.planning.models import known_facts, reward_models
+from refine_af.planning.models import OASST, UNIEVAL, known_facts
 from refine_af.planning.units import gigabytes
 
 _OLDEST_PYTHON = (3, 10)
@@ -167,8 +169,11 @@ def _embedded(*, required: bool) -> Check:
 
 
 def _model(config: Config) -> Check:
-    name, revision = config.model.name, config.model.revision
-    title = "model of the config"
+    return _model_check("model of the config", config.model.name, config.model.revision)
+
+
+def _model_check(title: str, name: str, revision: str | None) -> Check:
+    """The embedded model, a folder or a cached Hub model: whether it is there, and how to get it."""
     if name == "embedded":
         there = embedded_file() is not None
         return Check(title, there, "the embedded one", "" if there else _EMBEDDED_INSTALL)
@@ -225,13 +230,21 @@ def _engine(config: Config, hardware: Hardware) -> Check:
 
 def _feedback(config: Config) -> list[Check]:
     """The reward models of the config's feedback; without need of them, whether the paper's are here."""
-    needed = reward_models(config.feedback.name)
+    needed = dict.fromkeys((model.name, model.revision) for model in models_needed(config.feedback))
     if needed:
-        return [_hub_check(f"reward model {model.role}", model.name) for model in needed]
-    checks = [_hub_check("", model.name) for model in reward_models("instructmining_v2")]
+        return [_model_check(f"reward model{_role(name)}", name, revision) for name, revision in needed]
+    try:
+        check_feedback(config.feedback)
+    except UsageError as error:
+        return [Check("feedback", False, config.feedback.name, str(error))]
+    checks = [_hub_check("", model.name) for model in (OASST, UNIEVAL)]
     there = sum(check.ok is True for check in checks)
     found = f"{config.feedback.name}: no reward model needed ({there} of 2 for instructmining_v2 are here)"
     return [Check("feedback", None, found)]
+
+
+def _role(name: str) -> str:
+    return next((f" {model.role}" for model in (OASST, UNIEVAL) if model.name == name), "")
 
 
 def _memory(hardware: Hardware) -> Check:

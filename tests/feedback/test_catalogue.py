@@ -19,6 +19,7 @@ from refine_af.feedback.check import check_feedback, runs_models
 from refine_af.feedback.composite import Composite, checked_scores
 from refine_af.feedback.make import make_feedback
 from refine_af.parts import Parts
+from refine_af.planning.models import reward_models
 from refine_af.store import Store
 
 SEEDS = [
@@ -258,6 +259,22 @@ def test_a_scorers_misspelt_setting_is_told_with_its_place(override: str, said: 
     with pytest.raises(UsageError) as caught:
         load_config(overrides=[override])
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("feedback", "passes"),
+    [
+        (FeedbackConfig(name="embedded"), {}),
+        (FeedbackConfig(name="instructmining_v1"), {"Rew": 1}),
+        (FeedbackConfig(name="instructmining_v2"), {"Rew": 1, "Nat, Und, Coh": 3}),
+        (FeedbackConfig(name="coherence"), {"Nat, Und, Coh": 1}),
+        (feedback_of({"a": {"use": "reward_model"}, "b": {"use": "naturalness"}, "coherence": {}}),
+         {"Rew": 1, "Nat, Und, Coh": 2}),
+        (feedback_of({"reward_model": {"model": "./other"}, "relevance": {}, "variety": {}}), {}),
+    ],
+)  # fmt: skip
+def test_a_plan_counts_the_models_that_a_reward_reads_with(feedback: FeedbackConfig, passes: dict[str, int]) -> None:
+    assert {model.role: model.passes for model in reward_models(feedback)} == passes
 
 
 @pytest.mark.parametrize(

@@ -80,26 +80,29 @@ class Workshop:
     def unieval(self, settings: ScorerConfig) -> UniEval:
         from refine_af.feedback.unieval import UniEval
 
-        name = settings.model or UNIEVAL
-        make = lambda: UniEval(name, device=self.device, batch_size=self.batch_size)  # noqa: E731
-        unieval: UniEval = self._once(("unieval", name), make)
+        unieval: UniEval = self._loaded(UniEval, settings, UNIEVAL)
         return unieval
 
     def embedder(self, settings: ScorerConfig) -> Embedder:
         from refine_af.feedback.embedding import Embedder
 
-        name = settings.model or EMBEDDED
-        make = lambda: Embedder(name, device=self.device, batch_size=self.batch_size)  # noqa: E731
-        embedder: Embedder = self._once(("embedder", name), make)
+        embedder: Embedder = self._loaded(Embedder, settings, EMBEDDED)
         return embedder
 
     def reward_model(self, settings: ScorerConfig) -> Scorer:
         from refine_af.feedback.reward_model import RewardModelScorer
 
-        name = settings.model or REWARD_MODEL
-        make = lambda: RewardModelScorer(name, device=self.device, batch_size=self.batch_size)  # noqa: E731
-        scorer: Scorer = self._once(("reward model", name), make)
+        scorer: Scorer = self._loaded(RewardModelScorer, settings, REWARD_MODEL)
         return scorer
+
+    def _loaded(self, kind: Callable[..., Any], settings: ScorerConfig, default: str) -> Any:
+        """What reads a model of this disk, made of its name, the device and the batch size."""
+        name, options = settings.model or default, _given(settings, "revision")
+
+        def make() -> Any:
+            return kind(name, device=self.device, batch_size=self.batch_size, **options)
+
+        return self._once((str(kind), name, settings.revision), make)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +186,9 @@ CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
         "likelihood": Entry(_likelihood, ("model", "revision")),
         "pmi": Entry(_pmi, ("model", "revision")),
         "judge": Entry(_judge, ("model", "revision", "question", "base_url", "api_key_env")),
-        "reward_model": Entry(lambda w, label, s: w.reward_model(s), ("model",), model=REWARD_MODEL),
+        "reward_model": Entry(lambda w, label, s: w.reward_model(s), ("model", "revision"), model=REWARD_MODEL),
         **{
-            name: Entry(_dimension, ("model",), model=UNIEVAL)
+            name: Entry(_dimension, ("model", "revision"), model=UNIEVAL)
             for name in ("naturalness", "coherence", "understandability", "engagingness", "groundedness")
         },
         "relevance": Entry(_relevance, ("model",), model=EMBEDDED),

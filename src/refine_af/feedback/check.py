@@ -8,6 +8,7 @@ from refine_af.config import FeedbackConfig, ModelConfig, ScorerConfig, nearest_
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better
 from refine_af.feedback.catalogue import CATALOGUE, SPECIAL, default_weight
+from refine_af.feedback.instructmining import REWARD_MODEL, UNIEVAL
 from refine_af.models import EMBEDDED, check_model, locate_encoder
 
 NAMED = ("embedded", "instructmining_v1", "instructmining_v2", "composite")
@@ -45,10 +46,29 @@ def runs_models(config: FeedbackConfig) -> bool:
     """Whether a model of ours runs on this machine for the reward: not for rules, endpoints and users' own code."""
     if config.name in NAMED and config.name != "composite":
         return True
+    return any("model" in CATALOGUE[name].takes and not settings.base_url for name, settings in _scorers(config))
+
+
+def models_needed(config: FeedbackConfig) -> list[ModelConfig]:
+    """The models that must be on this disk beside the run's own and the embedded ones; one entry for each scorer that
+    reads with it."""
+    if config.name in ("instructmining_v1", "instructmining_v2"):
+        named = [REWARD_MODEL] if config.name == "instructmining_v1" else [REWARD_MODEL, UNIEVAL, UNIEVAL, UNIEVAL]
+        return [ModelConfig(name=name) for name in named]
+    found = []
+    for name, settings in _scorers(config):
+        model = settings.model or CATALOGUE[name].model
+        if model is not None and model != EMBEDDED and not settings.base_url:
+            found.append(ModelConfig(name=model, revision=settings.revision))
+    return found
+
+
+def _scorers(config: FeedbackConfig) -> list[tuple[str, ScorerConfig]]:
+    """The known scorers that the reward is made of, by their catalogue names."""
     single = {config.name: config.scorers.get(config.name, ScorerConfig())}
     scorers = config.scorers if config.name == "composite" else single
-    entries = [CATALOGUE.get(settings.use or label) for label, settings in scorers.items() if not settings.base_url]
-    return any(entry is not None and "model" in entry.takes for entry in entries)
+    named = [(settings.use or label, settings) for label, settings in scorers.items()]
+    return [(name, settings) for name, settings in named if name in CATALOGUE]
 
 
 def _check_no_scorers(config: FeedbackConfig) -> None:
@@ -89,7 +109,7 @@ def _check_scorer(label: str, settings: ScorerConfig) -> Better:
         _check_endpoint(where, settings)
     else:
         model = settings.model or CATALOGUE[name].model
-        if settings.revision is not None and settings.model is None:
+        if settings.revision is not None and model is None:
             raise UsageError(f"{where}.revision: {settings.revision!r} of which model? Give its model too")
         if CATALOGUE[name].model == EMBEDDED:
             locate_encoder(model or EMBEDDED)

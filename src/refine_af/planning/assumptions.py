@@ -23,10 +23,10 @@ def assumptions(config: Config, setup: Setup | None) -> tuple[str, ...]:
         f"{TOKENS_PER_WORD} tokens a word.",
         "Training sends the demonstrations, which all prompts share, through the network once a micro-batch.",
     ]
-    if reward_models(config.feedback.name):
+    if reward_models(config.feedback):
         lines.append("A reward model reads the whole pair for each of its questions, in float32 without TF32.")
-    elif config.feedback.name != "embedded":
-        lines.append(f"Time and memory of the feedback {config.feedback.name} are not known and not counted.")
+    if config.feedback.name not in ("embedded", "instructmining_v1", "instructmining_v2"):
+        lines.append(f"What else the feedback {config.feedback.name} takes is not known and not counted.")
     if setup is None:
         return tuple(lines)
     return (*lines, *(_on_a_gpu() if setup.kind == "gpu" else _on_a_cpu(setup)), *_memory())

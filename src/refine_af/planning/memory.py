@@ -99,7 +99,7 @@ def reward_parts(config: Config) -> list[Part]:
             model.parameters * 4 / GB,
             f"{count(model.parameters)} parameters × 4 B (float32)",
         )
-        for model in reward_models(config.feedback.name)
+        for model in reward_models(config.feedback)
     ]
 
 
@@ -198,7 +198,7 @@ def _stored_models(config: Config, setup: Setup) -> list[Part]:
     if setup.engine == "ctranslate2":
         size = 1 if config.model.quantization == "int8" else 4
         parts.append(Part("engine's copy", n * size / GB, f"{count(n)} parameters × {size} B"))
-    for model in reward_models(config.feedback.name):
+    for model in reward_models(config.feedback):
         size_gb = model.parameters * 4 / GB
         formula = f"{count(model.parameters)} parameters × 4 B if stored as float32"
         parts.append(Part(short_name(model.name), size_gb, formula))

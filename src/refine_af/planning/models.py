@@ -4,10 +4,12 @@ models."""
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from refine_af.config import FeedbackConfig
+from refine_af.feedback.check import models_needed
 from refine_af.planning import hub
 
 
@@ -101,12 +103,12 @@ OASST = RewardModel("OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5", 1_414_64
 # pair, which goes through the encoder: 24 layers of 4 · 1024² + 2 · 1024 · 4096. The decoder writes one token.
 UNIEVAL = RewardModel("MingZhong/unieval-dialog", 770_000_000, 301_989_888, 3, "Nat, Und, Coh")
 
-_REWARD_MODELS = {"instructmining_v2": (OASST, UNIEVAL)}
 
-
-def reward_models(feedback: str) -> tuple[RewardModel, ...]:
-    """The Hub models that a feedback rule needs; none for "embedded" and for a function of the user's own."""
-    return _REWARD_MODELS.get(feedback, ())
+def reward_models(feedback: FeedbackConfig) -> tuple[RewardModel, ...]:
+    """The models of known size that a reward needs beside the run's own, with as many passes as scorers ask them."""
+    asked = [model.name for model in models_needed(feedback)]
+    known = (replace(model, passes=asked.count(model.name)) for model in (OASST, UNIEVAL))
+    return tuple(model for model in known if model.passes)
 
 
 def short_name(name: str) -> str:

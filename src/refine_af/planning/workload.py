@@ -303,7 +303,7 @@ def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pas
     length = instruction_tokens() + new
     return [
         Pass(f"rewards: {short_name(model.name)}", model.passes * pairs * length, "reward", model.active)
-        for model in reward_models(config.feedback.name)
+        for model in reward_models(config.feedback)
     ]
 
 
