@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from refine_af.config import Config
+from refine_af.config import Config, load_config
+from refine_af.feedback.check import check_feedback
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,6 +27,19 @@ def test_every_link_leads_to_a_file(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
         if not target.startswith("http"):
             assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_every_config_that_the_guide_shows_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"```(yaml|python)\n(.*?)```", (ROOT / "docs" / "guide.md").read_text(encoding="utf-8"), re.S)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_reward.py").write_text(next(code for _, code in blocks if "def short_and_grounded" in code))
+    configs = [text for kind, text in blocks if kind == "yaml"]
+    assert len(configs) >= 2
+    for text in configs:
+        (tmp_path / "shown.yaml").write_text(text, encoding="utf-8")
+        check_feedback(load_config(tmp_path / "shown.yaml").feedback)
+    sys.modules.pop("my_reward", None)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md", "docs/method.md"])

@@ -1,9 +1,9 @@
 """The InstructMining rules as rewards: weighted sums of a reward model's score and of a few measures of the pair.
 
 Source: Cao et al., "Instruction Mining" (arXiv 2307.06290): regressions of the log loss after fine-tuning on data
-sets' mean scores. Version 2 (R² 0.522), of the paper's later versions, has three UniEval dimensions. That
-REFINE-AF's reward is this one, negated so that larger is better, is inferred: it fits all that is known to us of that
-paper. Version 1 has length and the distance to the sixth neighbour in their place.
+sets' mean scores. Version 1 takes length and the distance to the sixth neighbour beside the reward model, version 2
+(R² 0.522, in the text's later versions) three UniEval dimensions. That REFINE-AF's reward is version 2, negated so that
+larger is better, is inferred: it fits all that is known to us of that paper.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
     check_feedback(config.feedback)
     if runs_models(config.feedback):
         check_packages()
+    progress.note(f"{file}: {len(rows)} pairs; {config.feedback.name} is being prepared")
     with (
         exhaustion_explained(cache_folder()),
         _opened_memory() as memory,
