@@ -238,12 +238,36 @@ def test_a_wrong_composite_is_refused_in_one_line_that_names_scorer_and_field(
         ({"name": "variety", "weights": {"variety": 2}}, "use feedback.scorers.variety.weight"),
         ({"name": "composite", "weights": {"variety": 2}, "scorers": {"variety": {}}}, "use its scorers' own weight"),
         ({"name": "embedded", "weights": {"nothing": 2}}, "feedback.weights names 'nothing'"),
+        ({"name": "variety", "scorers": {"variety": {"minimum": 1}}}, "feedback.scorers.variety.minimum: only"),
+        ({"name": "variety", "scorers": {"variety": {"use": "format"}}}, "feedback.scorers.variety.use: only"),
+        ({"name": "variety", "scorers": {"variety": {"weight": 0}}}, "feedback.scorers.variety.weight is zero"),
     ],
 )
 def test_a_wrong_name_or_place_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         check_feedback(FeedbackConfig.model_validate(values))
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "enough"),
+    [
+        ({"name": "instructmining_v1"}, 7),
+        ({"name": "neighbour_distance", "scorers": {"neighbour_distance": {"neighbours": 2}}}, 3),
+        ({"name": "composite", "scorers": {"far": {"use": "neighbour_distance"}, "variety": {}}}, 7),
+    ],
+)
+def test_too_few_seeds_for_a_neighbour_are_told_before_a_run_begins(values: dict[str, Any], enough: int) -> None:
+    feedback = FeedbackConfig.model_validate(values)
+    few = r"raise feedback\.calibrated_on, or give more seed tasks"
+    with pytest.raises(UsageError, match=few):
+        check_feedback(feedback, enough - 1)
+    said = ""
+    try:
+        check_feedback(feedback, enough)
+    except UsageError as error:  # of the reward model, which is looked for behind it
+        said = str(error)
+    assert "seed tasks" not in said
 
 
 @pytest.mark.parametrize(

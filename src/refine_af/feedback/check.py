@@ -8,14 +8,17 @@ from refine_af.config import FeedbackConfig, ModelConfig, ScorerConfig, nearest_
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better
 from refine_af.feedback.catalogue import CATALOGUE, SPECIAL, default_weight
-from refine_af.feedback.instructmining import REWARD_MODEL, UNIEVAL
+from refine_af.feedback.instructmining import NEIGHBOUR, REWARD_MODEL, UNIEVAL
 from refine_af.models import EMBEDDED, check_model, locate_encoder
 
 NAMED = ("embedded", "instructmining_v1", "instructmining_v2", "composite")
 
 
-def check_feedback(config: FeedbackConfig) -> None:
-    """Raises UsageError for an unknown name, an unknown or useless weight or setting, or a model that isn't here."""
+def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
+    """Raises UsageError for an unknown name, an unknown or useless weight or setting, a model that isn't here, or too
+    few seeds' pairs, of which there are ``seeds`` where that is known."""
+    if seeds is not None:
+        _check_neighbours(config, seeds)
     if config.name != "composite":
         _check_no_scorers(config)
     if config.name == "embedded":
@@ -37,7 +40,7 @@ def check_feedback(config: FeedbackConfig) -> None:
     if config.name == "composite":
         _check_composite(config)
     elif config.name in CATALOGUE:
-        _check_scorer(config.name, config.scorers.get(config.name, ScorerConfig()))
+        _check_single(config.name, config.scorers.get(config.name, ScorerConfig()))
     else:
         _check_own(config.name, [*NAMED, *CATALOGUE], "feedback")
 
@@ -78,6 +81,29 @@ def _check_no_scorers(config: FeedbackConfig) -> None:
             raise UsageError(
                 f"feedback.scorers.{label}: only feedback.name=composite is made of scorers, not {config.name}"
             )
+
+
+def _check_neighbours(config: FeedbackConfig, seeds: int) -> None:
+    wanted = [s.neighbours or NEIGHBOUR for name, s in _scorers(config) if name == "neighbour_distance"]
+    if config.name == "instructmining_v1":
+        wanted = [NEIGHBOUR]
+    if wanted and seeds <= max(wanted):
+        raise UsageError(
+            f"feedback: neighbour_distance asks for the neighbour {max(wanted)} among the seeds' pairs, which are "
+            f"{seeds}: raise feedback.calibrated_on, or give more seed tasks"
+        )
+
+
+def _check_single(name: str, settings: ScorerConfig) -> None:
+    """One scorer alone is its raw value: what makes a component or a gate of it means nothing."""
+    for setting in ("use", "clip", "minimum", "maximum", "cap"):
+        if getattr(settings, setting) is not None:
+            raise UsageError(
+                f"feedback.scorers.{name}.{setting}: only feedback.name=composite takes it, not {name} alone"
+            )
+    if settings.weight == 0:
+        raise UsageError(f"feedback.scorers.{name}.weight is zero, so every pair would get the same reward")
+    _check_scorer(name, settings)
 
 
 def _check_composite(config: FeedbackConfig) -> None:

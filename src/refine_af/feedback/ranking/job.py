@@ -33,7 +33,7 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
     loaded = load_seeds(config.seeds.path)
     held_out = choose_held_out(loaded.tasks, config.seeds.held_out, config.seed)
     seeds = calibration_pairs([t for t in loaded.tasks if t.id not in held_out], config)
-    check_feedback(config.feedback)
+    check_feedback(config.feedback, len(seeds))
     if runs_models(config.feedback):
         check_packages()
     progress.note(f"{file}: {len(rows)} pairs; {config.feedback.name} is being prepared")
