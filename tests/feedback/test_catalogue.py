@@ -3,8 +3,11 @@ nothing, and one model in memory for all that ask it."""
 
 from __future__ import annotations
 
+import json
 import math
+import threading
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +127,45 @@ def test_what_was_scored_for_one_reward_is_known_to_the_next(tiny_config: Config
         assert calls == []
 
 
+class Yes(BaseHTTPRequestHandler):
+    """An endpoint that says yes to all, with a probability of 0.8."""
+
+    asked: list[str] = []  # noqa: RUF012 -- read by the test
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append(request["messages"][0]["content"])
+        tokens = [{"token": "Yes", "logprob": math.log(0.8)}, {"token": "No", "logprob": math.log(0.2)}]
+        body = json.dumps({"choices": [{"logprobs": {"content": [{"top_logprobs": tokens}]}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_an_endpoint_judges_by_its_settings_and_is_asked_once_for_a_pair(tmp_path: Path) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Yes)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}/v1"
+    settings = {"use": "judge", "base_url": address, "model": "m", "question": "{output}?", "calibrated": False}
+    config = load_config().model_copy(update={"feedback": feedback_of({"kind": settings})})
+    check_feedback(config.feedback)
+    assert Yes.asked == []
+    try:
+        with Store(tmp_path / "run.db") as store:
+            for _ in range(2):
+                (judgement,) = make_feedback(workshop(config, tmp_path, store)).judge(SEEDS[:1])
+                assert judgement.components == {"kind": pytest.approx(0.8)}
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert Yes.asked == ["Blue.?"]
+
+
 # -- composites ----------------------------------------------------------------------------------------
 
 
@@ -207,6 +249,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "scorers.judge.revision: 'main' of which model",
     ),
     "an endpoint without a model": ({"judge": {"base_url": "http://x/v1"}}, "feedback.scorers.judge.model is missing"),
+    "an endpoint that is none": ({"judge": {"base_url": "ftp://x", "model": "m"}}, "base_url must be like https://"),
+    "a question without the output": ({"judge": {"question": "Is it?"}}, "scorers.judge.question lacks {output}"),
     "a key without an endpoint": ({"judge": {"model": "m", "api_key_env": "KEY"}}, "scorers.judge.base_url is missing"),
     "a key that is not set": (
         {"judge": {"base_url": "http://x/v1", "model": "m", "api_key_env": "NO_SUCH_KEY"}},

@@ -131,6 +131,8 @@ def _check_scorer(label: str, settings: ScorerConfig) -> Better:
             raise UsageError(f"{where}.{setting}: the scorer {name} has no such setting; {known}")
     if name not in CATALOGUE:
         return _check_own(name, list(CATALOGUE), where)
+    if settings.question is not None and "{output}" not in settings.question:
+        raise UsageError(f"{where}.question lacks {{output}}, so the judge would not see what it judges")
     if settings.base_url is not None or settings.api_key_env is not None:
         _check_endpoint(where, settings)
     else:
@@ -152,6 +154,9 @@ def _check_endpoint(where: str, settings: ScorerConfig) -> None:
         raise UsageError(f"{where}.revision: an endpoint knows no revisions; name it in the model")
     if settings.api_key_env is not None and not os.environ.get(settings.api_key_env):
         raise UsageError(f"{where}.api_key_env: the environment variable {settings.api_key_env} is not set")
+    from refine_af.feedback.judge import EndpointJudge
+
+    EndpointJudge(settings.base_url, settings.model, name=where)  # looks at the address, asks nothing
 
 
 def _check_own(name: str, known: list[str], where: str) -> Better:
