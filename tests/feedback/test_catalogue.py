@@ -101,6 +101,16 @@ def test_scorers_of_one_model_share_it(tiny_config: Config, tmp_path: Path) -> N
     assert len(calls) == 2
 
 
+def test_two_labels_of_one_reward_model_load_it_once(tmp_path: Path) -> None:
+    from reward_models import checkpoint
+
+    folder = checkpoint(tmp_path / "reward", "safetensors")
+    shop = workshop(load_config(), tmp_path)
+    one, other = (make_scorer(shop, label, ScorerConfig(use="reward_model", model=str(folder))) for label in "ab")
+    assert one is other
+    assert one.identity is not None
+
+
 def test_the_runs_own_model_named_again_is_the_same_one(tiny_config: Config, tmp_path: Path) -> None:
     shop = workshop(tiny_config, tmp_path)
     engine, *_ = shop.engine(ScorerConfig())

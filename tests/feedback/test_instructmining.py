@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
 from collections.abc import Sequence
@@ -177,3 +178,20 @@ def test_version_1_names_its_missing_model_with_the_command_that_gets_it(
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match=f"hf download {instructmining.REWARD_MODEL}"):
         load_instructmining_v1(FeedbackConfig(name="instructmining_v1"), "cpu", [])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("all_minilm_l6_v2") is None, reason="the encoder's package is not here")
+def test_version_1_measures_with_the_models_of_this_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from reward_models import checkpoint
+
+    monkeypatch.setattr(instructmining, "REWARD_MODEL", str(checkpoint(tmp_path / "reward", "safetensors")))
+    seeds = [Example(f"Name the number {i}.", "", f"It is {i}.") for i in range(7)]
+    feedback = load_instructmining_v1(FeedbackConfig(name="instructmining_v1"), "cpu", seeds)
+    near, far = feedback.judge(
+        [Example("Name the number 9.", "", "It is 9."), Example("Boil an egg.", "", "Ten minutes.")]
+    )
+    assert near.components["neighbour_distance"] < far.components["neighbour_distance"]
+    assert near.components["length"] == 3.0
+    values = near.components
+    expected = 0.1498 * values["reward_model"] - 8.257e-5 * 3 + 0.9350 * values["neighbour_distance"] - 1.0694
+    assert near.reward == pytest.approx(expected)
