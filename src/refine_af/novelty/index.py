@@ -15,14 +15,16 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 from rapidfuzz.distance import LCSseq
 
 from refine_af.novelty.bounds import Bounds, Partners
+from refine_af.novelty.elements import Elements, Ints, Rows, labels
 from refine_af.novelty.rouge import f_measure, f_measures, tokens
-from refine_af.novelty.signatures import Ints, Rows, SignatureTable, different, spans
+from refine_af.novelty.signatures import SignatureTable, different, spans
 
 Match = tuple[float, str]
 
@@ -33,6 +35,7 @@ _NEWEST_SHARE = 8
 _FEW = 12  # texts whose LCS is computed at once, without the overlap before it
 _FIRST = 256  # texts that `closest` tries before it rules out others
 _AT_ONCE = 4096  # texts whose elements are gathered at a time
+_READ_AT_ONCE = 1 << 22  # characters
 _ZERO = np.zeros(1, np.int64)
 
 
@@ -50,7 +53,7 @@ class NoveltyIndex:
         self._bounds = Bounds(threshold)
         self._ids: list[str | None] = []  # None: the place is the id
         self._named: set[str] = set()
-        self._elements = _Elements()
+        self._elements = Elements()
         self._kept = array("i")  # the elements of all texts, one text after another, each in its own order
         self._starts = array("q")
         self._lengths = array("i")
@@ -77,18 +80,33 @@ class NoveltyIndex:
 
     def add(self, text: str, id: str | None = None) -> str:
         """Keeps the text; its id is the given one, or its place as a string. Returns the id."""
-        id = self._append(text, id)
-        self._digest()
+        elements = self._elements.of(text)
+        self._starts.append(len(self._kept))
+        self._lengths.append(len(elements))
+        self._kept.extend(elements)
+        self._sketches.append(_sketch(elements))
+        id = self._name([id])[0]
+        self._renew_table()
         return id
 
     def add_many(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[str]:
         """Keeps the texts, which is much quicker than one by one. Returns their ids."""
+        names: list[str] = []
+        some: list[str] = []
+        their_ids: list[str | None] = []
+        size = 0
         try:
-            if ids is None:
-                return [self._append(text, None) for text in texts]
-            return [self._append(text, id) for text, id in zip(texts, ids, strict=True)]
+            for text, id in zip(texts, repeat(None)) if ids is None else zip(texts, ids, strict=True):
+                size += len(text)
+                some.append(text)
+                their_ids.append(id)
+                if size >= _READ_AT_ONCE:
+                    names += self._add_read(some, their_ids)
+                    some, their_ids, size = [], [], 0
         finally:  # also where the texts' source fails halfway: those before it are kept
-            self._digest()
+            names += self._add_read(some, their_ids)
+            self._renew_table()
+        return names
 
     def extend_if_novel(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[Match | None]:
         """Decides one text after another and keeps the novel ones.
@@ -114,7 +132,7 @@ class NoveltyIndex:
         partners = self._bounds.partners(len(elements))
         if len(known) < partners.least:
             return None
-        sketch = _sketch(known)
+        sketch = np.uint64(_sketch(known))
         rows, most = self._sieve(self._table.candidates(known, len(words), partners), partners, sketch, len(known))
         if len(self) > self._table.rows:
             newest = np.arange(self._table.rows, len(self), dtype=np.intp)
@@ -138,7 +156,7 @@ class NoveltyIndex:
         if not known:
             return None
         lengths = _ints(self._lengths)
-        lacking = np.bitwise_count(_sketch(known) & ~np.frombuffer(self._sketches, np.uint64))
+        lacking = np.bitwise_count(np.uint64(_sketch(known)) & ~np.frombuffer(self._sketches, np.uint64))
         most = np.minimum(len(known) - lacking.astype(np.int32), lengths)
         rows = np.flatnonzero(most > 0)
         bound = f_measures(most[rows], len(elements), lengths[rows])
@@ -151,21 +169,30 @@ class NoveltyIndex:
         overlap = self._overlap(known, rows)
         return self._best(words, rows[overlap > 0], overlap[overlap > 0], 0.0)
 
-    def _append(self, text: str, id: str | None) -> str:
-        elements = [*map(self._elements.__getitem__, _labels(tokens(text)))]
-        self._starts.append(len(self._kept))
-        self._lengths.append(len(elements))
-        self._kept.extend(elements)
-        self._ids.append(id)
-        if id is None:
-            return str(len(self._ids) - 1)
-        self._named.add(id)
-        return id
+    def _add_read(self, texts: list[str], ids: list[str | None]) -> list[str]:
+        elements, lengths = self._elements.of_many(texts)
+        ends = np.cumsum(lengths, dtype=np.int64)
+        sketches, full = np.zeros(len(texts), np.uint64), lengths > 0
+        if full.any():
+            bits = np.uint64(1) << (elements & 63).astype(np.uint64)
+            sketches[full] = np.bitwise_or.reduceat(bits, (ends - lengths)[full])
+        self._starts.frombytes((len(self._kept) + ends - lengths).tobytes())
+        self._lengths.frombytes(lengths.tobytes())
+        self._kept.frombytes(elements.tobytes())
+        self._sketches.frombytes(sketches.tobytes())
+        return self._name(ids)
+
+    def _name(self, ids: list[str | None]) -> list[str]:
+        """Names the newest texts."""
+        place = len(self._ids)
+        self._ids += ids
+        self._named.update(id for id in ids if id is not None)
+        return [str(place + i) if id is None else id for i, id in enumerate(ids)]
 
     def _lookup(self, words: list[str]) -> list[int]:
         """The elements of a text; -1 for those that no kept text has: they match nothing."""
         number = self._elements.get
-        return [number(label, -1) for label in _labels(words)]
+        return [number(label, -1) for label in labels(words)]
 
     def _sieve(
         self, rows: Rows, partners: Partners, sketch: np.uint64, known: int
@@ -221,51 +248,19 @@ class NoveltyIndex:
         id = self._ids[place]
         return str(place) if id is None else id
 
-    def _digest(self) -> None:
-        """Sketches what was added, and makes the table anew once the newest, which it lacks, are many."""
-        done = len(self._sketches)
-        starts, lengths = np.frombuffer(self._starts, np.int64)[done:], _ints(self._lengths)[done:]
-        sketches, full = np.zeros(len(starts), np.uint64), lengths > 0
-        if full.any():
-            bits = np.uint64(1) << (_ints(self._kept)[starts[0] :] & 63).astype(np.uint64)
-            sketches[full] = np.bitwise_or.reduceat(bits, starts[full] - starts[0])
-        self._sketches.frombytes(sketches.tobytes())
+    def _renew_table(self) -> None:
+        """Makes the table anew once the newest texts, which it lacks, are many."""
         if len(self) - self._table.rows > max(_NEWEST, len(self) // _NEWEST_SHARE):
             self._table = SignatureTable(
                 self._bounds, _ints(self._kept), np.frombuffer(self._starts, np.int64), _ints(self._lengths)
             )
 
 
-class _Elements(dict[str, int]):
-    """Numbers in order of appearance: "the" and its second occurrence, "the 2", are two elements."""
-
-    def __init__(self) -> None:
-        self.first = array("i")  # (elements,), the number of the word's first occurrence
-
-    def __missing__(self, label: str) -> int:
-        number = self[label] = len(self)
-        word, _, occurrence = label.partition(" ")
-        self.first.append(self[word] if occurrence else number)
-        return number
-
-
-def _labels(words: list[str]) -> list[str]:
-    """A word's first occurrence is itself, its second "word 2", and so on: what repeats becomes different."""
-    if len(set(words)) == len(words):
-        return words
-    labels, seen = words.copy(), dict.fromkeys(words, 0)
-    for place, word in enumerate(words):
-        seen[word] = count = seen[word] + 1
-        if count > 1:
-            labels[place] = f"{word} {count}"
-    return labels
-
-
-def _sketch(elements: list[int]) -> np.uint64:
+def _sketch(elements: list[int]) -> int:
     bits = 0
     for element in elements:
         bits |= 1 << (element & 63)
-    return np.uint64(bits)
+    return bits
 
 
 def _ints(values: array[int]) -> Ints:

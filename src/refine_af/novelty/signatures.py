@@ -12,13 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from refine_af.novelty.bounds import Bounds, Partners
-
-Ints = npt.NDArray[np.int32]
-Rows = npt.NDArray[np.intp]
+from refine_af.novelty.elements import Ints, Rows
 
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _POSTINGS_IN_A_BUCKET = 4
-_CHUNK = 50_000
+_AT_ONCE = 1 << 17  # signatures computed at a time, which the cache holds
 _NONE = np.zeros(0, np.uint32)
 _TRUE = np.ones(1, bool)
 
@@ -38,26 +36,23 @@ class SignatureTable:
         rank[np.argsort(np.bincount(elements, minlength=size), kind="stable")] = np.arange(size, dtype=np.int32)
         self.rank = rank
         by_length = np.argsort(lengths, kind="stable").astype(np.int32)
-        counts = np.bincount(lengths) if len(lengths) else np.zeros(1, np.int64)
-        total = sum(int(n) * _signatures(bounds, b) for b, n in enumerate(counts.tolist()) if b and n)
+        counts = np.bincount(lengths, minlength=1).tolist()
+        widths = [bounds.prefix(length) if count and length else 0 for length, count in enumerate(counts)]
+        paired = [bool(width) and bounds.kind(length).paired for length, width in enumerate(widths)]
+        each = [w * (w - 1) // 2 if pairs else w for w, pairs in zip(widths, paired, strict=True)]
+        total = sum(count * signatures for count, signatures in zip(counts, each, strict=True))
         self._bits = max(1, (total // _POSTINGS_IN_A_BUCKET).bit_length())
-        places = np.empty(total, np.int64)  # bucket in the high half, text in the low half
-        filled = first = 0
-        for length, count in enumerate(counts.tolist()):
-            width = bounds.prefix(length) if count and length else 0
-            for at in range(first, first + count if width else first, _CHUNK):
-                some = by_length[at : min(at + _CHUNK, first + count)]
-                ranks = np.sort(rank[elements[starts[some][:, None] + np.arange(length)]], axis=1)[:, :width]
-                buckets = self._hash(ranks, bounds.kind(length).paired)  # (texts, signatures of each)
-                flat = (buckets << 32 | some[:, None]).ravel()
-                places[filled : filled + len(flat)] = flat
-                filled += len(flat)
-            first += count
-        places.sort()
-        self._postings = places.astype(np.uint32)  # the low half
-        places >>= 32
-        self._ends = np.zeros((1 << self._bits) + 1, np.int64 if total >> 32 else np.uint32)
-        self._ends[1:] = np.cumsum(np.bincount(places, minlength=1 << self._bits))
+        some = _Postings(self._bits)
+        last = 0
+        for length, count in enumerate(counts):
+            first, last = last, last + count
+            step = max(1, _AT_ONCE // max(1, each[length]))
+            for at in range(first, last if widths[length] else first, step):
+                texts = by_length[at : min(at + step, last)]
+                ranks = np.sort(rank[elements[starts[texts][:, None] + np.arange(length)]], axis=1)
+                prefixes = np.ascontiguousarray(ranks[:, : widths[length]].T)  # (width, texts)
+                some.add(self._hash(prefixes, paired[length]), texts)
+        self._postings, self._ends = some.by_bucket()
 
     @property
     def nbytes(self) -> int:
@@ -73,7 +68,7 @@ class SignatureTable:
         found = []
         for kind, prefix in partners.kinds:
             if (width := prefix - missing) >= kind.shared:
-                rows = self._read(self._hash(ranks[None, :width], kind.paired)[0])
+                rows = self._read(self._hash(ranks[:width], kind.paired))
                 found.append(rows if kind.paired else _named_often(rows, kind.shared))
         return np.concatenate(found or [_NONE]).astype(np.intp)
 
@@ -82,15 +77,55 @@ class SignatureTable:
         return self._postings[spans(starts, self._ends[buckets + 1] - starts)]
 
     def _hash(self, ranks: Ints, of_pairs: bool) -> Rows:
-        """Buckets (n, signatures) of sorted prefixes (n, width)."""
+        """Buckets (signatures, ...) of sorted prefixes (width, ...)."""
         wide = ranks.astype(np.uint64)
+        mixed = wide * _ODD[0]
         if of_pairs:
-            left, right = _pairs(ranks.shape[1])
-            mixed = (wide * _ODD[0])[:, left] ^ (wide * _ODD[1])[:, right]
-        else:
-            mixed = wide * _ODD[0]
+            left, right = _pairs(len(ranks))
+            mixed = mixed[left]
+            mixed ^= (wide * _ODD[1])[right]
         mixed >>= np.uint64(64 - self._bits)  # the high bits depend on all of a rank's
         return mixed.view(np.int64)
+
+
+class _Postings:
+    """Sorts texts by bucket, as letters are sorted: first by the high bits into shelves, then each shelf by the rest.
+
+    Either step is a radix sort of 16-bit numbers that fit the cache, which one sort of them all would not.
+    """
+
+    def __init__(self, bits: int) -> None:
+        self._shelves, self._buckets = 1 << max(0, bits - 16), 1 << min(bits, 16)
+        self._parts: list[tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]] = []  # buckets in a shelf, and texts
+        self._counts: list[npt.NDArray[np.int64]] = []  # of each part, how much of it lies in each shelf
+
+    def add(self, buckets: Rows, texts: Ints) -> None:
+        """Buckets (signatures, texts) of texts (texts,)."""
+        shelf = (buckets >> 16).astype(np.uint16).ravel()
+        order = shelf.argsort(kind="stable")
+        every = np.broadcast_to(texts.astype(np.uint32), buckets.shape).ravel()
+        self._parts.append((buckets.astype(np.uint16).ravel()[order], every[order]))
+        self._counts.append(np.bincount(shelf, minlength=self._shelves))
+
+    def by_bucket(self) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.integer]]:
+        """The texts in the order of their buckets (n,), and where each bucket begins (buckets + 1,)."""
+        counts = np.array(self._counts, np.int64).reshape(-1, self._shelves)
+        ends = counts.sum(axis=0).cumsum()
+        total = int(ends[-1])
+        starts = ends - counts.sum(axis=0) + counts.cumsum(axis=0) - counts  # of each part in each shelf
+        bucket, texts = np.empty(total, np.uint16), np.empty(total, np.uint32)
+        for start, count in zip(starts, counts, strict=True):
+            places = spans(start, count)
+            bucket[places], texts[places] = self._parts.pop(0)
+        begins = np.zeros(self._shelves * self._buckets + 1, np.int64 if total >> 32 else np.uint32)
+        first = 0
+        for shelf, end in enumerate(ends.tolist()):
+            inside = bucket[first:end]
+            texts[first:end] = texts[first:end][inside.argsort(kind="stable")]
+            at = shelf * self._buckets + 1
+            begins[at : at + self._buckets] = first + np.bincount(inside, minlength=self._buckets).cumsum()
+            first = end
+        return texts, begins
 
 
 def spans(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> Rows:
@@ -108,11 +143,6 @@ def _named_often(rows: npt.NDArray[np.uint32], times: int) -> npt.NDArray[np.uin
 def different(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Each of the sorted rows once."""
     return rows[np.concatenate((_TRUE, rows[1:] != rows[:-1]))] if len(rows) else rows
-
-
-def _signatures(bounds: Bounds, length: int) -> int:
-    width = bounds.prefix(length)
-    return width * (width - 1) // 2 if bounds.kind(length).paired else width
 
 
 _PAIRS: dict[int, tuple[Rows, Rows]] = {}
