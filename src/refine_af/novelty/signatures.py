@@ -5,7 +5,7 @@ Signatures are hashed into buckets; a collision adds a candidate and can't lose 
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import accumulate, combinations
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from refine_af.novelty.elements import Ints, Rows
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F))
 _POSTINGS_IN_A_BUCKET = 4
 _AT_ONCE = 1 << 17  # signatures computed at a time, which the cache holds
+_COUNTED_PLACES = 16  # counters for each name, up to which counting is quicker than sorting
 _NONE = np.zeros(0, np.uint32)
 _TRUE = np.ones(1, bool)
 
@@ -35,15 +36,15 @@ class SignatureTable:
         rank = np.empty(size, np.int32)
         rank[np.argsort(np.bincount(elements, minlength=size), kind="stable")] = np.arange(size, dtype=np.int32)
         self.rank = rank
-        by_length = np.argsort(lengths, kind="stable").astype(np.int32)
+        self._texts = by_length = np.argsort(lengths, kind="stable").astype(np.int32)
         counts = np.bincount(lengths, minlength=1).tolist()
         widths = [bounds.prefix(length) if count and length else 0 for length, count in enumerate(counts)]
         paired = [bool(width) and bounds.kind(length).paired for length, width in enumerate(widths)]
         each = [w * (w - 1) // 2 if pairs else w for w, pairs in zip(widths, paired, strict=True)]
         total = sum(count * signatures for count, signatures in zip(counts, each, strict=True))
         self._bits = max(1, (total // _POSTINGS_IN_A_BUCKET).bit_length())
-        some = _Postings(self._bits)
-        last = 0
+        self._begins = [0, *accumulate(counts)]  # of each length among the texts by length
+        postings, last = _Postings(self._bits), 0
         for length, count in enumerate(counts):
             first, last = last, last + count
             step = max(1, _AT_ONCE // max(1, each[length]))
@@ -51,26 +52,30 @@ class SignatureTable:
                 texts = by_length[at : min(at + step, last)]
                 ranks = np.sort(rank[elements[starts[texts][:, None] + np.arange(length)]], axis=1)
                 prefixes = np.ascontiguousarray(ranks[:, : widths[length]].T)  # (width, texts)
-                some.add(self._hash(prefixes, paired[length]), texts)
-        self._postings, self._ends = some.by_bucket()
+                postings.add(self._hash(prefixes, paired[length]), at)
+        self._postings, self._ends = postings.by_bucket()
 
     @property
     def nbytes(self) -> int:
-        return int(self.rank.nbytes + self._postings.nbytes + self._ends.nbytes)
+        return int(self.rank.nbytes + self._texts.nbytes + self._postings.nbytes + self._ends.nbytes)
 
     def candidates(self, elements: list[int], length: int, partners: Partners) -> Rows:
-        """Texts that share enough of these elements, of a text of ``length`` tokens; some are named more than once."""
+        """Partners that share enough of these elements, of a text of ``length`` tokens; some more than once."""
         known = [e for e in elements if e < len(self.rank)]
         if len(known) < partners.least:
             return _NONE.astype(np.intp)
         ranks = np.sort(self.rank[known])
         missing = length - len(known)  # outside of S without being looked up, so the prefix is shorter by them
+        # Postings are places of texts by length, so that the partners' lengths are one range of them.
+        first, end = (self._begins[min(b, len(self._begins) - 1)] for b in (partners.shortest, partners.longest + 1))
         found = []
         for kind, prefix in partners.kinds:
             if (width := prefix - missing) >= kind.shared:
-                rows = self._read(self._hash(ranks[:width], kind.paired))
-                found.append(rows if kind.paired else _named_often(rows, kind.shared))
-        return np.concatenate(found or [_NONE]).astype(np.intp)
+                places = self._read(self._hash(ranks[:width], kind.paired))
+                places -= np.uint32(first)  # those below become very large
+                places = places[places < end - first]
+                found.append(places if kind.paired else _named_often(places, kind.shared, end - first))
+        return self._texts[np.concatenate(found or [_NONE]) + np.intp(first)].astype(np.intp)
 
     def _read(self, buckets: Rows) -> npt.NDArray[np.uint32]:
         starts = self._ends[buckets]
@@ -99,11 +104,12 @@ class _Postings:
         self._parts: list[tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint32]]] = []  # buckets in a shelf, and texts
         self._counts: list[npt.NDArray[np.int64]] = []  # of each part, how much of it lies in each shelf
 
-    def add(self, buckets: Rows, texts: Ints) -> None:
-        """Buckets (signatures, texts) of texts (texts,)."""
+    def add(self, buckets: Rows, first: int) -> None:
+        """Buckets (signatures, texts) of the texts from ``first`` on."""
         shelf = (buckets >> 16).astype(np.uint16).ravel()
         order = shelf.argsort(kind="stable")
-        every = np.broadcast_to(texts.astype(np.uint32), buckets.shape).ravel()
+        texts = np.arange(first, first + buckets.shape[1], dtype=np.uint32)
+        every = np.broadcast_to(texts, buckets.shape).ravel()
         self._parts.append((buckets.astype(np.uint16).ravel()[order], every[order]))
         self._counts.append(np.bincount(shelf, minlength=self._shelves))
 
@@ -134,15 +140,18 @@ def spans(starts: npt.NDArray[np.integer], lengths: npt.NDArray[np.integer]) -> 
     return (starts - ends + lengths).repeat(lengths) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def _named_often(rows: npt.NDArray[np.uint32], times: int) -> npt.NDArray[np.uint32]:
-    """The rows that are named at least so often, once each: in order, such a row stands again ``times`` - 1 on."""
-    rows.sort(kind="stable")  # runs in order, one of each bucket, which this kind of sort only merges
-    return different(rows[times - 1 :][rows[times - 1 :] == rows[: max(0, len(rows) - times + 1)]])
+def _named_often(places: npt.NDArray[np.uint32], times: int, end: int) -> npt.NDArray[np.integer]:
+    """The places below ``end`` that are named at least so often, once each."""
+    if end < _COUNTED_PLACES * len(places):
+        return np.flatnonzero(np.bincount(places) >= times)
+    places.sort()  # such a place stands again ``times`` - 1 on
+    often = places[times - 1 :][places[times - 1 :] == places[: max(0, len(places) - times + 1)]]
+    return often[fresh(often)]
 
 
-def different(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Each of the sorted rows once."""
-    return rows[np.concatenate((_TRUE, rows[1:] != rows[:-1]))] if len(rows) else rows
+def fresh(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Which of the sorted values differ from the one before."""
+    return np.concatenate((_TRUE[: len(values)], values[1:] != values[:-1]))
 
 
 _PAIRS: dict[int, tuple[Rows, Rows]] = {}
