@@ -43,7 +43,7 @@ class SignatureTable:
         each = [w * (w - 1) // 2 if pairs else w for w, pairs in zip(widths, paired, strict=True)]
         total = sum(count * signatures for count, signatures in zip(counts, each, strict=True))
         self._bits = max(1, (total // _POSTINGS_IN_A_BUCKET).bit_length())
-        self._begins = [0, *accumulate(counts)]  # of each length among the texts by length
+        self._begins = np.array([0, *accumulate(counts)])  # of each length among the texts by length
         postings, last = _Postings(self._bits), 0
         for length, count in enumerate(counts):
             first, last = last, last + count
@@ -66,20 +66,28 @@ class SignatureTable:
             return _NONE.astype(np.intp)
         ranks = np.sort(self.rank[known])
         missing = length - len(known)  # outside of S without being looked up, so the prefix is shorter by them
-        # Postings are places of texts by length, so that the partners' lengths are one range of them.
-        first, end = (self._begins[min(b, len(self._begins) - 1)] for b in (partners.shortest, partners.longest + 1))
+        # Postings are places of texts by length: partners of one length or more, up to another, are one range of them.
+        begins = self._begins[np.minimum(np.arange(partners.shortest, partners.longest + 2), len(self._begins) - 1)]
         found = []
         for kind, prefix in partners.kinds:
             if (width := prefix - missing) >= kind.shared:
-                places = self._read(self._hash(ranks[:width], kind.paired))
-                places -= np.uint32(first)  # those below become very large
-                places = places[places < end - first]
-                found.append(places if kind.paired else _named_often(places, kind.shared, end - first))
-        return self._texts[np.concatenate(found or [_NONE]) + np.intp(first)].astype(np.intp)
+                # The prefix for a partner with this need is length - missing - need + shared, shorter for a longer one:
+                # an element at a place past it is one of the first shared elements only of shorter partners.
+                partly = partners.need.searchsorted(length - missing + kind.shared - np.arange(width))
+                ends = (begins[partly] - begins[0]).astype(np.uint32)
+                if kind.paired:
+                    ends = ends[_pairs(width)[1]]
+                places = self._read(self._hash(ranks[:width], kind.paired), int(begins[0]), ends)
+                found.append(places if kind.paired else _named_often(places, kind.shared, int(ends[0])))
+        return self._texts[np.concatenate(found or [_NONE]) + begins[0]].astype(np.intp)
 
-    def _read(self, buckets: Rows) -> npt.NDArray[np.uint32]:
+    def _read(self, buckets: Rows, first: int, ends: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
+        """The places in each bucket from ``first`` on, counted from there, and below the bucket's end."""
         starts = self._ends[buckets]
-        return self._postings[spans(starts, self._ends[buckets + 1] - starts)]
+        counts = self._ends[buckets + 1] - starts
+        places = self._postings[spans(starts, counts)]
+        places -= np.uint32(first)  # those before become very large
+        return places[places < ends.repeat(counts)]
 
     def _hash(self, ranks: Ints, of_pairs: bool) -> Rows:
         """Buckets (signatures, ...) of sorted prefixes (width, ...)."""
