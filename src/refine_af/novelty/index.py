@@ -37,9 +37,11 @@ _NEWEST_SHARE = 8
 _FEW = 12  # texts whose LCS is computed at once, without the overlap before it
 _FIRST = 64  # texts that are tried before others are ruled out
 _AT_ONCE = 4096  # texts whose elements are gathered at a time
-_READ_AT_ONCE = 1 << 22  # characters
+_READ_AT_ONCE = 1 << 22  # characters of texts that are read with arrays at a time
+_MANY = 1 << 20  # characters for which arrays pay for their start
 _ZERO = np.zeros(1, np.int64)
-_BITS = np.dtype("<u8")
+_BITS = np.dtype("<u8")  # a sketch is four of these
+_BIT = [1 << place for place in range(256)]
 _SUM = np.ones(4, np.float32)  # sums the four numbers of a sketch; a product of floats is the quickest way to
 
 
@@ -85,13 +87,9 @@ class NoveltyIndex:
 
     def add(self, text: str, id: str | None = None) -> str:
         """Keeps the text; its id is the given one, or its place as a string. Returns the id."""
-        elements = self._elements.of(text)
-        self._starts.append(len(self._kept))
-        self._lengths.append(len(elements))
-        self._kept.extend(elements)
-        self._sketches += _sketch(elements).tobytes()
+        self._append(text)
         id = self._name([id])[0]
-        self._renew_table()
+        self._digest()
         return id
 
     def add_many(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[str]:
@@ -106,11 +104,17 @@ class NoveltyIndex:
                 some.append(text)
                 their_ids.append(id)
                 if size >= _READ_AT_ONCE:
-                    names += self._add_read(some, their_ids)
+                    self._append_many(some)
+                    names += self._name(their_ids)
                     some, their_ids, size = [], [], 0
         finally:  # also where the texts' source fails halfway: those before it are kept
-            names += self._add_read(some, their_ids)
-            self._renew_table()
+            if size >= _MANY:
+                self._append_many(some)
+            else:
+                for text in some:
+                    self._append(text)
+            names += self._name(their_ids)
+            self._digest()
         return names
 
     def extend_if_novel(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[Match | None]:
@@ -143,7 +147,7 @@ class NoveltyIndex:
             newest = lengths[self._table.rows :]
             fitting = np.flatnonzero((newest >= partners.shortest) & (newest <= partners.longest))
             rows = np.concatenate((rows, fitting + self._table.rows))
-        most = _at_most(_sketch(known), len(known), self._all_sketches().take(rows, axis=0))
+        most = _at_most(known, self._all_sketches().take(rows, axis=0))
         enough = most >= partners.need[lengths[rows] - partners.shortest]
         rows, most = rows[enough], most[enough]
         if len(rows) > _FEW:
@@ -162,21 +166,23 @@ class NoveltyIndex:
         known = [e for e in elements if e >= 0]
         if not known:
             return None
-        most = np.minimum(_at_most(_sketch(known), len(known), self._all_sketches()), _ints(self._lengths))
+        most = np.minimum(_at_most(known, self._all_sketches()), _ints(self._lengths))
         rows = np.flatnonzero(most > 0)
         return self._search(words, known, rows, most[rows], 0.0)
 
-    def _add_read(self, texts: list[str], ids: list[str | None]) -> list[str]:
+    def _append(self, text: str) -> None:
+        elements = self._elements.of(text)
+        self._starts.append(len(self._kept))
+        self._lengths.append(len(elements))
+        self._kept.extend(elements)
+
+    def _append_many(self, texts: list[str]) -> None:
         elements, lengths = self._elements.of_many(texts)
         starts = len(self._kept) + np.cumsum(lengths, dtype=np.int64) - lengths
-        sketches = np.zeros(4 * len(texts), _BITS)
-        parts = np.arange(0, 4 * len(texts), 4).repeat(lengths) + (elements >> 6 & 3)
-        np.bitwise_or.at(sketches, parts, np.uint64(1) << (elements & 63).astype(np.uint64))
         self._starts.frombytes(starts.tobytes())
         self._lengths.frombytes(lengths.tobytes())
         self._kept.frombytes(elements.tobytes())
-        self._sketches += sketches.tobytes()
-        return self._name(ids)
+        self._sketch_newest()
 
     def _name(self, ids: list[str | None]) -> list[str]:
         """Names the newest texts."""
@@ -251,29 +257,43 @@ class NoveltyIndex:
         id = self._ids[place]
         return str(place) if id is None else id
 
-    def _renew_table(self) -> None:
-        """Makes the table anew once the newest texts, which it lacks, are many."""
+    def _digest(self) -> None:
+        """Sketches what was added, and makes the table anew once the newest, which it lacks, are many."""
+        self._sketch_newest()
         if len(self) - self._table.rows > max(_NEWEST, len(self) // _NEWEST_SHARE):
             self._table = SignatureTable(
                 self._bounds, _ints(self._kept), np.frombuffer(self._starts, np.int64), _ints(self._lengths)
             )
 
+    def _sketch_newest(self) -> None:
+        done = len(self._sketches) // 32
+        if len(self) - done <= _FEW:
+            for row in range(done, len(self)):
+                self._sketches += _sketch(self._kept[self._starts[row] : self._starts[row] + self._lengths[row]])
+            return
+        elements, lengths = _ints(self._kept)[self._starts[done] :], _ints(self._lengths)[done:]
+        sketches = np.zeros(4 * len(lengths), _BITS)
+        parts = np.arange(0, 4 * len(lengths), 4).repeat(lengths) + (elements >> 6 & 3)
+        np.bitwise_or.at(sketches, parts, np.uint64(1) << (elements & 63).astype(np.uint64))
+        self._sketches += sketches.tobytes()
 
-def _sketch(elements: list[int]) -> Sketches:
-    """Of one text: (4,)."""
+
+def _sketch(elements: Iterable[int]) -> bytes:
+    """Of one text: the bits of its elements, of 256."""
     bits = 0
     for element in elements:
-        bits |= 1 << (element & 255)
-    return np.frombuffer(bits.to_bytes(32, "little"), _BITS)
+        bits |= _BIT[element & 255]
+    return bits.to_bytes(32, "little")
 
 
-def _at_most(sketch: Sketches, elements: int, others: Sketches) -> Counts:
+def _at_most(elements: list[int], others: Sketches) -> Counts:
     """How many of a text's elements each of the others (texts, 4) may share: (texts,).
 
     A bit of the sketch that another lacks stands for at least one element that it lacks.
     """
+    sketch = np.frombuffer(_sketch(elements), _BITS)
     lacking = int(np.bitwise_count(sketch).sum()) - np.bitwise_count(others & sketch) @ _SUM
-    return elements - lacking.astype(np.int64)
+    return len(elements) - lacking.astype(np.int64)
 
 
 def _ints(values: array[int]) -> Ints:
