@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import example, given, settings
@@ -85,16 +85,31 @@ def test_an_index_read_at_once_is_that_of_adding_one_by_one(batches: list[list[s
         assert many.closest(text) == single.closest(text)
 
 
-def test_texts_before_a_fault_are_kept() -> None:
-    def source() -> object:
+@pytest.mark.parametrize("many", [1, 1 << 20])
+def test_texts_before_a_fault_are_kept(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    monkeypatch.setattr(index, "_MANY", many)
+
+    def source() -> Iterator[str]:
         yield from ["one two", "three four"]
         raise OSError("gone")
 
     pool = NoveltyIndex()
     with pytest.raises(OSError, match="gone"):
-        pool.add_many(source())  # type: ignore[arg-type]
+        pool.add_many(source())
     assert pool.nearest("three four") == (1.0, "1")
     with pytest.raises(TypeError):
-        pool.add_many(["five six", 7])  # type: ignore[list-item]
-    assert pool.nearest("five six") == (1.0, "2")
+        pool.add_many(["five six", 7], ["mine", "bad"])  # type: ignore[list-item]
+    assert pool.nearest("five six") == (1.0, "mine")
     assert len(pool) == 3
+
+
+@pytest.mark.parametrize("many", [1, 1 << 20])
+def test_what_is_no_text_leaves_the_index_whole(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    monkeypatch.setattr(index, "_MANY", many)
+    pool = NoveltyIndex()
+    with pytest.raises((TypeError, AttributeError)):
+        pool.add_many(["a", ["no", "text"]])  # type: ignore[list-item]
+    assert pool.nearest("a b") is None
+    name = pool.add("c d")
+    assert pool.nearest("c d") == (1.0, name)
+    assert pool.closest("c e") == (0.5, name)

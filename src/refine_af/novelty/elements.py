@@ -42,7 +42,7 @@ class Elements(dict[str, int]):
         return [*map(self.__getitem__, labels(tokens(text)))]
 
     def of_many(self, texts: Sequence[str]) -> tuple[Ints, Ints]:
-        """The elements of all texts, of which there is one, in their order, and how many each has: (n,), (texts,).
+        """The elements of one text or more, in their order, and how many each text has: (n,), (texts,).
 
         Much quicker for thousands of texts than one by one, and slower for a few.
         """

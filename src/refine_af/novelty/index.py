@@ -87,8 +87,7 @@ class NoveltyIndex:
 
     def add(self, text: str, id: str | None = None) -> str:
         """Keeps the text; its id is the given one, or its place as a string. Returns the id."""
-        self._append(text)
-        id = self._name([id])[0]
+        id = self._append(text, id)
         self._digest()
         return id
 
@@ -104,17 +103,13 @@ class NoveltyIndex:
                 some.append(text)
                 their_ids.append(id)
                 if size >= _READ_AT_ONCE:
-                    self._append_many(some)
-                    names += self._name(their_ids)
+                    names += self._append_many(some, their_ids)
                     some, their_ids, size = [], [], 0
         finally:  # also where the texts' source fails halfway: those before it are kept
-            if size >= _MANY:
-                self._append_many(some)
-            else:
-                for text in some:
-                    self._append(text)
-            names += self._name(their_ids)
-            self._digest()
+            try:
+                names += self._append_many(some, their_ids) if size >= _MANY else map(self._append, some, their_ids)
+            finally:
+                self._digest()
         return names
 
     def extend_if_novel(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[Match | None]:
@@ -170,22 +165,24 @@ class NoveltyIndex:
         rows = np.flatnonzero(most > 0)
         return self._search(words, known, rows, most[rows], 0.0)
 
-    def _append(self, text: str) -> None:
+    def _append(self, text: str, id: str | None) -> str:
         elements = self._elements.of(text)
         self._starts.append(len(self._kept))
         self._lengths.append(len(elements))
         self._kept.extend(elements)
+        self._ids.append(id)
+        if id is None:
+            return str(len(self._ids) - 1)
+        self._named.add(id)
+        return id
 
-    def _append_many(self, texts: list[str]) -> None:
+    def _append_many(self, texts: list[str], ids: list[str | None]) -> list[str]:
         elements, lengths = self._elements.of_many(texts)
         starts = len(self._kept) + np.cumsum(lengths, dtype=np.int64) - lengths
         self._starts.frombytes(starts.tobytes())
         self._lengths.frombytes(lengths.tobytes())
         self._kept.frombytes(elements.tobytes())
         self._sketch_newest()
-
-    def _name(self, ids: list[str | None]) -> list[str]:
-        """Names the newest texts."""
         place = len(self._ids)
         self._ids += ids
         self._named.update(id for id in ids if id is not None)
