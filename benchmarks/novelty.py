@@ -230,11 +230,14 @@ def worst_cases(texts: list[str]) -> dict[str, Any]:
 
 
 def agreement(decisions: int) -> dict[str, int]:
-    """Random texts of few words, so that ties and scores at the threshold are common, in tables from the start."""
+    """Random texts of few words, so that ties and scores at the threshold are common.
+
+    Read at once and in tables from the start, as texts are in a large pool.
+    """
     from refine_af.novelty import index as module
 
-    usual = module._NEWEST
-    module._NEWEST = 1
+    usual = module._NEWEST, module._FEW, module._FIRST, module._MANY
+    module._NEWEST, module._FEW, module._FIRST, module._MANY = 1, 1, 2, 1
     choose = random.Random(5)
     official = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=False)
     vocabulary = ["a", "b", "c", "d", "e", "f"]
@@ -254,7 +257,7 @@ def agreement(decisions: int) -> dict[str, int]:
             at_threshold += threshold in scores
             above += expected is not None
             done += 1
-    module._NEWEST = usual
+    module._NEWEST, module._FEW, module._FIRST, module._MANY = usual
     return {"decisions": done, "differing": differing, "with_a_score_at_the_threshold": at_threshold, "repeats": above}
 
 

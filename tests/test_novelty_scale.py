@@ -72,14 +72,19 @@ def test_extending_decides_in_order_as_asking_and_adding_one_by_one_does(new: li
     assert all(id in pool for _, id in kept)
 
 
-def test_a_pool_of_thousands_that_grew_one_by_one_decides_as_brute_force_does() -> None:
+@pytest.mark.parametrize("how", ["one by one", "at once", "at once, with arrays"])
+def test_a_pool_of_thousands_decides_as_brute_force_does(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     choose = random.Random(3)
     vocabulary = [f"w{min(int(choose.paretovariate(0.6)), 400)}" for _ in range(2000)]
     lengths = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]
     kept = [" ".join(choose.choices(vocabulary, k=choose.choice(lengths))) for _ in range(1500)]
     pool = NoveltyIndex(0.7)
-    for text in kept:
-        pool.add(text)
+    if how == "one by one":
+        for text in kept:
+            pool.add(text)
+    else:
+        monkeypatch.setattr(index, "_MANY", 1 if how.endswith("arrays") else 1 << 30)
+        pool.add_many(kept)
     sequences = [tokens(text) for text in kept]
     repeated = 0
     for _ in range(150):

@@ -4,7 +4,7 @@ A decision passes five sieves, each a bound that can't lose a match (proofs in `
 
 1. signatures (`signatures.py`): texts that share no rare elements with the new one are never touched;
 2. length;
-3. bits: a 64-bit sketch in which a bit of the one that the other lacks proves an element that it lacks;
+3. bits: a sketch of 256, in which a bit of the one that the other lacks proves an element that it lacks;
 4. overlap: the number of shared elements;
 5. the LCS itself, best bound first, until no bound left can beat the best score found.
 
@@ -15,25 +15,34 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from itertools import repeat
 
 import numpy as np
 import numpy.typing as npt
 from rapidfuzz.distance import LCSseq
 
-from refine_af.novelty.bounds import Bounds, Partners
+from refine_af.novelty.bounds import Bounds
+from refine_af.novelty.elements import Elements, Ints, Rows, labels
 from refine_af.novelty.rouge import f_measure, f_measures, tokens
-from refine_af.novelty.signatures import Ints, Rows, SignatureTable, different, spans
+from refine_af.novelty.signatures import SignatureTable, fresh, spans
 
 Match = tuple[float, str]
+Counts = npt.NDArray[np.int64]
+Sketches = npt.NDArray[np.uint64]
 
 # The newest texts, which no table has: at most this many, or this share of all. An eighth means that a text is put
 # into a table nine times in its life, however large the index grows.
 _NEWEST = 1024
 _NEWEST_SHARE = 8
 _FEW = 12  # texts whose LCS is computed at once, without the overlap before it
-_FIRST = 256  # texts that `closest` tries before it rules out others
+_FIRST = 64  # texts that are tried before others are ruled out
 _AT_ONCE = 4096  # texts whose elements are gathered at a time
+_READ_AT_ONCE = 1 << 22  # characters of texts that are read with arrays at a time
+_MANY = 1 << 20  # characters for which arrays pay for their start
 _ZERO = np.zeros(1, np.int64)
+_BITS = np.dtype("<u8")  # a sketch is four of these
+_BIT = [1 << place for place in range(256)]
+_SUM = np.ones(4, np.float32)  # sums the four numbers of a sketch; a product of floats is the quickest way to
 
 
 class NoveltyIndex:
@@ -50,11 +59,11 @@ class NoveltyIndex:
         self._bounds = Bounds(threshold)
         self._ids: list[str | None] = []  # None: the place is the id
         self._named: set[str] = set()
-        self._elements = _Elements()
+        self._elements = Elements()
         self._kept = array("i")  # the elements of all texts, one text after another, each in its own order
         self._starts = array("q")
         self._lengths = array("i")
-        self._sketches = array("Q")
+        self._sketches = bytearray()  # 32 bytes for each text
         self._asked = np.zeros(0, bool)  # (elements or more,), set for the elements of the text that is asked about
         self._table = SignatureTable(self._bounds, np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.int32))
 
@@ -72,8 +81,9 @@ class NoveltyIndex:
     @property
     def nbytes(self) -> int:
         """Bytes that its arrays hold: ids and vocabulary are left out."""
-        arrays = (self._kept, self._starts, self._lengths, self._sketches, self._elements.first)
-        return sum(a.buffer_info()[1] * a.itemsize for a in arrays) + self._table.nbytes + self._asked.nbytes
+        arrays = (self._kept, self._starts, self._lengths, self._elements.first)
+        in_arrays = sum(a.buffer_info()[1] * a.itemsize for a in arrays)
+        return in_arrays + len(self._sketches) + self._table.nbytes + self._asked.nbytes
 
     def add(self, text: str, id: str | None = None) -> str:
         """Keeps the text; its id is the given one, or its place as a string. Returns the id."""
@@ -83,12 +93,24 @@ class NoveltyIndex:
 
     def add_many(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[str]:
         """Keeps the texts, which is much quicker than one by one. Returns their ids."""
+        names: list[str] = []
+        some: list[str] = []
+        their_ids: list[str | None] = []
+        size = 0
         try:
-            if ids is None:
-                return [self._append(text, None) for text in texts]
-            return [self._append(text, id) for text, id in zip(texts, ids, strict=True)]
+            for text, id in zip(texts, repeat(None)) if ids is None else zip(texts, ids, strict=True):
+                size += len(text)
+                some.append(text)
+                their_ids.append(id)
+                if size >= _READ_AT_ONCE:
+                    names += self._append_many(some, their_ids)
+                    some, their_ids, size = [], [], 0
         finally:  # also where the texts' source fails halfway: those before it are kept
-            self._digest()
+            try:
+                names += self._append_many(some, their_ids) if size >= _MANY else map(self._append, some, their_ids)
+            finally:
+                self._digest()
+        return names
 
     def extend_if_novel(self, texts: Iterable[str], ids: Iterable[str] | None = None) -> list[Match | None]:
         """Decides one text after another and keeps the novel ones.
@@ -114,18 +136,20 @@ class NoveltyIndex:
         partners = self._bounds.partners(len(elements))
         if len(known) < partners.least:
             return None
-        sketch = _sketch(known)
-        rows, most = self._sieve(self._table.candidates(known, len(words), partners), partners, sketch, len(known))
+        rows = self._table.candidates(known, len(words), partners)
+        lengths = _ints(self._lengths)
         if len(self) > self._table.rows:
-            newest = np.arange(self._table.rows, len(self), dtype=np.intp)
-            new_rows, new_most = self._sieve(newest, partners, sketch, len(known))
-            rows, most = np.concatenate((rows, new_rows)), np.concatenate((most, new_most))
+            newest = lengths[self._table.rows :]
+            fitting = np.flatnonzero((newest >= partners.shortest) & (newest <= partners.longest))
+            rows = np.concatenate((rows, fitting + self._table.rows))
+        most = _at_most(known, self._all_sketches().take(rows, axis=0))
+        enough = most >= partners.need[lengths[rows] - partners.shortest]
+        rows, most = rows[enough], most[enough]
         if len(rows) > _FEW:
-            rows = different(np.sort(rows))
-            most = self._overlap(known, rows)
-            enough = most >= partners.need[_ints(self._lengths)[rows] - partners.shortest]
-            rows, most = rows[enough], most[enough]
-        return self._best(words, rows, most, self.threshold)
+            order = rows.argsort()
+            order = order[fresh(rows[order])]
+            rows, most = rows[order], most[order]
+        return self._search(words, known, rows, most, self.threshold)
 
     def closest(self, text: str) -> Match | None:
         """The highest ROUGE-L to any kept text, however low, and its id; None where nothing shares a word.
@@ -137,22 +161,12 @@ class NoveltyIndex:
         known = [e for e in elements if e >= 0]
         if not known:
             return None
-        lengths = _ints(self._lengths)
-        lacking = np.bitwise_count(_sketch(known) & ~np.frombuffer(self._sketches, np.uint64))
-        most = np.minimum(len(known) - lacking.astype(np.int32), lengths)
+        most = np.minimum(_at_most(known, self._all_sketches()), _ints(self._lengths))
         rows = np.flatnonzero(most > 0)
-        bound = f_measures(most[rows], len(elements), lengths[rows])
-        # The most promising first: what they reach rules out nearly all others.
-        some = rows if len(rows) <= _FIRST else rows[np.argpartition(bound, -_FIRST)[-_FIRST:]]
-        found = self._best_sharing(words, known, some)
-        return self._best_sharing(words, known, rows[bound >= found[0]] if found else rows)
-
-    def _best_sharing(self, words: list[str], known: list[int], rows: Rows) -> Match | None:
-        overlap = self._overlap(known, rows)
-        return self._best(words, rows[overlap > 0], overlap[overlap > 0], 0.0)
+        return self._search(words, known, rows, most[rows], 0.0)
 
     def _append(self, text: str, id: str | None) -> str:
-        elements = [*map(self._elements.__getitem__, _labels(tokens(text)))]
+        elements = self._elements.of(text)
         self._starts.append(len(self._kept))
         self._lengths.append(len(elements))
         self._kept.extend(elements)
@@ -162,24 +176,27 @@ class NoveltyIndex:
         self._named.add(id)
         return id
 
+    def _append_many(self, texts: list[str], ids: list[str | None]) -> list[str]:
+        elements, lengths = self._elements.of_many(texts)
+        starts = len(self._kept) + np.cumsum(lengths, dtype=np.int64) - lengths
+        self._starts.frombytes(starts.tobytes())
+        self._lengths.frombytes(lengths.tobytes())
+        self._kept.frombytes(elements.tobytes())
+        self._sketch_newest()
+        place = len(self._ids)
+        self._ids += ids
+        self._named.update(id for id in ids if id is not None)
+        return [str(place + i) if id is None else id for i, id in enumerate(ids)]
+
     def _lookup(self, words: list[str]) -> list[int]:
         """The elements of a text; -1 for those that no kept text has: they match nothing."""
         number = self._elements.get
-        return [number(label, -1) for label in _labels(words)]
+        return [number(label, -1) for label in labels(words)]
 
-    def _sieve(
-        self, rows: Rows, partners: Partners, sketch: np.uint64, known: int
-    ) -> tuple[Rows, npt.NDArray[np.int64]]:
-        """The rows whose length and sketch allow a score above the threshold, and how many elements they may share."""
-        places = _ints(self._lengths)[rows] - partners.shortest
-        right = (places >= 0) & (places < len(partners.need))
-        rows, places = rows[right], places[right]
-        # A bit that the other lacks stands for at least one element that it lacks.
-        most = known - np.bitwise_count(sketch & ~np.frombuffer(self._sketches, np.uint64)[rows]).astype(np.int64)
-        allowed = most >= partners.need[places]
-        return rows[allowed], most[allowed]
+    def _all_sketches(self) -> Sketches:
+        return np.frombuffer(self._sketches, _BITS).reshape(-1, 4)
 
-    def _overlap(self, known: list[int], rows: Rows) -> npt.NDArray[np.int64]:
+    def _overlap(self, known: list[int], rows: Rows) -> Counts:
         """How many elements each of the rows (n,) shares with the text; texts are sets of elements: (n,)."""
         if len(self._asked) < len(self._elements):
             self._asked = np.zeros(len(self._elements) * 5 // 4, bool)
@@ -194,28 +211,44 @@ class NoveltyIndex:
         self._asked[known] = False
         return overlap
 
-    def _best(self, words: list[str], rows: Rows, overlap: npt.NDArray[np.int64], floor: float) -> Match | None:
-        """The best of these rows above the floor. LCS <= overlap, so the search ends where no bound beats the best."""
+    def _search(self, words: list[str], known: list[int], rows: Rows, most: Counts, floor: float) -> Match | None:
+        """The best of these rows above the floor; each shares at most so many elements with the text."""
+        if len(rows) > _FIRST:
+            # The most promising first: what they reach rules out nearly all others.
+            bounds = self._reachable(words, rows, most)
+            some = np.argpartition(bounds, -_FIRST)[-_FIRST:]
+            if found := self._best(words, known, rows[some], most[some], floor):
+                likely = bounds >= found[0]
+                rows, most = rows[likely], most[likely]
+        return self._best(words, known, rows, most, floor)
+
+    def _best(self, words: list[str], known: list[int], rows: Rows, most: Counts, floor: float) -> Match | None:
+        """The same by overlap, best bound first: LCS <= overlap, so it ends where no bound beats the best score."""
+        if len(rows) > _FEW:
+            most = self._overlap(known, rows)
+            rows, most = rows[most > 0], most[most > 0]
         if not len(rows):
             return None
-        length, lengths = len(words), _ints(self._lengths)[rows]
-        bounds = f_measures(np.minimum(overlap, lengths), length, lengths)
+        bounds = self._reachable(words, rows, most)
         order = np.lexsort((rows, -bounds))
-        first, kept, starts = _ints(self._elements.first), _ints(self._kept), self._starts
+        first, kept, starts, lengths = _ints(self._elements.first), _ints(self._kept), self._starts, self._lengths
         numbers = [self._elements.get(word, -1) for word in words]
         best, best_row = floor, -1
-        for bound, row, other in zip(
-            bounds[order].tolist(), rows[order].tolist(), lengths[order].tolist(), strict=True
-        ):
+        for bound, row in zip(bounds[order].tolist(), rows[order].tolist(), strict=True):
             if bound < best or (bound == best and row > best_row):
                 break
-            sequence = first[kept[starts[row] : starts[row] + other]].tolist()
-            score = f_measure(LCSseq.similarity(numbers, sequence), length, other)
+            sequence = first[kept[starts[row] : starts[row] + lengths[row]]].tolist()
+            score = f_measure(LCSseq.similarity(numbers, sequence), len(words), lengths[row])
             if score > best or (score == best and row < best_row):
                 best, best_row = score, row
         if best_row < 0:
             return None
         return best, self._id(best_row)
+
+    def _reachable(self, words: list[str], rows: Rows, most: Counts) -> npt.NDArray[np.float64]:
+        """The score of each row if all that it may share were in order."""
+        lengths = _ints(self._lengths)[rows]
+        return np.asarray(f_measures(np.minimum(most, lengths), len(words), lengths))
 
     def _id(self, place: int) -> str:
         id = self._ids[place]
@@ -223,49 +256,41 @@ class NoveltyIndex:
 
     def _digest(self) -> None:
         """Sketches what was added, and makes the table anew once the newest, which it lacks, are many."""
-        done = len(self._sketches)
-        starts, lengths = np.frombuffer(self._starts, np.int64)[done:], _ints(self._lengths)[done:]
-        sketches, full = np.zeros(len(starts), np.uint64), lengths > 0
-        if full.any():
-            bits = np.uint64(1) << (_ints(self._kept)[starts[0] :] & 63).astype(np.uint64)
-            sketches[full] = np.bitwise_or.reduceat(bits, starts[full] - starts[0])
-        self._sketches.frombytes(sketches.tobytes())
+        self._sketch_newest()
         if len(self) - self._table.rows > max(_NEWEST, len(self) // _NEWEST_SHARE):
             self._table = SignatureTable(
                 self._bounds, _ints(self._kept), np.frombuffer(self._starts, np.int64), _ints(self._lengths)
             )
 
-
-class _Elements(dict[str, int]):
-    """Numbers in order of appearance: "the" and its second occurrence, "the 2", are two elements."""
-
-    def __init__(self) -> None:
-        self.first = array("i")  # (elements,), the number of the word's first occurrence
-
-    def __missing__(self, label: str) -> int:
-        number = self[label] = len(self)
-        word, _, occurrence = label.partition(" ")
-        self.first.append(self[word] if occurrence else number)
-        return number
-
-
-def _labels(words: list[str]) -> list[str]:
-    """A word's first occurrence is itself, its second "word 2", and so on: what repeats becomes different."""
-    if len(set(words)) == len(words):
-        return words
-    labels, seen = words.copy(), dict.fromkeys(words, 0)
-    for place, word in enumerate(words):
-        seen[word] = count = seen[word] + 1
-        if count > 1:
-            labels[place] = f"{word} {count}"
-    return labels
+    def _sketch_newest(self) -> None:
+        done = len(self._sketches) // 32
+        if len(self) - done <= _FEW:
+            for row in range(done, len(self)):
+                self._sketches += _sketch(self._kept[self._starts[row] : self._starts[row] + self._lengths[row]])
+            return
+        elements, lengths = _ints(self._kept)[self._starts[done] :], _ints(self._lengths)[done:]
+        sketches = np.zeros(4 * len(lengths), _BITS)
+        parts = np.arange(0, 4 * len(lengths), 4).repeat(lengths) + (elements >> 6 & 3)
+        np.bitwise_or.at(sketches, parts, np.uint64(1) << (elements & 63).astype(np.uint64))
+        self._sketches += sketches.tobytes()
 
 
-def _sketch(elements: list[int]) -> np.uint64:
+def _sketch(elements: Iterable[int]) -> bytes:
+    """Of one text: the bits of its elements, of 256."""
     bits = 0
     for element in elements:
-        bits |= 1 << (element & 63)
-    return np.uint64(bits)
+        bits |= _BIT[element & 255]
+    return bits.to_bytes(32, "little")
+
+
+def _at_most(elements: list[int], others: Sketches) -> Counts:
+    """How many of a text's elements each of the others (texts, 4) may share: (texts,).
+
+    A bit of the sketch that another lacks stands for at least one element that it lacks.
+    """
+    sketch = np.frombuffer(_sketch(elements), _BITS)
+    lacking = int(np.bitwise_count(sketch).sum()) - np.bitwise_count(others & sketch) @ _SUM
+    return len(elements) - lacking.astype(np.int64)
 
 
 def _ints(values: array[int]) -> Ints:

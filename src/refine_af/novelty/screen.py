@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from typing import Any
 from refine_af.errors import UsageError
 from refine_af.files import write_text
 from refine_af.novelty.index import NoveltyIndex
+from refine_af.user_files import numbered_lines, read_objects, read_text
 
 NOT_NOVEL, CONTAMINATION = "not novel", "contamination"
 _FIELDS = ("instruction", "text")
@@ -94,54 +93,13 @@ def read_rows(path: Path) -> list[Row]:
 
     Blank lines are no rows. Raises UsageError naming the file and the line.
     """
-    text = _read(path)
     ending = path.suffix.lower()
-    if ending == ".csv":
-        return [_row(path, line, fields) for line, fields in _csv(path, text)]
-    # Not splitlines: a text may hold U+2028 and its like.
-    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if ending in (".jsonl", ".ndjson"):
-        return [_row(path, number, _object(path, number, line)) for number, line in lines]
+    if ending in (".csv", ".jsonl", ".ndjson"):
+        return [_row(path, line, fields) for line, fields in read_objects(path, str(path), _FIELDS)]
     if ending in (".json", ".gz", ".parquet"):
         raise UsageError(f"{path}: {ending} files are not read; give JSONL, CSV, or one text a line")
-    return [Row(number, line, {"text": line}) for number, line in lines]
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8").replace("\r\n", "\n")
-    except FileNotFoundError:
-        raise UsageError(f"{path} is not there") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a folder; give a JSONL or CSV file, or one text a line") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not UTF-8; save the file as UTF-8") from None
-    except OSError as error:
-        raise UsageError(f"{path} can't be read: {error.strerror}") from None
-
-
-def _csv(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        if not set(_FIELDS) & set(reader.fieldnames or ()):
-            raise UsageError(f"{path}, line 1: no column named instruction or text")
-        for fields in reader:
-            if None in fields:
-                raise UsageError(f"{path}, line {reader.line_num}: more cells than columns; quote what holds a comma")
-            yield reader.line_num, dict(fields)
-    except csv.Error as error:
-        raise UsageError(f"{path}, line {reader.line_num}: broken CSV ({error})") from None
-
-
-def _object(path: Path, line: int, text: str) -> dict[str, Any]:
-    try:
-        fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise UsageError(f"{path}, line {line}: broken JSON ({problem})") from None
-    if not isinstance(fields, dict):
-        raise UsageError(f"{path}, line {line}: not an object with an instruction or a text")
-    return fields
+    text = read_text(path, str(path), "a JSONL or CSV file, or one text a line")
+    return [Row(line, content, {"text": content}) for line, content in numbered_lines(text)]
 
 
 def _row(path: Path, line: int, fields: dict[str, Any]) -> Row:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,7 +10,9 @@ from typing import Any
 
 from refine_af.errors import UsageError
 from refine_af.records import SeedTask, content_id
+from refine_af.user_files import Numbered, jsonl_rows, read_objects
 
+_COLUMNS = ("instruction",)
 _YES = {"true", "yes", "1"}
 
 
@@ -32,57 +32,11 @@ def load_seeds(path: str | None) -> LoadedSeeds:
     """
     if path is None:
         text = resources.files("refine_af.seeds").joinpath("seed_tasks.jsonl").read_text(encoding="utf-8")
-        return _merged(_jsonl_rows(text, "the built-in seeds"), "the built-in seeds")
-    text = _read(Path(path))
-    rows = _csv_rows(text, path) if path.lower().endswith(".csv") else _jsonl_rows(text, path)
-    return _merged(rows, path)
+        return _merged(jsonl_rows(text, "the built-in seeds", _COLUMNS), "the built-in seeds")
+    return _merged(read_objects(Path(path), f"seeds file {path}", _COLUMNS), path)
 
 
-def _read(path: Path) -> str:
-    try:
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put first
-        return raw.decode("utf-8").replace("\r\n", "\n")
-    except FileNotFoundError:
-        raise UsageError(f"seeds file {path} is not there") from None
-    except IsADirectoryError:
-        raise UsageError(f"seeds file {path} is a folder; give a JSONL or CSV file") from None
-    except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise UsageError(f"seeds file {path}, line {line}: not UTF-8; save the file as UTF-8") from None
-    except OSError as error:
-        raise UsageError(f"seeds file {path} can't be read: {error.strerror}") from None
-
-
-def _jsonl_rows(text: str, where: str) -> list[tuple[int, dict[str, Any]]]:
-    rows = []
-    # Not splitlines: JSON may hold U+2028 and its like inside a string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            # Beside broken syntax: numbers of thousands of digits, thousands of nested brackets.
-            problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise UsageError(f"seeds file {where}, line {number}: broken JSON ({problem})") from None
-        if not isinstance(row, dict):
-            raise UsageError(f"seeds file {where}, line {number}: not an object with an instruction")
-        rows.append((number, row))
-    return rows
-
-
-def _csv_rows(text: str, where: str) -> list[tuple[int, dict[str, Any]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    try:
-        if "instruction" not in (reader.fieldnames or []):
-            raise UsageError(f"seeds file {where}, line 1: no column named instruction")
-        return [(reader.line_num, dict(row)) for row in reader]
-    except csv.Error as error:
-        # line_num counts the lines that were read whole.
-        raise UsageError(f"seeds file {where}, line {reader.line_num + 1}: broken CSV ({error})") from None
-
-
-def _merged(rows: list[tuple[int, dict[str, Any]]], where: str) -> LoadedSeeds:
+def _merged(rows: Iterable[Numbered], where: str) -> LoadedSeeds:
     tasks: dict[str, SeedTask] = {}
     repeated = 0
     for number, row in rows:
