@@ -17,13 +17,16 @@ from refine_af.errors import UsageError
 Numbered = tuple[int, dict[str, Any]]  # the line where a row ends, the first being 1, and the row's fields
 
 
-def read_objects(path: Path, name: str, columns: Sequence[str]) -> Iterator[Numbered]:
-    """The rows of a CSV file by its ending, whose first line must have one of ``columns``, or else of JSONL.
+def read_objects(path: Path, name: str, columns: Sequence[str], *, every: bool = False) -> Iterator[Numbered]:
+    """The rows of a CSV file by its ending, whose first line must have one of ``columns`` or ``every`` one of them,
+    or else of JSONL.
 
     Raises UsageError that begins with ``name`` and, where there is one, the line.
     """
-    read = csv_rows if path.name.lower().endswith(".csv") else jsonl_rows
-    return read(read_text(path, name), name, columns)
+    text = read_text(path, name)
+    if path.name.lower().endswith(".csv"):
+        return csv_rows(text, name, columns, every=every)
+    return jsonl_rows(text, name, columns)
 
 
 def read_text(path: Path, name: str, expected: str = "a JSONL or CSV file") -> str:
@@ -65,12 +68,13 @@ def jsonl_rows(text: str, name: str, columns: Sequence[str]) -> Iterator[Numbere
         yield number, row
 
 
-def csv_rows(text: str, name: str, columns: Sequence[str]) -> Iterator[Numbered]:
-    """One object a row, its names from the first, which must have one of ``columns``."""
+def csv_rows(text: str, name: str, columns: Sequence[str], *, every: bool = False) -> Iterator[Numbered]:
+    """One object a row, its names from the first, which must have one of ``columns``, or ``every`` one of them."""
     reader = csv.DictReader(io.StringIO(text, newline=""))
     try:
-        if not set(columns) & set(reader.fieldnames or ()):
-            raise UsageError(f"{name}, line 1: no column named {' or '.join(columns)}")
+        missing = [column for column in columns if column not in (reader.fieldnames or ())]
+        if missing and (every or len(missing) == len(columns)):
+            raise UsageError(f"{name}, line 1: no column named {' or '.join(missing)}")
         for row in reader:
             if None in row:
                 raise UsageError(

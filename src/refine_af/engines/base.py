@@ -48,12 +48,10 @@ class TokenScores:
 
 
 class Engine(Protocol):
-    """Generates with one model. ``model`` names it in the rows; ``identity`` changes when its weights or their
-    precision do, and is None where they may change while the engine lives."""
+    """Generates with one model. ``model`` names it in the rows."""
 
     name: str
     model: str
-    identity: str | None
 
     def generate(
         self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()

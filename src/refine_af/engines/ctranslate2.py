@@ -70,10 +70,8 @@ class CTranslate2Engine:
         model: str,
         batch_size: int,
         threads: int,
-        identity: str | None = None,
     ) -> None:
         self.model = model
-        self.identity = identity
         self.folder = folder
         self._tokenizer = tokenizer
         self._batch_size = batch_size

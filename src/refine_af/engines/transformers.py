@@ -32,10 +32,8 @@ class TransformersEngine:
         model: str,
         batch_size: int,
         adapter: bool = True,
-        identity: str | None = None,
     ) -> None:
         self.model = model
-        self.identity = None if adapter else identity
         self._adapter = adapter
         self._network = network
         self._tokenizer = tokenizer
