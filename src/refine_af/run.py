@@ -24,9 +24,8 @@ from refine_af.files import write_text
 from refine_af.models import check_model, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
-from refine_af.seeds import load_seeds
+from refine_af.seeds import choose_held_out, load_seeds
 from refine_af.stages.context import Context, calibration_pairs
-from refine_af.stages.seeds import choose_held_out
 from refine_af.store import Store
 
 STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "report")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from refine_af.config import Config, FeedbackConfig, ScorerConfig, load_config
-from refine_af.engines.base import Engine
+from refine_af.engines.base import Engine, TokenScores
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
 from refine_af.feedback.catalogue import CATALOGUE, Workshop, make_scorer
@@ -53,13 +53,13 @@ def made(tmp_path: Path, feedback: FeedbackConfig, base: Config | None = None) -
 
 def asking(engine: Engine, calls: list[int]) -> Engine:
     """The engine, with the number of texts of each call kept."""
-    original = engine.log_likelihoods
+    original = engine.token_scores
 
-    def counted(texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
+    def counted(texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
         calls.append(len(texts))
         return original(texts)
 
-    engine.log_likelihoods = counted  # type: ignore[method-assign]
+    engine.token_scores = counted  # type: ignore[method-assign]
     return engine
 
 

@@ -39,12 +39,10 @@ class TokenScores:
     """What a model finds of a continuation of n tokens, all in nats, each after what stands before it.
 
     ``log_probs`` (n,): of the tokens. ``ends`` (n + 1,): of the end token in each token's place, and behind the last.
-    ``entropies`` (n + 1,): of the distributions that the two were taken from.
     """
 
     log_probs: Floats
     ends: Floats
-    entropies: Floats
 
 
 class Engine(Protocol):

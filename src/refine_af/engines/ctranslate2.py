@@ -223,16 +223,10 @@ class CTranslate2Engine:
 
 def _token_scores(logits: Floats, tokens: Sequence[int], end: int) -> TokenScores:
     """From the logits (n + 1, V) in each of n tokens' places and behind the last."""
-    highest = logits.max(axis=1, keepdims=True)  # (n + 1, 1)
-    shifted = logits - highest
-    weights = np.exp(shifted)
-    total = weights.sum(axis=1)
-    normalizer = np.log(total)
-    entropies = normalizer - np.einsum("tv,tv->t", weights, shifted) / total
-    places = np.arange(len(tokens))
-    return TokenScores(
-        shifted[places, list(tokens)] - normalizer[:-1], shifted[:, end] - normalizer, entropies.astype(np.float32)
-    )
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    chosen, ends = shifted[np.arange(len(tokens)), list(tokens)], shifted[:, end].copy()
+    normalizer = np.log(np.exp(shifted, out=shifted).sum(axis=1))  # (n + 1,)
+    return TokenScores(chosen - normalizer[:-1], ends - normalizer)
 
 
 def _split(rows: list[int], workers: int) -> list[list[int]]:

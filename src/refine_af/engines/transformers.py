@@ -144,8 +144,7 @@ class TransformersEngine:
         log_probs = logits.log_softmax(-1)
         chosen = log_probs[:-1].gather(-1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(-1)
         ends = log_probs[:, self._tokenizer.eos_token_id]
-        entropies = -(log_probs.exp() * log_probs).sum(-1)
-        return TokenScores(chosen.cpu().numpy(), ends.cpu().numpy(), entropies.cpu().numpy())
+        return TokenScores(chosen.cpu().numpy(), ends.cpu().numpy())
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)

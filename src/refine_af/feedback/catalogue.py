@@ -13,14 +13,16 @@ from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Example, Scorer
 from refine_af.feedback.instructmining import NEIGHBOUR, REWARD_MODEL, UNIEVAL
 from refine_af.feedback.memory import remembered
+from refine_af.feedback.passages import EchoScorer
 from refine_af.models import EMBEDDED, torch_device
-from refine_af.prompts.answers import answer_frame
-from refine_af.prompts.dialect import Frame
+from refine_af.prompts.answers import answer_frame, scoring_frame
+from refine_af.prompts.dialect import Dialect
 from refine_af.records import content_id
 
 if TYPE_CHECKING:
     from refine_af.feedback.embedding import Embedder
-    from refine_af.feedback.likelihood import LikelihoodScorer, MutualInformationScorer, TaskLikelihood
+    from refine_af.feedback.evaluator import QualityScorer
+    from refine_af.feedback.likelihood import TaskLikelihood
     from refine_af.feedback.unieval import UniEval
     from refine_af.parts import Parts
     from refine_af.store import Store
@@ -59,23 +61,38 @@ class Workshop:
     def batch_size(self) -> int:
         return self.config.feedback.batch_size
 
-    def engine(self, settings: ScorerConfig) -> tuple[Engine, Frame, str]:
-        """A frozen language model, how it is asked, and what its numbers depend on: the run's own model, or the one
-        that the settings name."""
+    def engine(self, settings: ScorerConfig) -> tuple[Engine, Dialect, str]:
+        """A frozen language model, how it is spoken to, and what its numbers depend on: the run's own model, or the
+        one that the settings name."""
 
-        def make() -> tuple[Engine, Frame, str]:
+        def make() -> tuple[Engine, Dialect, str]:
             parts = self.parts.with_model(settings.model, settings.revision) if settings.model else self.parts
-            return parts.initial_engine, answer_frame(parts.dialect), parts.engine_identity
+            return parts.initial_engine, parts.dialect, parts.engine_identity
 
-        engine: tuple[Engine, Frame, str] = self._once(("engine", settings.model, settings.revision), make)
+        engine: tuple[Engine, Dialect, str] = self._once(("engine", settings.model, settings.revision), make)
         return engine
 
-    def likelihood(self, settings: ScorerConfig) -> TaskLikelihood:
+    def likelihood(self, settings: ScorerConfig) -> tuple[TaskLikelihood, str]:
+        """What reads outputs with a language model, shared by all scorers that need that model; and its identity."""
         from refine_af.feedback.likelihood import TaskLikelihood
 
-        key = ("likelihood", settings.model, settings.revision)
-        measure: TaskLikelihood = self._once(key, lambda: TaskLikelihood(*self.engine(settings)[:2]))
-        return measure
+        def make() -> tuple[TaskLikelihood, str]:
+            engine, dialect, identity = self.engine(settings)
+            frame = scoring_frame(dialect)
+            asked = content_id(frame.before, frame.after)
+            return TaskLikelihood(engine, frame), f"2 {engine.model} {identity} asked {asked}"
+
+        made: tuple[TaskLikelihood, str] = self._once(("likelihood", settings.model, settings.revision), make)
+        return made
+
+    def quality(self, settings: ScorerConfig) -> QualityScorer:
+        from refine_af.feedback.evaluator import QualityScorer
+        from refine_af.feedback.evaluator.training import training_pairs
+
+        engine, _, _ = self.engine(settings)
+        measure, identity = self.likelihood(settings)
+        pairs = training_pairs(self.config)
+        return QualityScorer(pairs, engine, measure, self.embedder(ScorerConfig()), identity)
 
     def unieval(self, settings: ScorerConfig) -> UniEval:
         from refine_af.feedback.unieval import UniEval
@@ -137,22 +154,13 @@ def _given(settings: ScorerConfig, *names: str) -> dict[str, Any]:
 def _likelihood(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
     from refine_af.feedback.likelihood import LikelihoodScorer
 
-    return _identified(LikelihoodScorer(workshop.likelihood(settings)), workshop, settings)
+    return LikelihoodScorer(*workshop.likelihood(settings))
 
 
 def _pmi(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
     from refine_af.feedback.likelihood import MutualInformationScorer
 
-    return _identified(MutualInformationScorer(workshop.likelihood(settings)), workshop, settings)
-
-
-def _identified(
-    scorer: LikelihoodScorer | MutualInformationScorer, workshop: Workshop, settings: ScorerConfig
-) -> Scorer:
-    """With an identity, which only who made the engine knows."""
-    engine, frame, identity = workshop.engine(settings)
-    scorer.identity = f"1 {engine.model} {identity} asked {content_id(frame.before, frame.after)}"
-    return scorer
+    return MutualInformationScorer(*workshop.likelihood(settings))
 
 
 def _judge(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
@@ -161,8 +169,10 @@ def _judge(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
     if settings.base_url is not None:
         options = _given(settings, "base_url", "model", "question", "api_key_env")
         return EndpointJudge(**options, name=label)
-    engine, frame, identity = workshop.engine(settings)
-    return JudgeScorer(engine, frame, **_given(settings, "question"), name=label, model_identity=identity)
+    engine, dialect, identity = workshop.engine(settings)
+    return JudgeScorer(
+        engine, answer_frame(dialect), **_given(settings, "question"), name=label, model_identity=identity
+    )
 
 
 def _dimension(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
@@ -183,6 +193,7 @@ def _neighbour_distance(workshop: Workshop, label: str, settings: ScorerConfig) 
 
 CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
     {
+        "quality": Entry(lambda w, label, s: w.quality(s), ("model", "revision")),
         "likelihood": Entry(_likelihood, ("model", "revision")),
         "pmi": Entry(_pmi, ("model", "revision")),
         "judge": Entry(_judge, ("model", "revision", "question", "base_url", "api_key_env")),
@@ -197,6 +208,8 @@ CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
         "repetition": Entry(_rule("RepetitionScorer"), better="low"),
         "copying": Entry(_rule("CopyingScorer", "free"), ("free",), better="low"),
         "format": Entry(_rule("FormatScorer")),
+        "instruction_echo": Entry(lambda w, label, s: EchoScorer("instruction"), better="low"),
+        "input_echo": Entry(lambda w, label, s: EchoScorer("input"), better="low"),
         "variety": Entry(_rule("VarietyScorer")),
         "own_words": Entry(_rule("OwnWordsScorer", "free"), ("free",)),
         "substance": Entry(_rule("SubstanceScorer")),

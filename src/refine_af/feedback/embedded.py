@@ -1,40 +1,54 @@
-"""The reward that works offline: likelihood and mutual information under the frozen initial model, behind gates.
+"""The reward that works offline: mostly a small evaluator, trained on the seeds' pairs against spoilt ones; beside it
+the likelihood and mutual information of the frozen initial model, and the output's format.
 
-Either measure alone can be fooled: likelihood by rambling and repetition, mutual information by echoing the task. So
-both enter as standard scores against the seeds, clipped; variety and own words are weighed beside them; and an output
-that is empty, circular or a copy gets the floor. What is weighed how is our own choice.
+No part decides alone. Likelihood by itself puts rambling first, mutual information one-word answers; each enters as a
+standard score against the seeds, clipped. What is weighed how is our own choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from refine_af.engines.base import Engine
-from refine_af.feedback.base import Example, Scorer
-from refine_af.feedback.composite import Composite, Gate, calibrated, check_weights
-from refine_af.feedback.likelihood import LikelihoodScorer, MutualInformationScorer, TaskLikelihood
-from refine_af.feedback.rules import OwnWordsScorer, SubstanceScorer, VarietyScorer
-from refine_af.prompts.dialect import Frame
+from refine_af.config import ScorerConfig
+from refine_af.feedback.base import Scorer
+from refine_af.feedback.composite import Component, Composite, Gate, calibrated, check_weights
+from refine_af.feedback.likelihood import LikelihoodScorer, MutualInformationScorer
+from refine_af.feedback.passages import EchoScorer
+from refine_af.feedback.rules import FormatScorer, SubstanceScorer, VarietyScorer
 
-WEIGHTS: dict[str, float] = {"likelihood": 0.3, "pmi": 0.4, "variety": 0.15, "own_words": 0.15}
+if TYPE_CHECKING:
+    from refine_af.feedback.catalogue import Workshop
+
+WEIGHTS: dict[str, float] = {"quality": 0.6, "likelihood": 0.1, "pmi": 0.15, "format": 0.15}
 FLOOR = -3.0
+_ECHO, _CAP_OF_AN_ECHO = 0.7, -1.0
+_QUALITY_CLIP = 3.0  # spreads: spoilt pairs lie farther below people's than those lie apart
 
 
-def embedded_feedback(
-    engine: Engine, frame: Frame, seeds: Sequence[Example], weights: Mapping[str, float]
-) -> Composite:
+def embedded_feedback(workshop: Workshop) -> Composite:
     """Calibrated on the seeds' pairs: a reward of 0 is that of a pair as a person writes it, −3 the floor.
 
     Raises UsageError for a weight whose name is no component.
     """
-    check_weights("embedded", weights, list(WEIGHTS))
-    measure = TaskLikelihood(engine, frame)
-    variety, own_words = VarietyScorer(), OwnWordsScorer()
-    scorers: list[Scorer] = [LikelihoodScorer(measure), MutualInformationScorer(measure), variety, own_words]
-    final = {**WEIGHTS, **weights}
-    return Composite(
-        "embedded",
-        [calibrated(scorer, final[scorer.name], seeds) for scorer in scorers],
-        floor=FLOOR,
-        gates=[Gate(SubstanceScorer(), 1.0), Gate(variety, 0.4), Gate(own_words, 0.1)],
-    )
+    given = workshop.config.feedback.weights
+    check_weights("embedded", given, list(WEIGHTS))
+    weights = {**WEIGHTS, **given}
+    quality = workshop.quality(ScorerConfig())
+    measure, identity = workshop.likelihood(ScorerConfig())
+    rest: list[Scorer] = [
+        LikelihoodScorer(measure, identity),
+        MutualInformationScorer(measure, identity),
+        FormatScorer(),
+    ]
+    # Against what people's pairs get from networks that have not seen them, not from those that were taught by them.
+    head = quality.head
+    components = [Component(quality, weights["quality"], head.good_mean, head.good_spread, _QUALITY_CLIP)]
+    components += [calibrated(scorer, weights[scorer.name], workshop.seeds) for scorer in rest]
+    gates = [
+        Gate(SubstanceScorer(), minimum=1.0),
+        Gate(VarietyScorer(), minimum=0.4),
+        Gate(EchoScorer("instruction"), maximum=_ECHO),
+        # Editing may leave most of an input as it is, so its echo is capped and not condemned.
+        Gate(EchoScorer("input"), maximum=_ECHO, cap=_CAP_OF_AN_ECHO),
+    ]
+    return Composite("embedded", components, floor=FLOOR, gates=gates)

@@ -4,13 +4,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from refine_af.engines.base import Engine
+from refine_af.engines.base import Engine, TokenScores
 from refine_af.feedback.base import Better, Cost, Example
 from refine_af.prompts.answers import asked
 from refine_af.prompts.dialect import Frame
 
 _SHRINKAGE = 8  # tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the model finds of an output that follows its task, and of the output alone."""
+
+    given: TokenScores
+    alone: TokenScores
+
+    @property
+    def likelihood(self) -> float:
+        """Log-probability given the task, in nats a token."""
+        return float(self.given.log_probs.sum()) / max(1, len(self.given.log_probs))
+
+    @property
+    def pmi(self) -> float:
+        """What the task adds to the log-probability, in nats, over length + 8 tokens."""
+        gain = float(self.given.log_probs.sum() - self.alone.log_probs.sum())
+        return gain / (len(self.given.log_probs) + _SHRINKAGE)
+
+
+class TaskLikelihood:
+    """Reads outputs with a frozen model. It remembers the last batch, so that all scorers of one model share their
+    forward passes."""
+
+    def __init__(self, engine: Engine, frame: Frame) -> None:
+        self._engine = engine
+        self._frame = frame
+        self._last: tuple[tuple[Example, ...], list[Reading]] = ((), [])
+
+    def __call__(self, examples: Sequence[Example]) -> list[Reading]:
+        key = tuple(examples)
+        if self._last[0] != key:
+            texts = [(self._frame.prompt(asked(e.instruction, e.input)), e.output) for e in examples]
+            alone = dict.fromkeys(e.output for e in examples)  # candidates of an instruction are often the same
+            scores = self._engine.token_scores([*texts, *(("", output) for output in alone)])
+            by_output = dict(zip(alone, scores[len(texts) :], strict=True))
+            given = scores[: len(texts)]
+            self._last = (key, [Reading(s, by_output[e.output]) for e, s in zip(examples, given, strict=True)])
+        return self._last[1]
 
 
 class LikelihoodScorer:
@@ -21,12 +62,12 @@ class LikelihoodScorer:
     better: Better = "high"
     cost: Cost = "forward pass"
 
-    def __init__(self, measure: TaskLikelihood) -> None:
+    def __init__(self, measure: TaskLikelihood, identity: str | None = None) -> None:
+        self.identity = identity
         self._measure = measure
-        self.identity: str | None = None
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [given / max(1, n) for given, _, n in self._measure(examples)]
+        return [reading.likelihood for reading in self._measure(examples)]
 
 
 class MutualInformationScorer:
@@ -41,29 +82,9 @@ class MutualInformationScorer:
     better: Better = "high"
     cost: Cost = "forward pass"
 
-    def __init__(self, measure: TaskLikelihood) -> None:
+    def __init__(self, measure: TaskLikelihood, identity: str | None = None) -> None:
+        self.identity = identity
         self._measure = measure
-        self.identity: str | None = None
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [(given - alone) / (n + _SHRINKAGE) for given, alone, n in self._measure(examples)]
-
-
-class TaskLikelihood:
-    """Log-probability of each output with its task and without one, and its tokens; remembers the last batch, which
-    the two scorers share."""
-
-    def __init__(self, engine: Engine, frame: Frame) -> None:
-        self._engine = engine
-        self._frame = frame
-        self._last: tuple[tuple[Example, ...], list[tuple[float, float, int]]] = ((), [])
-
-    def __call__(self, examples: Sequence[Example]) -> list[tuple[float, float, int]]:
-        key = tuple(examples)
-        if self._last[0] != key:
-            texts = [(self._frame.prompt(asked(e.instruction, e.input)), e.output) for e in examples]
-            texts += [(self._frame.prompt(""), e.output) for e in examples]
-            sums = self._engine.log_likelihoods(texts)
-            pairs = zip(sums[: len(key)], sums[len(key) :], strict=True)
-            self._last = (key, [(given, alone, n) for (given, n), (alone, _) in pairs])
-        return self._last[1]
+        return [reading.pmi for reading in self._measure(examples)]

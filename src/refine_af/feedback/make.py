@@ -22,8 +22,7 @@ def make_feedback(workshop: Workshop) -> Composite:
     if config.name == "embedded":
         from refine_af.feedback.embedded import embedded_feedback
 
-        engine, frame, _ = workshop.engine(ScorerConfig())
-        return embedded_feedback(engine, frame, workshop.seeds, config.weights)
+        return embedded_feedback(workshop)
     if config.name == "instructmining_v1":
         from refine_af.feedback.instructmining import load_instructmining_v1
 

@@ -87,7 +87,7 @@ class OwnWordsScorer:
         seen = Counter(zip(source, source[1:]))  # noqa: B905 -- neighbours: one shorter on purpose
         grams = Counter(zip(words, words[1:]))  # noqa: B905
         copied = sum(min(count, seen[gram]) for gram, count in grams.items())
-        return 1.0 - copied / (len(words) - 1)
+        return 1.0 - copied / (len(words) - 1) if len(words) > 1 else 1.0
 
 
 class SubstanceScorer:

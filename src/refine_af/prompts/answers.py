@@ -15,6 +15,11 @@ def answer_frame(dialect: Dialect) -> Frame:
     return dialect.frame()
 
 
+def scoring_frame(dialect: Dialect) -> Frame:
+    """The task with nothing around it: the words in which outputs are scored, and not written, by a model."""
+    return dialect.bare_frame()
+
+
 def asked(instruction: str, input: str) -> str:
     """The task as a user would type it."""
     return Example(instruction, input, "").prompt

@@ -47,6 +47,20 @@ class Dialect:
             raise ValueError("the tokenizer's chat template leaves the user's message out")
         return Frame(before, after)
 
+    def bare_frame(self) -> Frame:
+        """As little around the task as the template allows, for what scores many texts: no system message, not even
+        the one that a template writes by itself."""
+        if not self.is_chat:
+            return self.frame()
+        from jinja2 import TemplateError
+
+        try:
+            text = self._apply([{"role": "system", "content": ""}, {"role": "user", "content": _MARK}])
+        except TemplateError:
+            return self.frame()
+        before, mark, after = text.partition(_MARK)
+        return Frame(before, after) if mark else self.frame()
+
     def _rendered(self, system: str, messages: list[dict[str, str]]) -> str:
         from jinja2 import TemplateError
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from refine_af.errors import UsageError
-from refine_af.records import Instance, Instruction, SeedTask, StageCounts, content_id, derived_random
-from refine_af.seeds import load_seeds
+from refine_af.records import Instance, Instruction, SeedTask, StageCounts, content_id
+from refine_af.seeds import choose_held_out, load_seeds
 from refine_af.stages.context import Context
 
 STAGE = "seeds"
@@ -32,21 +31,6 @@ def run_seeds(context: Context) -> str:
         )
         context.store.finish_stage(STAGE, StageCounts(read=len(loaded.tasks), kept=len(loaded.tasks)))
     return f"{shown} to learn from, {len(held_out)} held out for the evaluation"
-
-
-def choose_held_out(tasks: tuple[SeedTask, ...], share: float, seed: int) -> set[str]:
-    """The ids of the held-out tasks: the share of each kind (classification or not), chosen by the seed.
-
-    Raises UsageError where that leaves no task to show.
-    """
-    chosen: set[str] = set()
-    for kind in (True, False):
-        ids = sorted(t.id for t in tasks if t.is_classification == kind)
-        derived_random(seed, "held out", kind).shuffle(ids)
-        chosen.update(ids[: round(share * len(ids))])
-    if len(chosen) == len(tasks):
-        raise UsageError(f"seeds.held_out={share} leaves none of the {len(tasks)} seed tasks to show; lower it")
-    return chosen
 
 
 def _instruction(task: SeedTask, held_out: bool) -> Instruction:

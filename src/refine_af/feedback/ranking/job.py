@@ -15,9 +15,8 @@ from refine_af.feedback.ranking.rows import read_pairs
 from refine_af.models import cache_folder, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress
-from refine_af.seeds import load_seeds
+from refine_af.seeds import shown_tasks
 from refine_af.stages.context import calibration_pairs
-from refine_af.stages.seeds import choose_held_out
 from refine_af.store import Store
 
 
@@ -30,9 +29,7 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
     rows = read_pairs(file)
     if out is not None:
         check_writable(out)
-    loaded = load_seeds(config.seeds.path)
-    held_out = choose_held_out(loaded.tasks, config.seeds.held_out, config.seed)
-    seeds = calibration_pairs([t for t in loaded.tasks if t.id not in held_out], config)
+    seeds = calibration_pairs(shown_tasks(config.seeds, config.seed), config)
     check_feedback(config.feedback, len(seeds))
     if runs_models(config.feedback):
         check_packages()
