@@ -6,13 +6,13 @@ from math import log10
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
+from section import write_section
 
 
 def write_page(found: dict[str, Any]) -> None:
     """Writes novelty.svg beside and the section between its marks in docs/benchmarks.md."""
     Path(__file__).with_name("novelty.svg").write_text(plot(found["growth"]), encoding="utf-8")
-    PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), section(found)), encoding="utf-8")
+    write_section("novelty", "novelty.py", section(found))
 
 
 def section(found: dict[str, Any]) -> str:
@@ -81,14 +81,6 @@ def shown(us: float) -> str:
     if us < 1e3:
         return f"{us:.0f} µs"
     return f"{us / 1e3:.3g} ms" if us < 1e6 else f"{us / 1e6:.3g} s"
-
-
-def with_section(page: str, text: str) -> str:
-    begin, end = "<!-- novelty: made by benchmarks/novelty.py -->", "<!-- novelty: end -->"
-    if begin not in page:
-        page = f"{page.rstrip()}\n\n## Novelty (`benchmarks/novelty.py`, `benchmarks/novelty.json`)\n\n{begin}\n{end}\n"
-    before, _, rest = page.partition(begin)
-    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
 
 
 def plot(rows: list[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from refine_af.config import Config, FeedbackConfig, ScorerConfig, load_config
-from refine_af.engines.base import Engine, TokenScores
+from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
 from refine_af.feedback.catalogue import CATALOGUE, Workshop, make_scorer
@@ -51,16 +51,18 @@ def made(tmp_path: Path, feedback: FeedbackConfig, base: Config | None = None) -
     return make_feedback(workshop(config, tmp_path))
 
 
-def asking(engine: Engine, calls: list[int]) -> Engine:
-    """The engine, with the number of texts of each call kept."""
-    original = engine.token_scores
+def asking(engine: Engine, calls: list[int]) -> None:
+    """Keeps the number of texts of each call to the engine."""
+    for name in ("token_scores", "log_likelihoods"):
+        setattr(engine, name, _counted(getattr(engine, name), calls))
 
-    def counted(texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+
+def _counted(method: Callable[..., Any], calls: list[int]) -> Callable[..., Any]:
+    def counted(texts: Sequence[tuple[str, str]]) -> Any:
         calls.append(len(texts))
-        return original(texts)
+        return method(texts)
 
-    engine.token_scores = counted  # type: ignore[method-assign]
-    return engine
+    return counted
 
 
 # -- the scorers ---------------------------------------------------------------------------------------
@@ -96,7 +98,8 @@ def test_scorers_of_one_model_share_it(tiny_config: Config, tmp_path: Path) -> N
     asking(shop.parts.initial_engine, calls)
     for name in ("likelihood", "pmi"):
         make_scorer(shop, name, ScorerConfig()).score(SEEDS)
-    assert calls == [2 * len(SEEDS)]  # with the task and without it, once for both
+    alone = len({seed.output for seed in SEEDS})
+    assert calls == [len(SEEDS) + alone]  # with the task and without it, once for both
     make_scorer(shop, "judge", ScorerConfig()).score(SEEDS)
     assert len(calls) == 2
 

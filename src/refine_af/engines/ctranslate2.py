@@ -54,7 +54,7 @@ def convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: 
 _ROWS_OF_A_WORKER = 8
 _BYTES_OF_ALL_WORKERS = 2 * 1024**3
 _SCORED_AT_ONCE = 8  # the logits of every position are held, so small batches are quicker
-_LOGITS_AT_ONCE = 2**26  # 256 MiB in each worker
+_LOGITS_AT_ONCE = 2**24  # 64 MiB in each worker
 
 
 class CTranslate2Engine:

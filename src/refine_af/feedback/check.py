@@ -28,6 +28,7 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         check_weights("embedded", config.weights, list(WEIGHTS))
         if not any({**WEIGHTS, **config.weights}.values()):
             raise UsageError("feedback.weights: every weight is zero, so every pair would get the same reward")
+        locate_encoder(EMBEDDED)
         return
     if config.name.startswith("instructmining_v") and config.name in NAMED:
         from refine_af.feedback.instructmining import check_instructmining_v1, check_instructmining_v2
@@ -139,6 +140,8 @@ def _check_scorer(label: str, settings: ScorerConfig) -> Better:
         model = settings.model or CATALOGUE[name].model
         if settings.revision is not None and model is None:
             raise UsageError(f"{where}.revision: {settings.revision!r} of which model? Give its model too")
+        if name == "quality":
+            locate_encoder(EMBEDDED)  # beside the model that its settings may name
         if CATALOGUE[name].model == EMBEDDED:
             locate_encoder(model or EMBEDDED)
         elif model is not None:

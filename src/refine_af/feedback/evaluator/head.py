@@ -125,7 +125,11 @@ def _network(
             optimizer.step()
             schedule.step()
     first, last = network[0], network[3]
-    return tuple(p.detach().numpy() for p in (first.weight.T, first.bias, last.weight[0], last.bias[0]))
+    # In one order in memory, as they come back from a file, so that sums are the same to the last bit.
+    inner, inner_bias, outer, outer_bias = (
+        p.detach().numpy().copy(order="C") for p in (first.weight.T, first.bias, last.weight[0], last.bias[0])
+    )
+    return inner, inner_bias, outer, outer_bias
 
 
 @contextmanager
