@@ -149,7 +149,6 @@ UNSEEN: dict[str, Rule] = {
     "other words": other_words,
     "does not know": does_not_know,
     "foreign": foreign,
-    "markup": markup,
     "negated": negated,
 }
 

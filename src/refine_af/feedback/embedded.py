@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from refine_af.config import ScorerConfig
 from refine_af.feedback.base import Scorer
 from refine_af.feedback.composite import Component, Composite, Gate, calibrated, check_weights
+from refine_af.feedback.format import CHECKS, FormatScorer
 from refine_af.feedback.likelihood import LikelihoodScorer, MutualInformationScorer
 from refine_af.feedback.passages import EchoScorer
-from refine_af.feedback.rules import FormatScorer, SubstanceScorer, VarietyScorer
+from refine_af.feedback.rules import SubstanceScorer, VarietyScorer
 
 if TYPE_CHECKING:
     from refine_af.feedback.catalogue import Workshop
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 WEIGHTS: dict[str, float] = {"quality": 0.6, "likelihood": 0.1, "pmi": 0.15, "format": 0.15}
 FLOOR = -3.0
 _ECHO, _CAP_OF_AN_ECHO = 0.7, -1.0
+_FORMAT_CLIP = 2.0
 _QUALITY_CLIP = 3.0  # spreads: spoilt pairs lie farther below people's than those lie apart
 
 
@@ -34,16 +36,14 @@ def embedded_feedback(workshop: Workshop) -> Composite:
     check_weights("embedded", given, list(WEIGHTS))
     weights = {**WEIGHTS, **given}
     quality = workshop.quality(ScorerConfig())
-    measure, identity = workshop.likelihood(ScorerConfig())
-    rest: list[Scorer] = [
-        LikelihoodScorer(measure, identity),
-        MutualInformationScorer(measure, identity),
-        FormatScorer(),
-    ]
+    shared = workshop.likelihood(ScorerConfig())
     # Against what people's pairs get from networks that have not seen them, not from those that were taught by them.
     head = quality.head
     components = [Component(quality, weights["quality"], head.good_mean, head.good_spread, _QUALITY_CLIP)]
-    components += [calibrated(scorer, weights[scorer.name], workshop.seeds) for scorer in rest]
+    likelihoods: tuple[Scorer, ...] = (LikelihoodScorer(*shared), MutualInformationScorer(*shared))
+    components += [calibrated(scorer, weights[scorer.name], workshop.seeds) for scorer in likelihoods]
+    # People's pairs pass all checks, so there is no spread to measure with: a failed check counts one.
+    components.append(Component(FormatScorer(), weights["format"], 1.0, 1 / len(CHECKS), _FORMAT_CLIP))
     gates = [
         Gate(SubstanceScorer(), minimum=1.0),
         Gate(VarietyScorer(), minimum=0.4),

@@ -114,6 +114,40 @@ _ENDINGS = (
 )
 
 
+def garbled(chance: random.Random, pair: Example, other: Example) -> str | None:
+    """Words that are missing, doubled, or from somewhere else."""
+    words, foreign = pair.output.split(), f"{other.prompt} {other.output}".split()
+    if len(words) < 5:
+        return None
+    ways = chance.choice([("drop",), ("drop", "twice"), ("drop", "foreign"), ("foreign",)])
+    made: list[str] = []
+    for word in words:
+        way = chance.choice(ways) if chance.random() < 0.4 else "keep"
+        made += {"keep": [word], "drop": [], "twice": [word, word], "foreign": [chance.choice(foreign)]}[way]
+    return " ".join(made) or None
+
+
+def marked_up(chance: random.Random, pair: Example, other: Example) -> str | None:
+    """Signs around words that nobody asked to be marked."""
+    words = pair.output.split()
+    if len(words) < 3:
+        return None
+    some = words[: chance.randint(3, 16)]
+    return chance.choice(
+        [
+            "".join(f"<{tag}>{word}</{tag}>" for word in some for tag in [chance.choice(_TAGS)]),
+            "<table>" + "".join(f"<tr><td>{word}</td></tr>" for word in some) + "</table>",
+            "\n".join(f"{chance.choice(['# ', '* ', '> ', '- '])}**{word}**" for word in some),
+            "| " + " | ".join(some) + " |\n|" + "---|" * len(some),
+            "[" + ", ".join(f'{{"{word}": 1}}' for word in some) + "]",
+            "```\n" + "\n".join(some) + "\n```\n---\n```",
+        ]
+    )
+
+
+_TAGS = ("b", "i", "li", "span", "h2", "a", "p")
+
+
 def _part(chance: random.Random, text: str, least: int) -> str | None:
     words = text.split()
     if len(words) < least:
@@ -137,6 +171,8 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "wandering": wandering,
         "new task": new_task,
         "polite": polite,
+        "garbled": garbled,
+        "marked up": marked_up,
     }
 )
 
