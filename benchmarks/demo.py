@@ -1,6 +1,8 @@
-"""Times the embedded preset as a user runs it: wall time by stage, peak memory, what was kept. Writes demo.json beside.
+"""Times the embedded preset as a user runs it: wall time by stage, peak memory, what was kept.
 
-python benchmarks/demo.py [--seed 0] [--keep FOLDER]
+    python benchmarks/demo.py [--seed 0] [--keep FOLDER]
+
+Writes demo.json beside and the section in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
+
+from section import write_section
 
 from refine_af.run import open_run
 
@@ -48,9 +53,10 @@ def main() -> None:
     target = Path(__file__).with_name("demo.json")
     target.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=2))
+    write_section("demo", "demo.py", section(found))
 
 
-def measured(folder: Path) -> dict[str, object]:
+def measured(folder: Path) -> dict[str, Any]:
     """What the run's database says of it."""
     with open_run(folder) as store:
         stages = {
@@ -69,6 +75,42 @@ def measured(folder: Path) -> dict[str, object]:
             "metrics": metrics,
             "versions": json.loads(store.scalar("SELECT versions FROM runs")),
         }
+
+
+def section(found: dict[str, Any]) -> str:
+    metrics, versions = found["metrics"], found["versions"]
+    named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl", "peft", "ctranslate2"))
+
+    def interval(name: str, digits: int) -> str:
+        low, high = metrics[f"{name}_low"], metrics[f"{name}_high"]
+        return f"{metrics[name]:+.{digits}f} | {low:+.{digits}f} to {high:+.{digits}f}"
+
+    lines = [
+        f"Machine: {found['machine']}, no GPU, Python {found['python']}. Seed {found['seed']}. {named}.",
+        "",
+        "| stage | seconds |",
+        "|---|---|",
+        *(f"| {name} | {seconds} |" for name, seconds in found["stage_seconds"].items()),
+        f"| **whole command** | **{found['wall_seconds']}** |",
+        "",
+        f"Peak memory {found['peak_memory_gb']} GB. The model's preparation (about 25 s, once a machine) is in",
+        "*instructions*, the evaluator's training (a minute or two, once for a model and its seeds) in *policy*.",
+        "",
+        "| what | value | 95 % interval |",
+        "|---|---|---|",
+        f"| instructions kept | {found['instructions_kept']} | |",
+        f"| PPO iterations | {found['ppo_iterations']} | |",
+        f"| instances selected | {found['instances_selected']} | |",
+        f"| held-out reward before | {metrics['held_out_before']:.3f} | |",
+        f"| held-out reward after | {metrics['held_out_after']:.3f} | |",
+        f"| difference | {interval('held_out_difference', 3)} |",
+        f"| ROUGE-L base, held-out seed tasks | {metrics['base_rouge_l']:.2f} | |",
+        f"| ROUGE-L tuned | {metrics['tuned_rouge_l']:.2f} | |",
+        f"| difference | {interval('difference', 2)} |",
+        f"| tasks won, tied, lost | {metrics['wins']:.0f}, {metrics['ties']:.0f}, {metrics['losses']:.0f} | |",
+        f"| exact match, base and tuned | {metrics['base_exact_match']}, {metrics['tuned_exact_match']} | |",
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import os
 import platform
 import random
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,10 +29,13 @@ from rouge_score import rouge_scorer
 
 from refine_af.novelty import NoveltyIndex, tokens
 from refine_af.novelty.rouge import f_measure
+from refine_af.records import Instruction
+from refine_af.stages.instructions import novelty_index
+from refine_af.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
-PARTS = ("real", "growth", "worst", "agreement")
+PARTS = ("real", "growth", "rebuild", "worst", "agreement")
 THRESHOLD, REAL, QUESTIONS = 0.7, 70_000, 1_000
 
 
@@ -50,6 +54,7 @@ def main() -> None:
     parts = {
         "real": lambda: against_every_pair(texts),
         "growth": lambda: growth(texts, given.largest),
+        "rebuild": lambda: rebuild(texts, given.largest),
         "worst": lambda: worst_cases(texts),
         "agreement": lambda: agreement(given.checked),
     }
@@ -138,8 +143,8 @@ class BruteForce:
         return None if best_place < 0 else (best, str(best_place))
 
 
-def growth(texts: list[str], largest: int) -> list[dict[str, Any]]:
-    """Pools of recombined instructions: the first share of one and the rest of another, cut at a random place."""
+def recombinations(texts: list[str], count: int) -> list[str]:
+    """The first share of one text and the rest of another, cut at a random place."""
     choose = random.Random(2)
     words = [text.split() for text in texts]
 
@@ -147,8 +152,13 @@ def growth(texts: list[str], largest: int) -> list[dict[str, Any]]:
         one, other, cut = choose.choice(words), choose.choice(words), choose.random()
         return " ".join(one[: round(cut * len(one))] + other[round(cut * len(other)) :])
 
-    questions = [recombined() for _ in range(2 * QUESTIONS)]
-    pool = [recombined() for _ in range(largest + largest // 9)]
+    return [recombined() for _ in range(count)]
+
+
+def growth(texts: list[str], largest: int) -> list[dict[str, Any]]:
+    """Pools of recombined instructions."""
+    made = recombinations(texts, 2 * QUESTIONS + largest + largest // 9)
+    questions, pool = made[: 2 * QUESTIONS], made[2 * QUESTIONS :]
     rows = []
     for size in (s for s in (10_000, 31_623, 100_000, 316_228, 1_000_000) if s <= largest):
         index = NoveltyIndex(THRESHOLD)
@@ -175,6 +185,19 @@ def growth(texts: list[str], largest: int) -> list[dict[str, Any]]:
         )
         print(json.dumps(rows[-1]), flush=True)
     return rows
+
+
+def rebuild(texts: list[str], size: int) -> dict[str, float]:
+    """The index of a run that goes on, from its database."""
+    pool = recombinations(texts, size)
+    with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "run.db") as store:
+        store.add_instructions(
+            Instruction(f"{i:016x}", text, None, "generated", i // 1000, "a model", (), None, None, "kept")
+            for i, text in enumerate(pool)
+        )
+        started = time.perf_counter()
+        index = novelty_index(store, THRESHOLD)
+        return {"pool": len(index), "seconds": round(time.perf_counter() - started, 2)}
 
 
 def held_bytes(index: NoveltyIndex) -> int:

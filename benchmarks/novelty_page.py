@@ -58,6 +58,9 @@ def section(found: dict[str, Any]) -> str:
         )
     lines += [
         "",
+        f"The index of a run that goes on, rebuilt from its database of {found['rebuild']['pool']:,} instructions: "
+        f"{found['rebuild']['seconds']} s.",
+        "",
         "![Cost of a decision over the size of the pool](../benchmarks/novelty.svg)",
         "",
         "Pools made to be hard:",

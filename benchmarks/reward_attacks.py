@@ -68,7 +68,9 @@ def section(found: dict[str, Any]) -> str:
     lines = [
         "## Attacks on the embedded reward (`benchmarks/reward_attacks.py`, `benchmarks/reward_attacks.json`)",
         "",
-        f"Machine: {found['machine']}. {found['pairs']} people's pairs of Super-NaturalInstructions (one a task):",
+        f"Machine: {found['machine']}.",
+        "",
+        f"{found['pairs']} people's pairs of Super-NaturalInstructions (one a task):",
         f"median reward {found['people_median']}, mean {found['people_mean']}; the floor is {found['floor']}.",
         "",
         "| attack | outputs | below people's median | mean reward | highest |",

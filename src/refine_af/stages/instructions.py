@@ -26,6 +26,7 @@ from refine_af.records import (
     derived_seed,
 )
 from refine_af.stages.context import Context, generated_instructions, seed_tasks
+from refine_af.store import Store
 
 STAGE = "instructions"
 
@@ -49,7 +50,7 @@ class _Round:
 def run_instructions(context: Context) -> str:
     config, store = context.config.instructions, context.store
     cursor = store.cursor(STAGE)
-    index = _novelty_index(context)
+    index = novelty_index(context.store, context.config.instructions.novelty_threshold)
     pool = generated_instructions(store)
     number, read, dry = cursor.get("round", 0), cursor.get("read", 0), cursor.get("dry", 0)
     context.progress.begin(STAGE, config.target, "kept", len(pool))
@@ -87,11 +88,11 @@ def run_instructions(context: Context) -> str:
     return f"{len(pool)} kept of {read} in {number} rounds"
 
 
-def _novelty_index(context: Context) -> NoveltyIndex:
+def novelty_index(store: Store, threshold: float) -> NoveltyIndex:
     """Of all seeds and kept instructions. Held-out seeds are in it, so that nothing like them is kept either."""
-    index = NoveltyIndex(context.config.instructions.novelty_threshold)
-    instructions = context.store.instructions()
-    index.add_many([i.text for i in instructions], [i.id for i in instructions])
+    index = NoveltyIndex(threshold)
+    rows = store.query("SELECT id, text FROM instructions ORDER BY rowid")
+    index.add_many([r["text"] for r in rows], [r["id"] for r in rows])
     return index
 
 
