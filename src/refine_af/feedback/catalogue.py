@@ -103,7 +103,8 @@ class Workshop:
     def embedder(self, settings: ScorerConfig) -> Embedder:
         from refine_af.feedback.embedding import Embedder
 
-        embedder: Embedder = self._loaded(Embedder, settings, EMBEDDED)
+        name = settings.model or EMBEDDED
+        embedder: Embedder = self._once(("embedder", name), lambda: Embedder(name, device=self.device))
         return embedder
 
     def reward_model(self, settings: ScorerConfig) -> Scorer:

