@@ -29,7 +29,7 @@ GOOD = "people's"
 _LONGEST = 120  # words of a pair: longer ones cost more than they teach
 _MOST_PAIRS = 160
 _FEWEST_PAIRS = 10
-_OF_EACH_PAIR = 4  # spoilt pairs, of different kinds
+_OF_EACH_PAIR = 3  # spoilt pairs, of different kinds
 _SHOWN = 24  # words before and behind which the model goes on by itself
 _CONTINUATION = SamplingConfig(max_tokens=32, temperature=1.0, top_p=1.0)
 _CONTINUED = 24  # pairs that the model spoils, of each kind
