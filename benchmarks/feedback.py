@@ -88,7 +88,7 @@ def by_kind(reward: Composite, pairs: list[Example], count: int) -> dict[str, di
     middle = median(j.reward for j in people)
     kinds = {}
     for name, rule in {**RULES, **UNSEEN}.items():
-        worse = reward.judge([e for _, e in spoilt(rule, pairs, count, seed=1)])
+        worse = reward.judge(spoilt(rule, pairs, count, seed=1))
         areas = {"reward": auc([j.reward for j in people], [j.reward for j in worse])}
         for part in people[0].shares:
             values = [j.shares[part] for j in worse if j.shares]

@@ -47,7 +47,7 @@ def attacked(reward: Composite, pairs: list[Example], count: int) -> dict[str, A
     people = [j.reward for j in reward.judge(pairs)]
     attacks = {}
     for name, rule in ATTACKS.items():
-        rewards = [j.reward for j in reward.judge([e for _, e in spoilt(rule, pairs, count, seed=2)])]
+        rewards = [j.reward for j in reward.judge(spoilt(rule, pairs, count, seed=2))]
         attacks[name] = {
             "outputs": len(rewards),
             "below_median": round(mean(r < median(people) for r in rewards), 3),

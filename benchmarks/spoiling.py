@@ -7,11 +7,12 @@ import gzip
 import json
 import random
 from collections import defaultdict
+from itertools import islice
 from pathlib import Path
 from statistics import median
 
 from refine_af.feedback.base import Example
-from refine_af.feedback.evaluator.corruptions import RULES, Rule
+from refine_af.feedback.evaluator.corruptions import RULES, Rule, corrupted
 
 # Tasks that ask for a text of the writer's own: not a label, a list by rule, code, or a wrong answer on purpose.
 GENERATION = (
@@ -193,13 +194,9 @@ ATTACKS: dict[str, Rule] = {
 }
 
 
-def spoilt(rule: Rule, pairs: list[Example], count: int, seed: int) -> list[tuple[int, Example]]:
-    """At most ``count`` pairs, each with its place, whose output the rule has replaced by another."""
-    chance, found = random.Random(seed), []
-    for place in chance.sample(range(len(pairs)), len(pairs)):
-        pair = pairs[place]
-        other = pairs[(place + chance.randrange(1, len(pairs))) % len(pairs)]
-        output = rule(chance, pair, other)
-        if output is not None and output.split() != pair.output.split() and len(found) < count:
-            found.append((place, Example(pair.instruction, pair.input, output)))
-    return found
+def spoilt(rule: Rule, pairs: list[Example], count: int, seed: int) -> list[Example]:
+    """At most ``count`` pairs whose output the rule has replaced by another."""
+    chance = random.Random(seed)
+    places = chance.sample(range(len(pairs)), len(pairs))
+    found = (corrupted(chance, rule, pairs, place) for place in places)
+    return list(islice((bad for bad in found if bad is not None), count))

@@ -24,7 +24,7 @@ from refine_af.files import write_text
 from refine_af.models import check_model, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
-from refine_af.seeds import choose_held_out, load_seeds
+from refine_af.seeds import shown_tasks
 from refine_af.stages.context import Context, calibration_pairs
 from refine_af.store import Store
 
@@ -66,11 +66,10 @@ class Run:
 
     def _check(self) -> None:
         """What can be known before anything is written: seeds, model, and whose folder it is."""
-        tasks = load_seeds(self.config.seeds.path).tasks
-        held_out = choose_held_out(tasks, self.config.seeds.held_out, self.config.seed)
+        shown = shown_tasks(self.config.seeds, self.config.seed)
         check_packages()
         check_model(self.config.model)
-        calibration = calibration_pairs([t for t in tasks if t.id not in held_out], self.config)
+        calibration = calibration_pairs(shown, self.config)
         check_feedback(self.config.feedback, len(calibration))
         for place in (self.folder, *self.folder.parents):
             if place.exists():

@@ -7,18 +7,12 @@ standard score against the seeds, clipped. What is weighed how is our own choice
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from refine_af.config import ScorerConfig
-from refine_af.feedback.base import Scorer
+from refine_af.feedback.catalogue import Workshop, make_scorer
 from refine_af.feedback.composite import Component, Composite, Gate, calibrated, check_weights
 from refine_af.feedback.format import CHECKS, FormatScorer
-from refine_af.feedback.likelihood import LikelihoodScorer, MutualInformationScorer
 from refine_af.feedback.passages import EchoScorer
 from refine_af.feedback.rules import SubstanceScorer, VarietyScorer
-
-if TYPE_CHECKING:
-    from refine_af.feedback.catalogue import Workshop
 
 WEIGHTS: dict[str, float] = {"quality": 0.6, "likelihood": 0.1, "pmi": 0.15, "format": 0.15}
 FLOOR = -3.0
@@ -36,12 +30,12 @@ def embedded_feedback(workshop: Workshop) -> Composite:
     check_weights("embedded", given, list(WEIGHTS))
     weights = {**WEIGHTS, **given}
     quality = workshop.quality(ScorerConfig())
-    shared = workshop.likelihood(ScorerConfig())
     # Against what people's pairs get from networks that have not seen them, not from those that were taught by them.
     head = quality.head
     components = [Component(quality, weights["quality"], head.good_mean, head.good_spread, _QUALITY_CLIP)]
-    likelihoods: tuple[Scorer, ...] = (LikelihoodScorer(*shared), MutualInformationScorer(*shared))
-    components += [calibrated(scorer, weights[scorer.name], workshop.seeds) for scorer in likelihoods]
+    for name in ("likelihood", "pmi"):
+        scorer = make_scorer(workshop, name, ScorerConfig())
+        components.append(calibrated(scorer, weights[name], workshop.seeds))
     # People's pairs pass all checks, so there is no spread to measure with: a failed check counts one.
     components.append(Component(FormatScorer(), weights["format"], 1.0, 1 / len(CHECKS), _FORMAT_CLIP))
     gates = [

@@ -41,11 +41,7 @@ class Dialect:
             for message in ({"role": "user", "content": task}, {"role": "assistant", "content": answer})
         ]
         messages.append({"role": "user", "content": _MARK})
-        text = self._rendered(system, messages)
-        before, mark, after = text.partition(_MARK)
-        if not mark:
-            raise ValueError("the tokenizer's chat template leaves the user's message out")
-        return Frame(before, after)
+        return _around_the_task(self._rendered(system, messages))
 
     def bare_frame(self) -> Frame:
         """As little around the task as the template allows, for what scores many texts: no system message, not even
@@ -55,11 +51,11 @@ class Dialect:
         from jinja2 import TemplateError
 
         try:
-            text = self._apply([{"role": "system", "content": ""}, {"role": "user", "content": _MARK}])
-        except TemplateError:
+            return _around_the_task(
+                self._apply([{"role": "system", "content": ""}, {"role": "user", "content": _MARK}])
+            )
+        except (TemplateError, ValueError):
             return self.frame()
-        before, mark, after = text.partition(_MARK)
-        return Frame(before, after) if mark else self.frame()
 
     def _rendered(self, system: str, messages: list[dict[str, str]]) -> str:
         from jinja2 import TemplateError
@@ -88,3 +84,10 @@ class Dialect:
         ids = self._tokenizer.encode("a")
         begin = self._tokenizer.bos_token_id
         return str(self._tokenizer.bos_token) if begin is not None and ids[:1] == [begin] else ""
+
+
+def _around_the_task(rendered: str) -> Frame:
+    before, mark, after = rendered.partition(_MARK)
+    if not mark:
+        raise ValueError("the tokenizer's chat template leaves the user's message out")
+    return Frame(before, after)

@@ -26,7 +26,7 @@ texts = st.text(st.sampled_from("ab .\n,é"), max_size=40)
 
 @pytest.mark.parametrize("kind", RULES)
 def test_every_rule_spoils_most_seeds_and_never_returns_the_answer_itself(kind: str) -> None:
-    spoilt = [corrupted(random.Random(1), kind, PAIRS, place) for place in range(len(PAIRS))]
+    spoilt = [corrupted(random.Random(1), RULES[kind], PAIRS, place) for place in range(len(PAIRS))]
     found = [(pair, bad) for pair, bad in zip(PAIRS, spoilt, strict=True) if bad is not None]
     assert len(found) > len(PAIRS) // 3
     assert all((bad.instruction, bad.input) == (pair.instruction, pair.input) for pair, bad in found)

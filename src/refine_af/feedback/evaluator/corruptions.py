@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from refine_af.feedback.base import Example
+from refine_af.feedback.passages import sentences
 
 Rule = Callable[[random.Random, Example, Example], "str | None"]  # chance, the pair, a pair of another task
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _WORD = re.compile(r"\S+")
 
 
@@ -62,9 +62,9 @@ def repeated(chance: random.Random, pair: Example, other: Example) -> str | None
         start = chance.randrange(len(words) - length + 1)
         return " ".join(words[:start] + words[start : start + length] * chance.randint(3, 8))
     if way < 0.8:
-        sentences = [s for s in _SENTENCE_END.split(pair.output) if s]
-        place = chance.randrange(len(sentences))
-        return " ".join(sentences[:place] + [sentences[place]] * chance.randint(3, 5))
+        said = sentences(pair.output)
+        place = chance.randrange(len(said))
+        return " ".join(said[:place] + [said[place]] * chance.randint(3, 5))
     return " ".join([pair.output] * chance.randint(2, 4))
 
 
@@ -177,11 +177,11 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 
 
-def corrupted(chance: random.Random, kind: str, pairs: Sequence[Example], place: int) -> Example | None:
-    """The pair at ``place`` spoilt by a rule of RULES; None where the rule can't spoil it."""
+def corrupted(chance: random.Random, rule: Rule, pairs: Sequence[Example], place: int) -> Example | None:
+    """The pair at ``place``, one of two or more, spoilt by a rule; None where the rule can't spoil it."""
     pair = pairs[place]
     other = pairs[(place + chance.randrange(1, len(pairs))) % len(pairs)]
-    output = RULES[kind](chance, pair, other)
+    output = rule(chance, pair, other)
     if output is None or output.split() == pair.output.split():
         return None
     return Example(pair.instruction, pair.input, output)

@@ -8,11 +8,11 @@ import re
 from collections.abc import Callable, Sequence
 
 from refine_af.feedback.base import Example
+from refine_af.feedback.passages import sentences
 
 Maker = Callable[[random.Random, Example], "Example | None"]
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]*")
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 def completion(chance: random.Random, pair: Example) -> Example | None:
@@ -90,7 +90,7 @@ def word_list(chance: random.Random, pair: Example) -> Example | None:
 
 
 def _sentence(chance: random.Random, pair: Example, most: int = 30) -> str | None:
-    found = [s.strip() for text in (pair.output, pair.input) for s in _SENTENCE_END.split(text)]
+    found = [s.strip() for text in (pair.output, pair.input) for s in sentences(text)]
     fitting = [s for s in found if 5 <= len(s.split()) <= most]
     return chance.choice(fitting) if fitting else None
 

@@ -14,6 +14,7 @@ from refine_af.feedback.base import Example
 from refine_af.feedback.embedding import Embedder
 from refine_af.feedback.format import FormatScorer
 from refine_af.feedback.likelihood import Reading
+from refine_af.feedback.passages import sentences
 from refine_af.feedback.rules import VarietyScorer
 from refine_af.novelty import tokens
 
@@ -96,19 +97,15 @@ def of_meaning(examples: Sequence[Example], embedder: Embedder) -> list[list[flo
 
 def _pieces(text: str) -> list[str]:
     """Up to four pieces of about as many words, that end with a sentence or a line where one ends near."""
-    sentences = [s for s in _SENTENCE_END.split(text) if s.strip()]
     size = max(_PIECE, -(-len(text.split()) // _PIECES))
     pieces: list[str] = []
-    for sentence in sentences:
+    for sentence in sentences(text):
         words = sentence.split()
         if pieces and len(pieces[-1].split()) + len(words) / 2 <= size:
             pieces[-1] = f"{pieces[-1]} {sentence}"
         else:
             pieces += [" ".join(words[i : i + size]) for i in range(0, len(words), size)]
     return pieces or [text]
-
-
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 def of_words(example: Example) -> list[float]:

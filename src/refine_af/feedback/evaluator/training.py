@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from refine_af.config import Config, SamplingConfig
@@ -72,13 +73,10 @@ def training_rows(pairs: Sequence[Example], engine: Engine) -> list[tuple[str, i
         chance = derived_random("evaluator", pair.instruction, pair.input, pair.output)
         # The rarest kinds first, in an order of chance among those that are as rare.
         kinds = sorted(RULES, key=lambda kind: (used[kind], chance.random()))
-        made = 0
-        for kind in kinds:
-            spoilt = corrupted(chance, kind, pairs, place)
-            if spoilt is not None and made < _OF_EACH_PAIR:
-                rows.append((kind, place, spoilt))
-                used[kind] += 1
-                made += 1
+        spoilt = ((kind, bad) for kind in kinds if (bad := corrupted(chance, RULES[kind], pairs, place)) is not None)
+        for kind, bad in islice(spoilt, _OF_EACH_PAIR):
+            rows.append((kind, place, bad))
+            used[kind] += 1
     return rows + _continued(pairs, engine)
 
 
