@@ -15,6 +15,7 @@ from statistics import median
 import pytest
 
 from refine_af.config import Config, ScorerConfig, load_config
+from refine_af.errors import UsageError
 from refine_af.feedback.base import Example
 from refine_af.feedback.catalogue import Workshop
 from refine_af.feedback.composite import Composite
@@ -119,6 +120,12 @@ def test_held_out_seeds_are_not_learnt_from(config: Config) -> None:
     shown = {t.instruction for t in shown_tasks(config.seeds, config.seed)}
     assert taught <= shown
     assert len(shown) < len(built_in_tasks())
+
+
+def test_too_few_shown_seeds_are_told_and_held_out_ones_do_not_stand_in(config: Config) -> None:
+    few = config.model_copy(update={"seeds": config.seeds.model_copy(update={"held_out": 0.97})})
+    with pytest.raises(UsageError, match=r"seeds\.held_out=0\.97 leaves \d seed tasks .* lower it"):
+        training.training_pairs(few)
 
 
 def test_a_few_seeds_of_the_users_own_are_joined_by_the_built_in_ones(config: Config, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from refine_af.config import Config, SamplingConfig
 from refine_af.engines.base import Engine, Prompts
+from refine_af.errors import UsageError
 from refine_af.feedback.base import Example
 from refine_af.feedback.embedding import Embedder
 from refine_af.feedback.evaluator.corruptions import RULES, corrupted
@@ -38,13 +39,17 @@ _CONTINUED = 24  # pairs that the model spoils, of each kind
 
 def training_pairs(config: Config) -> list[Example]:
     """People's pairs that the run may learn from: its own shown seed tasks, and the built-in ones beside them where
-    the run has brought its own."""
+    the run has brought its own. Never a seed that the run holds out: raises UsageError where too few are left."""
     tasks = shown_tasks(config.seeds, config.seed)
     if config.seeds.path is not None:
         tasks = [*tasks, *built_in_tasks()]
     short = [t for t in tasks if t.words <= _LONGEST]
-    chosen = short if len(short) >= _FEWEST_PAIRS else [*short, *built_in_tasks()]
-    return [Example(t.instruction, t.input, t.output) for t in chosen[:_MOST_PAIRS]]
+    if len(short) < _FEWEST_PAIRS:
+        raise UsageError(
+            f"seeds.held_out={config.seeds.held_out} leaves {len(short)} seed tasks of at most {_LONGEST} words, and the "
+            f"embedded reward learns from {_FEWEST_PAIRS} or more: lower it"
+        )
+    return [Example(t.instruction, t.input, t.output) for t in short[:_MOST_PAIRS]]
 
 
 def trained_head(
