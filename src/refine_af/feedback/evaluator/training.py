@@ -46,8 +46,8 @@ def training_pairs(config: Config) -> list[Example]:
     short = [t for t in tasks if t.words <= _LONGEST]
     if len(short) < _FEWEST_PAIRS:
         raise UsageError(
-            f"seeds.held_out={config.seeds.held_out} leaves {len(short)} seed tasks of at most {_LONGEST} words, and the "
-            f"embedded reward learns from {_FEWEST_PAIRS} or more: lower it"
+            f"seeds.held_out={config.seeds.held_out} leaves {len(short)} seed tasks of at most {_LONGEST} words, "
+            f"and the embedded reward learns from {_FEWEST_PAIRS} or more: lower it"
         )
     return [Example(t.instruction, t.input, t.output) for t in short[:_MOST_PAIRS]]
 
