@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from refine_af.config import Config, FeedbackConfig
-from refine_af.errors import RefineError
+from refine_af.errors import RefineError, UsageError
 from refine_af.feedback.ranking import rank_file
 from refine_af.progress import Silent
 from refine_af.report import write_report
@@ -61,6 +61,20 @@ def config(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     model = tiny_config.model.model_copy(update={"batch_size": 8})
     update = {"feedback": feedback, "policy": policy, "instructions": instructions, "model": model}
     return tiny_config.model_copy(update=update)
+
+
+def test_too_few_seeds_for_the_evaluator_are_told_before_anything_is_written(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    few = tiny_config.model_copy(
+        update={
+            "feedback": FeedbackConfig(name="embedded"),
+            "seeds": tiny_config.seeds.model_copy(update={"held_out": 0.97, "path": None}),
+        }
+    )
+    with pytest.raises(UsageError, match="the embedded reward learns from 10 or more: lower it"):
+        Run(few, tmp_path / "run").execute()
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_scorer_that_fails_stops_the_run_and_costs_no_row(config: Config, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.feedback.check import check_feedback
+from refine_af.feedback.check import check_feedback, check_teachers
 from refine_af.files import write_text
 from refine_af.models import check_model, check_packages
 from refine_af.parts import Parts
@@ -71,6 +71,7 @@ class Run:
         check_model(self.config.model)
         calibration = calibration_pairs(shown, self.config)
         check_feedback(self.config.feedback, len(calibration))
+        check_teachers(self.config)
         for place in (self.folder, *self.folder.parents):
             if place.exists():
                 if not place.is_dir():

@@ -263,7 +263,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an endpoint without a model": ({"judge": {"base_url": "http://x/v1"}}, "feedback.scorers.judge.model is missing"),
     "an endpoint that is none": ({"judge": {"base_url": "ftp://x", "model": "m"}}, "base_url must be like https://"),
-    "a question without the output": ({"judge": {"question": "Is it?"}}, "scorers.judge.question lacks {output}"),
+    "a question without the output": ({"judge": {"question": "Is it?"}}, "scorers.judge: its question lacks {output}"),
     "a key without an endpoint": ({"judge": {"model": "m", "api_key_env": "KEY"}}, "scorers.judge.base_url is missing"),
     "a key that is not set": (
         {"judge": {"base_url": "http://x/v1", "model": "m", "api_key_env": "NO_SUCH_KEY"}},

@@ -8,22 +8,30 @@ from hypothesis import strategies as st
 
 from refine_af.feedback.base import Example, Scorer
 from refine_af.feedback.rules import (
-    CopyingScorer,
+    Complement,
     FormatScorer,
     LengthScorer,
     OwnWordsScorer,
-    RepetitionScorer,
     SubstanceScorer,
     VarietyScorer,
 )
+
+
+def repetition() -> Scorer:
+    return Complement("repetition", VarietyScorer())
+
+
+def copying(free: int = 5) -> Scorer:
+    return Complement("copying", OwnWordsScorer(free))
+
 
 SCORERS: list[Scorer] = [
     VarietyScorer(),
     OwnWordsScorer(),
     SubstanceScorer(),
     LengthScorer(),
-    RepetitionScorer(),
-    CopyingScorer(),
+    repetition(),
+    copying(),
     FormatScorer(),
 ]
 
@@ -95,16 +103,16 @@ def test_length_is_in_words_as_white_space_separates_them(output: str, words: in
 
 
 def test_repetition_is_what_variety_is_not_and_copying_what_own_words_are_not() -> None:
-    assert score(RepetitionScorer(), "a fine answer in seven different words") == 0.0
-    assert score(RepetitionScorer(), "a b c a b c a b c") == pytest.approx(4 / 7)
-    assert score(CopyingScorer(), "a b c x y z", input="a b c d") == pytest.approx(0.4)
-    assert score(CopyingScorer(), "u v w x y z", input="a b c d e f") == 0.0
-    assert score(CopyingScorer(free=3), "met Bo Lee", input="Ann met Bo Lee") == 0.0
-    assert score(CopyingScorer(free=2), "met Bo Lee", input="Ann met Bo Lee") == 1.0
+    assert score(repetition(), "a fine answer in seven different words") == 0.0
+    assert score(repetition(), "a b c a b c a b c") == pytest.approx(4 / 7)
+    assert score(copying(), "a b c x y z", input="a b c d") == pytest.approx(0.4)
+    assert score(copying(), "u v w x y z", input="a b c d e f") == 0.0
+    assert score(copying(free=3), "met Bo Lee", input="Ann met Bo Lee") == 0.0
+    assert score(copying(free=2), "met Bo Lee", input="Ann met Bo Lee") == 1.0
 
 
 def test_a_setting_that_changes_values_changes_the_identity() -> None:
-    assert CopyingScorer(free=2).identity != CopyingScorer(free=3).identity == OwnWordsScorer(free=3).identity
+    assert copying(free=2).identity != copying(free=3).identity == OwnWordsScorer(free=3).identity
 
 
 @pytest.mark.parametrize("scorer", SCORERS, ids=lambda s: s.name)

@@ -87,7 +87,7 @@ class Workshop:
 
     def quality(self, settings: ScorerConfig) -> QualityScorer:
         from refine_af.feedback.evaluator import QualityScorer
-        from refine_af.feedback.evaluator.training import training_pairs
+        from refine_af.feedback.evaluator.teachers import training_pairs
 
         engine, _, _ = self.engine(settings)
         measure, identity = self.likelihood(settings)
@@ -143,6 +143,17 @@ def _rule(name: str, *options: str) -> Callable[[Workshop, str, ScorerConfig], S
 
         scorer: Scorer = getattr(rules, name)(**_given(settings, *options))
         return scorer
+
+    return make
+
+
+def _complement(name: str, *options: str) -> Callable[[Workshop, str, ScorerConfig], Scorer]:
+    """One minus what such a scorer measures, under the name that the settings use."""
+
+    def make(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+        from refine_af.feedback.rules import Complement
+
+        return Complement(settings.use or label, _rule(name, *options)(workshop, label, settings))
 
     return make
 
@@ -206,8 +217,8 @@ CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
         "relevance": Entry(_relevance, ("model",), model=EMBEDDED),
         "neighbour_distance": Entry(_neighbour_distance, ("model", "neighbours"), model=EMBEDDED),
         "length": Entry(_rule("LengthScorer"), better="neither"),
-        "repetition": Entry(_rule("RepetitionScorer"), better="low"),
-        "copying": Entry(_rule("CopyingScorer", "free"), ("free",), better="low"),
+        "repetition": Entry(_complement("VarietyScorer"), better="low"),
+        "copying": Entry(_complement("OwnWordsScorer", "free"), ("free",), better="low"),
         "format": Entry(_rule("FormatScorer")),
         "instruction_echo": Entry(lambda w, label, s: EchoScorer("instruction"), better="low"),
         "input_echo": Entry(lambda w, label, s: EchoScorer("input"), better="low"),

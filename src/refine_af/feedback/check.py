@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from refine_af.config import FeedbackConfig, ModelConfig, ScorerConfig, nearest_name
+from refine_af.config import Config, FeedbackConfig, ModelConfig, ScorerConfig, nearest_name
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better
 from refine_af.feedback.catalogue import CATALOGUE, SPECIAL, default_weight
@@ -44,6 +44,15 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         _check_single(config.name, config.scorers.get(config.name, ScorerConfig()))
     else:
         _check_own(config.name, [*NAMED, *CATALOGUE], "feedback")
+
+
+def check_teachers(config: Config) -> None:
+    """Raises UsageError where an evaluator is to be trained and too few seeds may teach it."""
+    names = [name for name, _ in _scorers(config.feedback)]
+    if config.feedback.name == "embedded" or "quality" in names:
+        from refine_af.feedback.evaluator.teachers import training_pairs
+
+        training_pairs(config)
 
 
 def runs_models(config: FeedbackConfig) -> bool:
@@ -132,8 +141,10 @@ def _check_scorer(label: str, settings: ScorerConfig) -> Better:
             raise UsageError(f"{where}.{setting}: the scorer {name} has no such setting; {known}")
     if name not in CATALOGUE:
         return _check_own(name, list(CATALOGUE), where)
-    if settings.question is not None and "{output}" not in settings.question:
-        raise UsageError(f"{where}.question lacks {{output}}, so the judge would not see what it judges")
+    if settings.question is not None:
+        from refine_af.feedback.judge import check_question
+
+        check_question(where, settings.question)
     if settings.base_url is not None or settings.api_key_env is not None:
         _check_endpoint(where, settings)
     else:

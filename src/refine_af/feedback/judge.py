@@ -65,7 +65,7 @@ class JudgeScorer:
         *,
         model_identity: str | None = None,
     ) -> None:
-        _check_question(name, question)
+        check_question(f"scorer {name!r}", question)
         self.name = name
         self._engine = engine
         self._frame = frame
@@ -113,7 +113,7 @@ class EndpointJudge:
         timeout: float = 60,
         parallel: int = 8,
     ) -> None:
-        _check_question(name, question)
+        check_question(f"scorer {name!r}", question)
         if timeout <= 0 or parallel < 1:
             raise UsageError(f"scorer {name!r}: timeout must be over 0 and parallel 1 or more")
         self.name = name
@@ -214,9 +214,10 @@ def filled(question: str, example: Example) -> str:
     return _FIELD.sub(lambda match: values[match.group(1)], question)
 
 
-def _check_question(name: str, question: str) -> None:
+def check_question(where: str, question: str) -> None:
+    """Raises UsageError for a question that does not show the output."""
     if "{output}" not in question:
-        raise UsageError(f"scorer {name!r}: its question lacks {{output}}, so it would not see what it judges")
+        raise UsageError(f"{where}: its question lacks {{output}}, so the judge would not see what it judges")
 
 
 def _endpoint(name: str, base_url: str, api_key_env: str) -> httpx.URL:

@@ -12,11 +12,10 @@ from refine_af.feedback.format import FormatScorer
 from refine_af.novelty import tokens
 
 __all__ = [
-    "CopyingScorer",
+    "Complement",
     "FormatScorer",
     "LengthScorer",
     "OwnWordsScorer",
-    "RepetitionScorer",
     "SubstanceScorer",
     "VarietyScorer",
 ]
@@ -103,30 +102,17 @@ class SubstanceScorer:
         return [1.0 if any(ch.isalnum() for ch in e.output) else 0.0 for e in examples]
 
 
-class RepetitionScorer:
-    """The share of the output that is said again: one minus :class:`VarietyScorer`'s measure."""
+class Complement:
+    """One minus another scorer's measure, under its own name: of variety it is repetition, of own words copying."""
 
-    name = "repetition"
-    low, high = 0.0, 1.0
-    better: Better = "low"
-    cost: Cost = "rules"
-    identity = "1"
-
-    def score(self, examples: Sequence[Example]) -> list[float]:
-        return [1.0 - value for value in VarietyScorer().score(examples)]
-
-
-class CopyingScorer:
-    """The share of the output that is copied from the task: one minus :class:`OwnWordsScorer`'s measure."""
-
-    name = "copying"
     low, high = 0.0, 1.0
     better: Better = "low"
     cost: Cost = "rules"
 
-    def __init__(self, free: int = 5) -> None:
-        self._own_words = OwnWordsScorer(free)
-        self.identity = self._own_words.identity
+    def __init__(self, name: str, of: VarietyScorer | OwnWordsScorer) -> None:
+        self.name = name
+        self.identity = of.identity
+        self._of = of
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [1.0 - value for value in self._own_words.score(examples)]
+        return [1.0 - value for value in self._of.score(examples)]

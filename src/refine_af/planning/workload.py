@@ -17,6 +17,7 @@ TOKENS_PER_WORD = 1.35  # English prose in a vocabulary of 32,000 to 50,000 piec
 FRAME_TOKENS = 30  # a prompt's header and the words around its parts
 LABEL_TOKENS = 15  # "Instruction:", "Input:", "Output:" and the line breaks of one demonstration
 CLASSIFICATION_PROMPT = 75  # the question whether a task is classification, with an example of each kind
+TAUGHT_BY_A_SEED = 5  # pairs that the evaluator reads, the seed's own and spoilt ones
 CALIBRATED_ON = 24  # seeds on which that question is calibrated
 
 
@@ -299,7 +300,11 @@ def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pas
         written = pairs * (2 * (FRAME_TOKENS + new) + instruction_tokens())
         calibrated = min(shown, config.feedback.calibrated_on)
         by_people = calibrated * (2 * FRAME_TOKENS + 1.5 * mean_words(80, pairs=True) * TOKENS_PER_WORD)
-        return (Pass("rewards: with and without the task, seeds too", written + by_people, "score"),)
+        taught = shown * TAUGHT_BY_A_SEED * 1.5 * mean_words(80, pairs=True) * TOKENS_PER_WORD
+        return (
+            Pass("rewards: with and without the task, seeds too", written + by_people, "score"),
+            *((Pass("the evaluator's training, the first time", taught, "score"),) if shown else ()),
+        )
     length = instruction_tokens() + new
     return [
         Pass(f"rewards: {short_name(model.name)}", model.passes * pairs * length, "reward", model.active)

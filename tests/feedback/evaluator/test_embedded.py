@@ -22,6 +22,7 @@ from refine_af.feedback.composite import Composite
 from refine_af.feedback.embedded import FLOOR, WEIGHTS
 from refine_af.feedback.evaluator import training
 from refine_af.feedback.evaluator.features import WIDTH, features
+from refine_af.feedback.evaluator.teachers import training_pairs
 from refine_af.feedback.likelihood import TaskLikelihood
 from refine_af.feedback.make import make_feedback
 from refine_af.models import cache_folder
@@ -116,7 +117,7 @@ def test_it_is_trained_once_and_says_how_well_it_learnt(shop: Workshop, reward: 
 
 
 def test_held_out_seeds_are_not_learnt_from(config: Config) -> None:
-    taught = {e.instruction for e in training.training_pairs(config)}
+    taught = {e.instruction for e in training_pairs(config)}
     shown = {t.instruction for t in shown_tasks(config.seeds, config.seed)}
     assert taught <= shown
     assert len(shown) < len(built_in_tasks())
@@ -125,20 +126,20 @@ def test_held_out_seeds_are_not_learnt_from(config: Config) -> None:
 def test_too_few_shown_seeds_are_told_and_held_out_ones_do_not_stand_in(config: Config) -> None:
     few = config.model_copy(update={"seeds": config.seeds.model_copy(update={"held_out": 0.97})})
     with pytest.raises(UsageError, match=r"seeds\.held_out=0\.97 leaves \d seed tasks .* lower it"):
-        training.training_pairs(few)
+        training_pairs(few)
 
 
 def test_a_few_seeds_of_the_users_own_are_joined_by_the_built_in_ones(config: Config, tmp_path: Path) -> None:
     row = {"instruction": "Name a planet.", "input": "", "output": "Mars is a planet."}
     (tmp_path / "own.jsonl").write_text(json.dumps(row), encoding="utf-8")
     own = config.model_copy(update={"seeds": config.seeds.model_copy(update={"path": str(tmp_path / "own.jsonl")})})
-    pairs = training.training_pairs(own)
+    pairs = training_pairs(own)
     assert pairs[0].instruction == "Name a planet."
     assert len(pairs) == 40
 
 
 def test_rows_to_learn_from_are_the_same_each_time_and_spoil_each_pair(shop: Workshop) -> None:
-    pairs = training.training_pairs(shop.config)[:20]
+    pairs = training_pairs(shop.config)[:20]
     engine = shop.parts.initial_engine
     rows = training.training_rows(pairs, engine)
     assert rows == training.training_rows(pairs, engine)

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
-from refine_af.config import Config, SamplingConfig
+from refine_af.config import SamplingConfig
 from refine_af.engines.base import Engine, Prompts
-from refine_af.errors import UsageError
 from refine_af.feedback.base import Example
 from refine_af.feedback.embedding import Embedder
 from refine_af.feedback.evaluator.corruptions import RULES, corrupted
@@ -24,32 +23,13 @@ from refine_af.feedback.likelihood import TaskLikelihood
 from refine_af.files import write_text
 from refine_af.models import build_once, cache_folder
 from refine_af.records import content_id, derived_random
-from refine_af.seeds import built_in_tasks, shown_tasks
 
 VERSION = "1"  # to be raised with every change of features, rules or training
 GOOD = "people's"
-_LONGEST = 120  # words of a pair: longer ones cost more than they teach
-_MOST_PAIRS = 160
-_FEWEST_PAIRS = 10
 _OF_EACH_PAIR = 3  # spoilt pairs, of different kinds
 _SHOWN = 24  # words before and behind which the model goes on by itself
 _CONTINUATION = SamplingConfig(max_tokens=32, temperature=1.0, top_p=1.0)
 _CONTINUED = 24  # pairs that the model spoils, of each kind
-
-
-def training_pairs(config: Config) -> list[Example]:
-    """People's pairs that the run may learn from: its own shown seed tasks, and the built-in ones beside them where
-    the run has brought its own. Never a seed that the run holds out: raises UsageError where too few are left."""
-    tasks = shown_tasks(config.seeds, config.seed)
-    if config.seeds.path is not None:
-        tasks = [*tasks, *built_in_tasks()]
-    short = [t for t in tasks if t.words <= _LONGEST]
-    if len(short) < _FEWEST_PAIRS:
-        raise UsageError(
-            f"seeds.held_out={config.seeds.held_out} leaves {len(short)} seed tasks of at most {_LONGEST} words, "
-            f"and the embedded reward learns from {_FEWEST_PAIRS} or more: lower it"
-        )
-    return [Example(t.instruction, t.input, t.output) for t in short[:_MOST_PAIRS]]
 
 
 def trained_head(

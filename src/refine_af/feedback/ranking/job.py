@@ -9,7 +9,7 @@ from pathlib import Path
 from refine_af.config import Config
 from refine_af.errors import UsageError
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.feedback.check import check_feedback, runs_models
+from refine_af.feedback.check import check_feedback, check_teachers, runs_models
 from refine_af.feedback.ranking.rank import Ranked, check_writable, rank
 from refine_af.feedback.ranking.rows import read_pairs
 from refine_af.models import cache_folder, check_packages
@@ -31,6 +31,7 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
         check_writable(out)
     seeds = calibration_pairs(shown_tasks(config.seeds, config.seed), config)
     check_feedback(config.feedback, len(seeds))
+    check_teachers(config)
     if runs_models(config.feedback):
         check_packages()
     progress.note(f"{file}: {len(rows)} pairs; {config.feedback.name} is being prepared")
