@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from refine_af.feedback.base import Better, Cost, Example
+from refine_af.feedback.base import Better, Cost, Example, Scorer
 from refine_af.feedback.format import FormatScorer
 from refine_af.novelty import tokens
 
@@ -109,7 +109,7 @@ class Complement:
     better: Better = "low"
     cost: Cost = "rules"
 
-    def __init__(self, name: str, of: VarietyScorer | OwnWordsScorer) -> None:
+    def __init__(self, name: str, of: Scorer) -> None:
         self.name = name
         self.identity = of.identity
         self._of = of
