@@ -8,7 +8,7 @@ comparison_table.py and comparison_chart.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -136,14 +136,6 @@ class Comparison:
     seed: int
     resamples: int
     against: tuple[Versus, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON: the fields as they are, and the task's outcome; no number in it is NaN or infinite."""
-        found = asdict(self)
-        for versus, shown in zip(self.against, found["against"], strict=True):
-            for task, row in zip(versus.tasks, shown["tasks"], strict=True):
-                row["outcome"] = task.outcome
-        return found
 
 
 def compare_evaluations(

@@ -43,7 +43,7 @@ def paired_difference(before: Sequence[float], after: Sequence[float], *, seed: 
 
 
 def wilson_interval(successes: int, count: int) -> Interval:
-    """95 % interval of a share, in [0, 1] (Wilson 1927). Raises ValueError unless 0 ≤ successes ≤ count and count ≥ 1."""
+    """95 % interval of a share, in [0, 1] (Wilson 1927). Raises ValueError without 0 ≤ successes ≤ count, 1 ≤ count."""
     if count < 1 or not 0 <= successes <= count:
         raise ValueError(f"need 0 to {count} successes of at least one, not {successes}")
     share, z2 = successes / count, _Z * _Z
@@ -69,7 +69,7 @@ def sign_test(wins: int, losses: int) -> float:
 
 
 def wilcoxon_test(differences: Sequence[float]) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test (1945) that differences lie symmetrically around zero. 1 for none.
+    """Two-sided p-value of Wilcoxon's signed-rank test (1945): do differences lie evenly around zero? 1 for none.
 
     Zeros are dropped, equal sizes share their mean rank. The p-value is counted over all signs where there are at
     most 50 differences with neither ties nor zeros, or at most 13 in all; otherwise it is that of the normal
