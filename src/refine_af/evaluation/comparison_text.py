@@ -17,6 +17,7 @@ from refine_af.report.wording import clean
 
 Verdict = Literal["win", "loss", "undecided", "too few", "ties"]
 _LIKELY = 0.05
+_ENOUGH = 20  # tasks from which the bootstrap holds about what it says (tests/evaluation/test_coverage.py)
 _LIMITS = "by how much, and whether so on other kinds of tasks or after training with another seed, this does not say"
 
 
@@ -67,7 +68,7 @@ def _undecided(group: Group) -> str:
 
 
 def notes(versus: Versus, comparison: Comparison) -> list[str]:
-    """Sentences on the size of the difference and on what the conclusion depends on, as far as there is such a thing."""
+    """Sentences on the size of the difference and on what the conclusion depends on, where there is such a thing."""
     group, pairing = versus.overall, versus.pairing
     found = [_size(group, comparison.metric)]
     nested = group.share_decided.bootstrap.instances
@@ -75,6 +76,11 @@ def notes(versus: Versus, comparison: Comparison) -> list[str]:
         found.append(
             f"With the tasks' instances drawn anew as well, the share's interval is {percents(nested)} and contains "
             "50 %: more instances for each task would tell more."
+        )
+    if FEWEST <= group.tasks < _ENOUGH:
+        found.append(
+            f"On {group.tasks} tasks the bootstrap's intervals are somewhat too narrow (on ten they hold the truth nine "
+            "times in ten, not 95 in 100); Wilson's is not."
         )
     left_out = pairing.only_control + pairing.only_other
     if left_out:
