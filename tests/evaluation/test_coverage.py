@@ -20,7 +20,7 @@ def coverage(
     ``between``, ``within``: standard deviations of the tasks' effects and of an instance's difference; ``tied``: the
     share of tasks on which both models answer alike.
     """
-    # An observed task difference is normal with mean `mean` and both variances; a share's truth is its chance to be won.
+    # An observed task difference is normal with both variances; a share's truth is a task's chance to be won.
     share = 0.5 * math.erfc(-mean / math.hypot(between, within / math.sqrt(instances)) / math.sqrt(2))
     truth = {"difference": mean * (1 - tied), "share": share * (1 - tied), "share_decided": share}
     generator, held = np.random.default_rng(0), Counter[str]()

@@ -55,7 +55,7 @@ def test_the_shares_have_the_intervals_of_the_binomial_distribution() -> None:
 
 
 def test_the_mean_over_both_levels_has_the_interval_that_can_be_counted() -> None:
-    # A slot of a resample takes each task with 1/6, and of two instances 0 and 12 the mean 0, 6 or 12 with 1/4, 1/2, 1/4.
+    # A slot of a resample takes each task with 1/6, and two instances 0 and 12 give 0, 6 or 12 with 1/4, 1/2, 1/4.
     # The six slots are independent, so the whole distribution is a convolution.
     tasks = [np.array([0.0, 12.0])] * 3 + [np.array([6.0, 6.0])] * 3
     slot = np.zeros(13)
@@ -72,7 +72,7 @@ def test_the_mean_over_both_levels_has_the_interval_that_can_be_counted() -> Non
 
 
 def test_a_task_drawn_twice_has_other_instances_each_time() -> None:
-    # With one task's instances at ±1, six equal tasks vary as six and not as one: variance 1/2 by slot, 1/12 of the mean.
+    # Six equal tasks vary as six and not as one: the variance is 1/2 by slot, 1/12 of the mean.
     found = TaskBootstrap([np.array([-1.0, 1.0])] * 6).group(range(6))
     assert found.difference.instances == pytest.approx((-2 / 3, 2 / 3), abs=0.17)
 

@@ -79,8 +79,8 @@ def notes(versus: Versus, comparison: Comparison) -> list[str]:
         )
     if FEWEST <= group.tasks < _ENOUGH:
         found.append(
-            f"On {group.tasks} tasks the bootstrap's intervals are somewhat too narrow (on ten they hold the truth nine "
-            "times in ten, not 95 in 100); Wilson's is not."
+            f"On {group.tasks} tasks the bootstrap's intervals are too narrow (on ten tasks they hold the truth nine "
+            "times in ten, not 95 times in 100); Wilson's is not."
         )
     left_out = pairing.only_control + pairing.only_other
     if left_out:
