@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from refine_af.errors import UsageError
 from refine_af.evaluation.compare import Comparison, Evaluation, Scored, compare_evaluations, settings_apart
-from refine_af.evaluation.comparison_text import as_dict, conclusion, notes, verdict
+from refine_af.evaluation.comparison_text import as_dict, conclusion, notes, percent, points, verdict
 
 Scores = dict[str, list[float]]
 SETTINGS = {"model": "a", "shots": 0, "cut": "line", "max_source": 1024, "instances": 10}
@@ -116,11 +116,19 @@ def test_settings_that_decide_scores_must_agree_or_be_allowed_to_differ() -> Non
     control, other = evaluation({"x": [1.0]}), evaluation({"x": [2.0]}, "B", shots=2, cut="none")
     with pytest.raises(UsageError) as caught:
         compare_evaluations(control, [other])
-    assert "shots 0 against 2; cut line against none" in str(caught.value)
+    assert 'shots 0 against 2; cut "line" against "none"' in str(caught.value)
     assert "\n" not in str(caught.value)
     found = compare_evaluations(control, [other], allow_different=True)
     assert found.against[0].pairing.different == {"shots": (0, 2), "cut": ("line", "none")}
     assert any("shots 0 against 2" in note for note in notes(found.against[0], found))
+
+
+def test_a_setting_of_many_lines_is_told_on_one() -> None:
+    control, other = evaluation({"x": [1.0]}, prompt="Q:\n\nA: "), evaluation({"x": [1.0]}, prompt="Q:\n\n" * 90)
+    with pytest.raises(UsageError) as caught:
+        compare_evaluations(control, [other])
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
 
 
 def test_whose_answers_they_are_and_how_many_is_no_difference_in_settings() -> None:
@@ -231,6 +239,29 @@ def test_between_the_two_tests_nothing_is_shown() -> None:
     assert "the exact test doesn't exclude chance" in conclusion(found.against[0], "A", metric="rouge_l")
 
 
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.0, "0 %"),
+        (0.5, "50 %"),
+        (1.0, "100 %"),
+        (0.634, "63 %"),
+        (0.5016, "50.2 %"),
+        (0.50012, "50.01 %"),
+        (0.999, "99.9 %"),
+    ],
+)
+def test_a_share_reads_as_none_half_or_all_only_where_it_is(share: float, shown: str) -> None:
+    assert percent(share) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "0"), (1.234, "+1.23"), (-0.5, "−0.50"), (0.004, "+0.004"), (-0.00012, "−0.0001")]
+)
+def test_a_difference_reads_as_none_only_where_it_is(value: float, shown: str) -> None:
+    assert points(value) == shown
+
+
 def test_a_mean_that_points_the_other_way_is_said() -> None:
     found = decided(40, 12, gain=0.5, loss=20.0)
     assert verdict(found.against[0].overall) == "win"
@@ -240,6 +271,20 @@ def test_a_mean_that_points_the_other_way_is_said() -> None:
 def test_a_clear_mean_beside_an_undecided_count_is_said() -> None:
     found = decided(14, 12, gain=30.0, loss=1.0)
     assert "though the count of tasks decides nothing" in notes(found.against[0], found)[0]
+
+
+def test_tasks_that_single_instances_decide_are_said_to_be_so() -> None:
+    control = {f"t{place}": [40.0] * 6 for place in range(60)}
+    other = {task: [40.0] * 5 + [50.0 if place < 40 else 40.0] for place, task in enumerate(control)}
+    found = compared(control, other)
+    assert any("single instances decide many of them" in note for note in notes(found.against[0], found))
+    steady = decided(40, 0, 20)
+    assert not any("single instances" in note for note in notes(steady.against[0], steady))
+
+
+def test_few_tasks_are_said_to_make_the_bootstrap_too_narrow() -> None:
+    told = [any("too narrow" in note for note in notes(f.against[0], f)) for f in (decided(4, 6), decided(12, 12))]
+    assert told == [True, False]
 
 
 def test_several_comparisons_with_one_control_are_said_not_to_be_corrected() -> None:

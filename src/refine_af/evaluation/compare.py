@@ -7,6 +7,7 @@ comparison_table.py and comparison_chart.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -164,6 +165,7 @@ def compare_evaluations(
     return Comparison(control.name, metric, seed, resamples, tuple(against))
 
 
+_LONGEST_VALUE = 80  # characters of a setting that are shown
 # Whose answers they are, and how many of them: what a comparison is about, or what it copes with.
 _NOT_PROTOCOL = frozenset({"model", "base", "adapter", "revision", "name", "instances", "tasks"})
 
@@ -181,10 +183,21 @@ def settings_apart(
     return different, tuple(name for name in names if name not in both)
 
 
+def told_apart(different: Mapping[str, tuple[Any, Any]]) -> str:
+    """Differing settings on one line, their values as JSON."""
+    shown = {
+        name: [_clipped(json.dumps(v, ensure_ascii=False, default=str)) for v in different[name]] for name in different
+    }
+    return "; ".join(f"{name} {ours} against {theirs}" for name, (ours, theirs) in shown.items())
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
+
+
 def _refusal(control: str, other: str, different: Mapping[str, tuple[Any, Any]]) -> str:
-    told = "; ".join(f"{name} {ours} against {theirs}" for name, (ours, theirs) in different.items())
     return (
-        f"{control} and {other} were not evaluated alike: {told}; "
+        f"{control} and {other} were not evaluated alike: {told_apart(different)}; "
         "evaluate one of them again, or compare them all the same with --allow-different"
     )
 

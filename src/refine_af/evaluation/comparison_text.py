@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from refine_af.evaluation.bootstrap import FEWEST
-from refine_af.evaluation.compare import Comparison, Group, Versus
+from refine_af.evaluation.compare import Comparison, Group, Versus, told_apart
 from refine_af.evaluation.significance import Interval
 from refine_af.report.numbers import number
 from refine_af.report.wording import clean
@@ -77,6 +77,12 @@ def notes(versus: Versus, comparison: Comparison) -> list[str]:
             f"With the tasks' instances drawn anew as well, the share's interval is {percents(nested)} and contains "
             "50 %: more instances for each task would tell more."
         )
+    drawn_anew = group.share.bootstrap.instances
+    if drawn_anew and group.share.value is not None and not _contains(drawn_anew, group.share.value):
+        found.append(
+            f"With instances drawn anew fewer or more tasks are won ({percents(drawn_anew)} of all) than were seen "
+            f"({percent(group.share.value)}): single instances decide many of them."
+        )
     if FEWEST <= group.tasks < _ENOUGH:
         found.append(
             f"On {group.tasks} tasks the bootstrap's intervals are too narrow (on ten tasks they hold the truth nine "
@@ -94,8 +100,7 @@ def notes(versus: Versus, comparison: Comparison) -> list[str]:
             f"{pairing.missing_other:,} of the other."
         )
     if pairing.different:
-        told = "; ".join(f"{name} {a} against {b}" for name, (a, b) in pairing.different.items())
-        found.append(f"Not evaluated alike: {told}. The difference may come from that alone.")
+        found.append(f"Not evaluated alike: {told_apart(pairing.different)}. The difference may come from that alone.")
     if pairing.unsaid:
         found.append(f"Told by one side alone, so not checked: {', '.join(pairing.unsaid)}.")
     if len(comparison.against) > 1:
@@ -149,18 +154,20 @@ def metric_name(metric: str) -> str:
 
 
 def percent(share: float | None) -> str:
-    """A share as whole per cents; 0 % and 100 % only where it is so exactly."""
+    """A share in whole per cents, with decimals where it would else read as none, half or all and is not."""
     if share is None:
         return number(None)
-    whole = round(100 * share)
-    if (whole == 0 and share > 0) or (whole == 100 and share < 1):
-        return f"{100 * share:.1f} %"
-    return f"{whole} %"
+    value = 100 * share
+    exact = value in (0, 50, 100)
+    places = 0 if exact else next((p for p in range(4) if round(value, p) not in (0, 50, 100)), 4)
+    return f"{value:.{places}f} %"
 
 
 def points(value: float | None) -> str:
-    """A difference with its sign and two decimals."""
-    return number(None) if value is None else "0" if value == 0 else f"{value:+.2f}".replace("-", "−")
+    """A difference with its sign and two decimals; a small one with a digit, so that it does not read as none."""
+    if value is None or value == 0:
+        return number(value)
+    return (f"{value:+.2f}" if abs(value) >= 0.005 else f"{value:+.1g}").replace("-", "−")
 
 
 def p_value(p: float) -> str:
