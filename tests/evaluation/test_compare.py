@@ -273,6 +273,18 @@ def test_a_clear_mean_beside_an_undecided_count_is_said() -> None:
     assert "though the count of tasks decides nothing" in notes(found.against[0], found)[0]
 
 
+def test_a_win_that_other_instances_may_turn_is_said_to_be_so() -> None:
+    # On each task five instances of six stay, one moves by so much that its mean decides: drawn anew, many tasks turn.
+    control = {f"t{place}": [50.0] * 6 for place in range(30)}
+    moved = {task: [52.0, 52.0, 52.0, 52.0, 52.0, 45.0] for task in list(control)[:21]}
+    other = {task: moved.get(task, [48.0] * 6) for task in control}
+    found = compared(control, other)
+    assert verdict(found.against[0].overall) == "win"
+    assert any("contains 50 %: more instances" in note for note in notes(found.against[0], found))
+    steady = decided(21, 9)
+    assert not any("more instances" in note for note in notes(steady.against[0], steady))
+
+
 def test_tasks_that_single_instances_decide_are_said_to_be_so() -> None:
     control = {f"t{place}": [40.0] * 6 for place in range(60)}
     other = {task: [40.0] * 5 + [50.0 if place < 40 else 40.0] for place, task in enumerate(control)}

@@ -12,6 +12,9 @@ from xml.etree import ElementTree
 import pytest
 
 from refine_af.cli import main
+from refine_af.evaluation.compare import compare_evaluations
+from refine_af.evaluation.comparison_chart import difference_chart
+from refine_af.evaluation.comparison_files import read_evaluation
 
 Call = Callable[..., tuple[int, str, str]]
 SETTINGS: dict[str, Any] = {"model": "a", "shots": 0, "cut": "line"}
@@ -134,6 +137,14 @@ def test_bars_are_as_long_as_their_differences_and_on_their_side(call: Call, tmp
     assert [round(7 * width / longest, 1) for _, width, _ in bars] == [7, 6, 5, 4, 3, 2, 1, 1, 2, 3, 4, 5, 6, 7]
     assert all(x == zero and css.startswith("f0") for x, _, css in bars[:7])
     assert all(x + width == pytest.approx(zero, abs=0.11) and css.startswith("f1") for x, width, css in bars[7:])
+
+
+def test_in_a_page_the_chart_has_the_pages_style_and_none_of_its_own(call: Call, tmp_path: Path) -> None:
+    both = [read_evaluation(write("initial")), read_evaluation(write("tuned", 1.0))]
+    chart = difference_chart(compare_evaluations(both[0], both[1:]))
+    assert "<style" not in chart
+    assert chart.startswith('<svg class="chart"')
+    assert chart.count("<rect") == 7
 
 
 def test_a_chart_where_all_tie_is_drawn_too(call: Call, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from refine_af.evaluation.significance import Interval
 RESAMPLES = 10_000
 FEWEST = 6  # tasks, or instances of one, with fewer of which no interval is given: it would be far too narrow
 _PLACES = 9  # differences are rounded to so many decimals: what is smaller comes from floating point, and is a tie
-_SLICE = 1 << 20  # values in memory at once
+_SLICE = 1 << 17  # values at once: little memory, and few enough for the cache
 Floats = npt.NDArray[np.float64]
 
 
@@ -97,7 +97,7 @@ def _redrawn_means(values: Floats, resamples: int, random: np.random.Generator) 
         return np.full(resamples, mean_difference(values))
     rows = max(1, _SLICE // len(values))
     sizes = [min(rows, resamples - start) for start in range(0, resamples, rows)]
-    drawn = (random.integers(0, len(values), (size, len(values)), dtype=np.int32) for size in sizes)
+    drawn = (random.integers(0, len(values), (size, len(values))) for size in sizes)
     return np.round(np.concatenate([values.take(indices).mean(axis=1) for indices in drawn]), _PLACES)
 
 

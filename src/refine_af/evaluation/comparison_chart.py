@@ -21,7 +21,7 @@ from refine_af.report.wording import clean
 _WIDTH, _STEP, _HEAD, _GAP = 500, 18, 56, 26
 _ZERO = _WIDTH / 2
 _VALUE = 52.0  # room for a bar's value beside the longest bar
-_NAME_CHAR = 6.0  # width of a character of a name in a wide font: better clipped than cut by the edge
+_NAME_CHAR = 6.3  # width of a character of a name in a wide font: better clipped than cut by the edge
 
 
 def write_chart(comparison: Comparison, path: Path) -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any, Literal
 
 from refine_af.evaluation.bootstrap import FEWEST
-from refine_af.evaluation.compare import Comparison, Group, Versus, told_apart
+from refine_af.evaluation.compare import Comparison, Group, Pairing, Versus, told_apart
 from refine_af.evaluation.significance import Interval
 from refine_af.report.numbers import number
 from refine_af.report.wording import clean
@@ -69,7 +69,7 @@ def _undecided(group: Group) -> str:
 
 def notes(versus: Versus, comparison: Comparison) -> list[str]:
     """Sentences on the size of the difference and on what the conclusion depends on, where there is such a thing."""
-    group, pairing = versus.overall, versus.pairing
+    group = versus.overall
     found = [_size(group, comparison.metric)]
     nested = group.share_decided.bootstrap.instances
     if verdict(group) in ("win", "loss") and nested and _contains(nested, 0.5):
@@ -88,6 +88,17 @@ def notes(versus: Versus, comparison: Comparison) -> list[str]:
             f"On {group.tasks} tasks the bootstrap's intervals are too narrow (on ten tasks they hold the truth nine "
             "times in ten, not 95 times in 100); Wilson's is not."
         )
+    if len(comparison.against) > 1:
+        found.append(
+            f"This is one of {len(comparison.against)} comparisons with the same control; the p-values are not "
+            "corrected for their number."
+        )
+    return [clean(note) for note in (*found, *_pairing(versus.pairing)) if note]
+
+
+def _pairing(pairing: Pairing) -> list[str]:
+    """What was left out of the comparison, and what makes the two sides unlike."""
+    found = []
     left_out = pairing.only_control + pairing.only_other
     if left_out:
         found.append(
@@ -103,12 +114,7 @@ def notes(versus: Versus, comparison: Comparison) -> list[str]:
         found.append(f"Not evaluated alike: {told_apart(pairing.different)}. The difference may come from that alone.")
     if pairing.unsaid:
         found.append(f"Told by one side alone, so not checked: {', '.join(pairing.unsaid)}.")
-    if len(comparison.against) > 1:
-        found.append(
-            f"This is one of {len(comparison.against)} comparisons with the same control; the p-values are not "
-            "corrected for their number."
-        )
-    return [clean(note) for note in found if note]
+    return found
 
 
 def as_dict(comparison: Comparison) -> dict[str, Any]:
