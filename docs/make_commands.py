@@ -17,6 +17,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("novelty",),
     ("score-pairs",),
+    ("compare",),
     ("doctor",),
     ("config", "show"),
     ("config", "schema"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from refine_af.cli_compare import compare
 from refine_af.environment import quiet_libraries
 from refine_af.errors import InterruptedRunError, RefineError, UsageError
 
@@ -240,6 +241,9 @@ def score_pairs(
     from refine_af.feedback.ranking.render import render
 
     render(ranked, settings.feedback.name, show, Console())
+
+
+app.command()(compare)
 
 
 @app.command()

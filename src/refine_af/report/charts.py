@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from refine_af.report.numbers import number, tick_labels, ticks
+from refine_af.report.svg import CHAR, clipped, svg, svg_empty, svg_text
 
-_CHAR = 6.1  # mean width of a character at the charts' font size
-_BAR_CHAR = 7.0  # in charts of bars, whose text is larger on a phone
+_BAR_CHAR = 7.0  # width of a character in charts of bars, whose text is larger on a phone
 _DOT_LIMIT = 40  # more points than this are drawn as a line alone
 _DASHES = ("", "5 3", "2 3", "8 3 2 3", "1 2", "10 4")
 
@@ -78,14 +78,14 @@ def line_chart(
     ys = [y for _, pts in finite for _, y in pts]
     ys += [v for s in series for pair in s.band for v in pair if _drawable(v)]
     if not xs:
-        return _empty(title, width, height)
+        return svg_empty(title, width, height)
     lasts = [(index, pts[-1]) for index, (_, pts) in enumerate(finite) if pts]
-    margin = max(len(y_format(y)) for _, (_, y) in lasts) * _CHAR + 12
+    margin = max(len(y_format(y)) for _, (_, y) in lasts) * CHAR + 12
     (x_low, x_high), (y_low, y_high) = (
         _padded(min(xs), max(xs), 0),
         _padded(min(ys), max(ys), 0.06, zero=zero),
     )
-    left = max(map(len, tick_labels(ticks(y_low, y_high))), default=2) * _CHAR + 10
+    left = max(map(len, tick_labels(ticks(y_low, y_high))), default=2) * CHAR + 10
     top = 14.0 + (18 if len(series) > 1 else 0)
     frame = _Frame(left, top, width - margin, height - 34, x_low, x_high, y_low, y_high)
     parts = [_axes(frame, x_label)]
@@ -96,7 +96,7 @@ def line_chart(
     if len(series) > 1:
         parts.append(_legend([s.name for s in series], left))
     summary = "; ".join(f"{s.name}: {y_format(p[0][1])} to {y_format(p[-1][1])}" for s, p in finite if p)
-    return _svg(title, summary, width, height, parts)
+    return svg(title, summary, width, height, parts)
 
 
 def histogram(
@@ -112,7 +112,7 @@ def histogram(
     samples = [(name, [v for v in values if _drawable(v)]) for name, values in series]
     pooled = [v for _, values in samples for v in values]
     if not pooled:
-        return _empty(title, width, height)
+        return svg_empty(title, width, height)
     marks = [(v, text) for v, text in marks if _drawable(v)]
     low, high = _padded(min([*pooled, *(m for m, _ in marks)]), max([*pooled, *(m for m, _ in marks)]), 0.02)
     if all(v == int(v) for v in pooled) and high - low < bins:  # whole numbers: one bin each
@@ -121,7 +121,7 @@ def histogram(
     counts = [(name, _binned(values, low, high, bins)) for name, values in samples]
     peak = max(max(c) for _, c in counts)
     top = 14.0 + (18 if len(series) > 1 else 0) + 14 * len(marks)
-    left = len(number(peak)) * _CHAR + 14
+    left = len(number(peak)) * CHAR + 14
     frame = _Frame(left, top, width - 12, height - 34, low, high, 0, peak * 1.04)
     parts = [_axes(frame, x_label, whole=True)]
     for index, (_, heights) in enumerate(counts):
@@ -131,7 +131,7 @@ def histogram(
     if len(series) > 1:
         parts.append(_legend([name for name, _ in series], left, dashed=False))
     summary = "; ".join(f"{name}: {len(v)} values" for name, v in samples)
-    return _svg(title, summary, width, height, parts)
+    return svg(title, summary, width, height, parts)
 
 
 def bar_chart(rows: Sequence[tuple[str, float]], *, title: str, full: float = 0.0) -> Markup:
@@ -142,7 +142,7 @@ def bar_chart(rows: Sequence[tuple[str, float]], *, title: str, full: float = 0.
     width, step = 460, 23
     rows = [(label, value) for label, value in rows if _drawable(value)]
     if not rows:
-        return _empty(title, width, 90)
+        return svg_empty(title, width, 90)
     left = min(190.0, max(len(label) for label, _ in rows) * _BAR_CHAR + 10)
     right = width - max(len(number(v)) for _, v in rows) * _BAR_CHAR - 10
     largest = max(full, max(v for _, v in rows), 1e-12)
@@ -150,11 +150,11 @@ def bar_chart(rows: Sequence[tuple[str, float]], *, title: str, full: float = 0.
     for index, (label, value) in enumerate(rows):
         y = index * step + 4
         length = max(value, 0.0) / largest * (right - left)
-        parts.append(_text(left - 8, y + 13, _clipped(label, left - 8), "end", "lab"))
+        parts.append(svg_text(left - 8, y + 13, clipped(label, left - 8, _BAR_CHAR), "end", "lab"))
         parts.append(f'<rect class="f0" x="{left:.1f}" y="{y}" width="{length:.1f}" height="{step - 7}" rx="2"/>')
-        parts.append(_text(left + length + 6, y + 13, number(value), "start", "val"))
+        parts.append(svg_text(left + length + 6, y + 13, number(value), "start", "val"))
     summary = "; ".join(f"{label}: {number(value)}" for label, value in rows)
-    return _svg(title, summary, width, len(rows) * step + 6, parts)
+    return svg(title, summary, width, len(rows) * step + 6, parts)
 
 
 def funnel_chart(rows: Sequence[FunnelRow], *, title: str) -> Markup:
@@ -162,7 +162,7 @@ def funnel_chart(rows: Sequence[FunnelRow], *, title: str) -> Markup:
     width, step = 460, 25
     whole = max((row.value for row in rows), default=0)
     if not whole:
-        return _empty(title, width, 90)
+        return svg_empty(title, width, 90)
     left = min(180.0, max(len(row.label) for row in rows) * _BAR_CHAR + 10)
     room = width - left - (max(len(number(row.value)) for row in rows) + 7) * _BAR_CHAR - 6
     remaining, parts = float(whole), []
@@ -173,16 +173,16 @@ def funnel_chart(rows: Sequence[FunnelRow], *, title: str) -> Markup:
             remaining = max(0.0, remaining - row.value)
             start = remaining
         x, length = left + start / whole * room, max(1.5 if row.value else 0.0, row.value / whole * room)
-        parts.append(_text(left - 8, y + 14, _clipped(row.label, left - 8), "end", f"lab {row.kind}"))
+        parts.append(svg_text(left - 8, y + 14, clipped(row.label, left - 8, _BAR_CHAR), "end", f"lab {row.kind}"))
         parts.append(
             f'<rect class="fun-{escape(row.kind)}" x="{x:.1f}" y="{y}" '
             f'width="{length:.1f}" height="{step - 7}" rx="2"/>'
         )
         share = f" · {row.value / whole:.0%}" if row.value != whole or index else ""
         sign = "−" if row.kind == "drop" else ""
-        parts.append(_text(x + length + 6, y + 14, f"{sign}{number(row.value)}{share}", "start", "val"))
+        parts.append(svg_text(x + length + 6, y + 14, f"{sign}{number(row.value)}{share}", "start", "val"))
     summary = "; ".join(f"{row.label}: {row.value}" for row in rows)
-    return _svg(title, summary, width, len(rows) * step + 4, parts)
+    return svg(title, summary, width, len(rows) * step + 4, parts)
 
 
 # -- pieces ------------------------------------------------------------------------------------------------
@@ -223,12 +223,12 @@ def _axes(frame: _Frame, x_label: str, *, whole: bool = False) -> str:
     for tick, label in zip(rows, tick_labels(rows), strict=True):
         y = frame.y(tick)
         parts.append(f'<line class="grid" x1="{frame.left:.1f}" y1="{y:.1f}" x2="{frame.right:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(frame.left - 5, y + 4, label, "end", "tick"))
+        parts.append(svg_text(frame.left - 5, y + 4, label, "end", "tick"))
     columns = ticks(frame.x_low, frame.x_high, 6)
     for tick, label in zip(columns, tick_labels(columns), strict=True):
-        parts.append(_text(frame.x(tick), frame.bottom + 14, label, "middle", "tick"))
+        parts.append(svg_text(frame.x(tick), frame.bottom + 14, label, "middle", "tick"))
     if x_label:
-        parts.append(_text((frame.left + frame.right) / 2, frame.bottom + 29, x_label, "middle", "tick"))
+        parts.append(svg_text((frame.left + frame.right) / 2, frame.bottom + 29, x_label, "middle", "tick"))
     return "".join(parts)
 
 
@@ -273,7 +273,7 @@ def _end_labels(
     for index, (x, y) in sorted(lasts, key=lambda item: frame.y(item[1][1])):
         at = max(frame.y(y) + 4, lowest + 12)
         lowest = at
-        placed.append(_text(frame.x(x) + 6, at, y_format(y), "start", f"val t{index % 6}"))
+        placed.append(svg_text(frame.x(x) + 6, at, y_format(y), "start", f"val t{index % 6}"))
     return "".join(placed)
 
 
@@ -282,8 +282,8 @@ def _legend(names: Sequence[str], left: float, *, dashed: bool = True) -> str:
     for index, name in enumerate(names):
         dash = f' stroke-dasharray="{_DASHES[index % 6]}"' if dashed and _DASHES[index % 6] else ""
         parts.append(f'<line class="l{index % 6}" x1="{x:.1f}" y1="10" x2="{x + 18:.1f}" y2="10"{dash}/>')
-        parts.append(_text(x + 23, 14, name, "start", "lab"))
-        x += 23 + len(name) * _CHAR + 18
+        parts.append(svg_text(x + 23, 14, name, "start", "lab"))
+        x += 23 + len(name) * CHAR + 18
     return "".join(parts)
 
 
@@ -303,24 +303,4 @@ def _mark(value: float, text: str, frame: _Frame, row: int, rows: int) -> str:
     x, y = frame.x(value), frame.top - 14 * (rows - row) + 9
     anchor, shift = ("end", -5) if x > (frame.left + frame.right) / 2 else ("start", 5)
     line = f'<line class="mark" x1="{x:.1f}" y1="{y - 9:.1f}" x2="{x:.1f}" y2="{frame.bottom}"/>'
-    return line + _text(x + shift, y, text, anchor, "val")
-
-
-def _clipped(text: str, room: float) -> str:
-    most = max(4, int(room / _BAR_CHAR))
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
-
-
-def _text(x: float, y: float, text: str, anchor: str, css: str) -> str:
-    return f'<text class="{escape(css)}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _empty(title: str, width: int, height: int) -> Markup:
-    return _svg(title, "no values", width, height, [_text(width / 2, height / 2, "no values", "middle", "tick")])
-
-
-def _svg(title: str, summary: str, width: int, height: int, parts: Sequence[str]) -> Markup:
-    """``parts`` are made by this module; every text in them went through ``escape``."""
-    label = f"<title>{escape(title)}</title><desc>{escape(summary)}</desc>"
-    head = f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
-    return Markup(f"{head}{label}{''.join(parts)}</svg>")
+    return line + svg_text(x + shift, y, text, anchor, "val")
