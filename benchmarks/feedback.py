@@ -148,7 +148,7 @@ def plain_script(shop: Workshop) -> Callable[[Sequence[Example]], object]:
             likelihood = TaskLikelihood(engine, frame)([example])[0].likelihood
             pmi = TaskLikelihood(engine, frame)([example])[0].pmi
             seen = features([example], TaskLikelihood(engine, frame)([example]), embedder)
-            rewards.append(likelihood + pmi + float(quality.head.log_odds(seen)[0]))
+            rewards.append(likelihood + pmi + float(quality.head.score(seen)[0]))
         return rewards
 
     return judge

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -165,8 +166,8 @@ class Repeating:
             prompts.suffixes
         )
 
-    def log_likelihoods(self, texts: Any) -> list[tuple[float, int]]:
-        return [(0.0, 1)] * len(texts)
+    def log_probs(self, texts: Any) -> list[Any]:
+        return [np.zeros(1)] * len(texts)
 
 
 @pytest.mark.parametrize("threshold", [0.7, 1.0])

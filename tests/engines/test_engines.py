@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
@@ -129,7 +130,7 @@ def test_greedy_text_does_not_depend_on_the_batch_size(name: str, batch_size: in
 
 def test_no_prompts_give_no_completions_and_no_texts_no_scores(engine: Engine) -> None:
     assert engine.generate(Prompts(PREFIX, ()), FREE, seed=0) == []
-    assert engine.log_likelihoods([]) == []
+    assert engine.log_probs([]) == []
 
 
 # --- Seeds
@@ -326,25 +327,20 @@ SCORED = [
 ] + [(f"<|user|>{task}</s><|assistant|>", " Yes and No" * n) for n, task in enumerate(TASKS, start=1)]
 
 
-def test_log_likelihoods_are_those_of_the_network(engine: Engine, reference: tuple[Any, Any]) -> None:
+def test_log_probs_are_those_of_the_network(engine: Engine, reference: tuple[Any, Any]) -> None:
     network, tokenizer = reference
-    for (context, continuation), (value, count) in zip(SCORED, engine.log_likelihoods(SCORED), strict=True):
+    for (context, continuation), found in zip(SCORED, engine.log_probs(SCORED), strict=True):
         before = tokenizer.encode(context) or [tokenizer.eos_token_id]
         after = tokenizer.encode(continuation)
         with torch.no_grad():
             logits = network(input_ids=torch.tensor([before + after])).logits[0].double()
         rows = torch.log_softmax(logits, -1)[len(before) - 1 : -1]
-        expected = sum(float(row[token]) for row, token in zip(rows, after, strict=False)) if after else 0.0
-        assert count == len(after)
-        assert value == pytest.approx(expected, abs=1e-3)
+        assert found == pytest.approx([float(row[token]) for row, token in zip(rows, after, strict=True)], abs=1e-3)
 
 
-def test_log_likelihoods_do_not_depend_on_the_company(engine: Engine) -> None:
-    together = engine.log_likelihoods(SCORED)
-    alone = [engine.log_likelihoods([pair])[0] for pair in SCORED]
-    for (a, n), (b, m) in zip(together, alone, strict=True):
-        assert n == m
-        assert a == pytest.approx(b, abs=1e-4)
+def test_log_probs_do_not_depend_on_the_company(engine: Engine) -> None:
+    for pair, found in zip(SCORED, engine.log_probs(SCORED), strict=True):
+        assert found == pytest.approx(engine.log_probs([pair])[0], abs=1e-4)
 
 
 # --- Adapters
@@ -387,8 +383,9 @@ def test_the_engine_without_adapter_ignores_the_one_on_the_network(
     without, with_it = parts.shared_engine(adapter=False), parts.shared_engine(adapter=True)
     assert without.generate(PROMPTS, GREEDY, seed=0) == untouched
     assert with_it.generate(PROMPTS, GREEDY, seed=0) == adapted_text, "it is switched on again afterwards"
-    assert without.log_likelihoods(SCORED) == both[1].log_likelihoods(SCORED)
-    assert with_it.log_likelihoods(SCORED) != both[1].log_likelihoods(SCORED)
+    untouched_scores = both[1].log_probs(SCORED)
+    assert all(map(np.array_equal, without.log_probs(SCORED), untouched_scores))
+    assert not all(map(np.array_equal, with_it.log_probs(SCORED), untouched_scores))
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -422,7 +419,7 @@ def test_the_weights_of_a_run_do_not_depend_on_the_precision_of_a_run_before(
     def scores(dtype: str) -> list[float]:
         config = _config(tiny_model, name, 32, 1)
         config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": dtype})})
-        return [value for value, _ in Parts(config, tmp_path / "scratch").initial_engine.log_likelihoods(SCORED)]
+        return [float(one.sum()) for one in Parts(config, tmp_path / "scratch").initial_engine.log_probs(SCORED)]
 
     monkeypatch.setenv("REFINE_AF_CACHE", str(tmp_path / "one"))
     expected = scores("float32")
@@ -474,7 +471,7 @@ def test_generating_and_scoring_leave_torchs_threads_alone(tiny_model: Path, tmp
         prompts = Prompts("", tuple(f"Write a story {i}" for i in "abcdefghijklmnopqrst"))
         engine.generate(prompts, SamplingConfig(max_tokens=4), seed=1)
         assert torch.get_num_threads() == 2
-        engine.log_likelihoods([("Write", " a story")] * 20)
+        engine.log_probs([("Write", " a story")] * 20)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -490,10 +487,13 @@ def test_token_scores_are_those_of_the_network(engine: Engine, reference: tuple[
         expected = logits.log_softmax(-1)  # (n + 1, V)
         chosen = [float(expected[i, token]) for i, token in enumerate(tokens)]
         assert found.log_probs == pytest.approx(chosen, abs=1e-3)
+        assert found.peaks == pytest.approx(expected[:-1].amax(-1).numpy(), abs=1e-3)
         assert found.ends == pytest.approx(expected[:, tokenizer.eos_token_id].numpy(), abs=1e-3)
 
 
-def test_token_scores_add_up_to_the_log_likelihood(engine: Engine) -> None:
-    for (value, count), found in zip(engine.log_likelihoods(SCORED), engine.token_scores(SCORED), strict=True):
-        assert (float(found.log_probs.sum()), len(found.log_probs)) == (pytest.approx(value, abs=1e-3), count)
+def test_token_scores_hold_the_log_probs(engine: Engine) -> None:
+    for log_probs, found in zip(engine.log_probs(SCORED), engine.token_scores(SCORED), strict=True):
+        assert found.log_probs == pytest.approx(log_probs, abs=1e-3)
+        assert len(found.peaks) == len(found.log_probs)
+        assert (found.peaks >= found.log_probs - 1e-4).all()
     assert engine.token_scores([]) == []

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from refine_af.errors import RefineError, UsageError
@@ -63,9 +64,9 @@ class Recorder:
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         raise AssertionError("a judge reads probabilities")
 
-    def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
+    def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Any]:
         self.seen += texts
-        return [(self._values[word.strip()], 1) for _, word in texts]
+        return [np.array([self._values[word.strip()]]) for _, word in texts]
 
 
 FRAME = Frame("<user>", "<assistant>")

@@ -36,12 +36,14 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class TokenScores:
-    """What a model finds of a continuation of n tokens, all in nats, each after what stands before it.
+    """What a model finds of a continuation of n tokens: log-probabilities in nats, each after what stands before it.
 
-    ``log_probs`` (n,): of the tokens. ``ends`` (n + 1,): of the end token in each token's place, and behind the last.
+    ``log_probs`` (n,): of the tokens. ``peaks`` (n,): of the token that is likeliest in each one's place. ``ends``
+    (n + 1,): of the end token in each one's place, and behind the last.
     """
 
     log_probs: Floats
+    peaks: Floats
     ends: Floats
 
 
@@ -60,12 +62,12 @@ class Engine(Protocol):
         """
         ...
 
-    def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        """For each (context, continuation): the continuation's log-probability in nats, and its tokens."""
+    def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
+        """For each (context, continuation): (n,), the log-probability of each token of the continuation, in nats."""
         ...
 
     def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
-        """The same token by token, with what the model thinks of ending there."""
+        """The same, with what else the model would have written in each token's place."""
         ...
 
 

@@ -147,9 +147,9 @@ class CTranslate2Engine:
         text, found = cut_at_stop(text, stop)
         return Completion(text, tuple(ids), ended or stopped or found)
 
-    def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
+    def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
         pieces = self._context_and_continuation(texts)
-        results: list[tuple[float, int]] = [(0.0, 0)] * len(pieces)
+        results = [np.zeros(0, np.float32)] * len(pieces)
 
         def score(worker: Any, batch: list[int]) -> None:
             scored = worker.score_batch([pieces[i][0] + pieces[i][1] for i in batch], max_input_length=0)
@@ -157,7 +157,7 @@ class CTranslate2Engine:
                 context, continuation = pieces[i]
                 # log_probs[k] is that of token k + 1.
                 if continuation:
-                    results[i] = (float(np.sum(one.log_probs[len(context) - 1 :])), len(continuation))
+                    results[i] = np.asarray(one.log_probs[len(context) - 1 :], np.float32)
 
         self._share_out(pieces, score)
         return results
@@ -226,7 +226,7 @@ def _token_scores(logits: Floats, tokens: Sequence[int], end: int) -> TokenScore
     shifted = logits - logits.max(axis=1, keepdims=True)
     chosen, ends = shifted[np.arange(len(tokens)), list(tokens)], shifted[:, end].copy()
     normalizer = np.log(np.exp(shifted, out=shifted).sum(axis=1))  # (n + 1,)
-    return TokenScores(chosen - normalizer[:-1], ends - normalizer)
+    return TokenScores(chosen - normalizer[:-1], -normalizer[:-1], ends - normalizer)
 
 
 def _split(rows: list[int], workers: int) -> list[list[int]]:

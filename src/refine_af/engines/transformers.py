@@ -12,7 +12,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Prompts, TokenScores, cut_at_stop
+from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, cut_at_stop
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -121,8 +121,8 @@ class TransformersEngine:
                 return ids[:n]
         return ids
 
-    def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
-        return [(float(one.log_probs.sum()), len(one.log_probs)) for one in self.token_scores(texts)]
+    def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
+        return [one.log_probs for one in self.token_scores(texts)]
 
     @torch.no_grad()
     def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
@@ -144,7 +144,8 @@ class TransformersEngine:
         log_probs = logits.log_softmax(-1)
         chosen = log_probs[:-1].gather(-1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(-1)
         ends = log_probs[:, self._tokenizer.eos_token_id]
-        return TokenScores(chosen.cpu().numpy(), ends.cpu().numpy())
+        peaks = log_probs[:-1].amax(-1)
+        return TokenScores(chosen.cpu().numpy(), peaks.cpu().numpy(), ends.cpu().numpy())
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)

@@ -80,7 +80,7 @@ class JudgeScorer:
         prompts = [self._frame.prompt(filled(self._question, e)) for e in examples]
         leads = [" " if prompt[-1:].isalnum() or prompt[-1:] in tuple(":.?!") else "" for prompt in prompts]
         texts = [(p, lead + word) for p, lead in zip(prompts, leads, strict=True) for word in ("Yes", "No")]
-        sums = [log_probability for log_probability, _ in self._engine.log_likelihoods(texts)] if texts else []
+        sums = [float(found.sum()) for found in self._engine.log_probs(texts)] if texts else []
         return [_share(yes, no) for yes, no in zip(sums[::2], sums[1::2], strict=True)]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refine_af.engines.base import Engine, TokenScores
+from refine_af.engines.base import Engine, Floats, TokenScores
 from refine_af.feedback.base import Better, Cost, Example
 from refine_af.prompts.answers import asked
 from refine_af.prompts.dialect import Frame
@@ -16,10 +16,10 @@ _SHRINKAGE = 8  # tokens
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the model finds of an output that follows its task, and of the output alone."""
+    """What the model finds of an output's tokens where it follows its task, and (n,) where it stands alone."""
 
     given: TokenScores
-    alone: TokenScores
+    alone: Floats
 
     @property
     def likelihood(self) -> float:
@@ -29,7 +29,7 @@ class Reading:
     @property
     def pmi(self) -> float:
         """What the task adds to the log-probability, in nats, over length + 8 tokens."""
-        gain = float(self.given.log_probs.sum() - self.alone.log_probs.sum())
+        gain = float(self.given.log_probs.sum() - self.alone.sum())
         return gain / (len(self.given.log_probs) + _SHRINKAGE)
 
 
@@ -47,9 +47,8 @@ class TaskLikelihood:
         if self._last[0] != key:
             texts = [(self._frame.prompt(asked(e.instruction, e.input)), e.output) for e in examples]
             alone = dict.fromkeys(e.output for e in examples)  # candidates of an instruction are often the same
-            scores = self._engine.token_scores([*texts, *(("", output) for output in alone)])
-            by_output = dict(zip(alone, scores[len(texts) :], strict=True))
-            given = scores[: len(texts)]
+            given = self._engine.token_scores(texts)
+            by_output = dict(zip(alone, self._engine.log_probs([("", output) for output in alone]), strict=True))
             self._last = (key, [Reading(s, by_output[e.output]) for e, s in zip(examples, given, strict=True)])
         return self._last[1]
 

@@ -199,5 +199,5 @@ def _decide_classification(context: Context, pool: list[Instruction]) -> None:
 def _yes_over_no(context: Context, shown: list[SeedTask], texts: list[str]) -> list[float]:
     beginning = context.parts.dialect.beginning
     prompts = [beginning + classification_prompt(shown, text) for text in texts]
-    answers = context.parts.initial_engine.log_likelihoods([(p, a) for p in prompts for a in (YES, NO)])
-    return [yes - no for (yes, _), (no, _) in zip(answers[::2], answers[1::2], strict=True)]
+    answers = context.parts.initial_engine.log_probs([(p, a) for p in prompts for a in (YES, NO)])
+    return [float(yes.sum() - no.sum()) for yes, no in zip(answers[::2], answers[1::2], strict=True)]

@@ -20,7 +20,7 @@ from refine_af.feedback.base import Example
 from refine_af.feedback.catalogue import Workshop
 from refine_af.feedback.composite import Composite
 from refine_af.feedback.embedded import FLOOR, WEIGHTS
-from refine_af.feedback.evaluator import training
+from refine_af.feedback.evaluator import teachers, training
 from refine_af.feedback.evaluator.features import WIDTH, features
 from refine_af.feedback.evaluator.teachers import training_pairs
 from refine_af.feedback.likelihood import TaskLikelihood
@@ -51,7 +51,7 @@ def config(tiny_model: Path) -> Config:
 @pytest.fixture(scope="module")
 def shop(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_MOST_PAIRS", 40)  # enough for the coarse promises
+        patch.setattr(teachers, "_MOST_PAIRS", 40)  # enough for the coarse promises
         seeds = calibration_pairs(shown_tasks(config.seeds, config.seed), config)
         yield Workshop(Parts(config, tmp_path_factory.mktemp("scratch")), seeds)
 

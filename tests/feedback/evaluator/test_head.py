@@ -30,7 +30,7 @@ def rows(tasks: int = 60, seed: int = 0) -> tuple[np.ndarray, list[str], list[in
 def test_it_tells_good_rows_of_unseen_tasks_from_each_kind_of_bad_ones() -> None:
     head, areas = train(*rows(), "good")
     features, kinds, _ = rows(seed=1)
-    odds = head.log_odds(features)
+    odds = head.score(features)
     good = [float(v) for v, kind in zip(odds, kinds, strict=True) if kind == "good"]
     for bad in ("low", "odd"):
         assert auc(good, [float(v) for v, kind in zip(odds, kinds, strict=True) if kind == bad]) > 0.95
@@ -62,7 +62,7 @@ def test_a_saved_head_says_the_same(tmp_path: Path) -> None:
     head.save(tmp_path / "head.npz")
     loaded = Head.load(tmp_path / "head.npz")
     features = rows(seed=3)[0]
-    assert np.array_equal(loaded.log_odds(features), head.log_odds(features))
+    assert np.array_equal(loaded.score(features), head.score(features))
     assert loaded.good_spread == head.good_spread
 
 
@@ -71,7 +71,7 @@ def test_a_feature_far_beyond_all_that_was_seen_counts_no_more_than_at_the_edge(
     row = rows(seed=4)[0][:1]
     far, farther = row.copy(), row.copy()
     far[0, 0], farther[0, 0] = 1e3, 1e6
-    assert head.log_odds(far) == pytest.approx(head.log_odds(farther))
+    assert head.score(far) == pytest.approx(head.score(farther))
 
 
 def test_the_networks_are_as_many_as_the_folds_or_a_multiple() -> None:

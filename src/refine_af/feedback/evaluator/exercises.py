@@ -98,11 +98,15 @@ def _sentence(chance: random.Random, pair: Example, most: int = 30) -> str | Non
 MAKERS: tuple[Maker, ...] = (completion, question, correction, reordering, word_list)
 
 
+_ROUNDS = 3  # through the pairs
+
+
 def exercises(chance: random.Random, pairs: Sequence[Example], count: int) -> list[Example]:
-    """As many exercises as asked for, each kind in turn, or fewer where the pairs give no more."""
-    made: list[Example] = []
-    for turn, pair in enumerate(chance.sample(pairs, len(pairs))):
-        exercise = MAKERS[turn % len(MAKERS)](chance, pair)
-        if exercise is not None and len(made) < count:
-            made.append(exercise)
-    return made
+    """As many different exercises as asked for, each kind in turn, or fewer where the pairs give no more."""
+    made: dict[Example, None] = {}
+    for _ in range(_ROUNDS):
+        for turn, pair in enumerate(chance.sample(pairs, len(pairs))):
+            exercise = MAKERS[turn % len(MAKERS)](chance, pair)
+            if exercise is not None and len(made) < count:
+                made[exercise] = None
+    return list(made)

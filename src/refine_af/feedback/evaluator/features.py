@@ -43,14 +43,15 @@ def features(examples: Sequence[Example], readings: Sequence[Reading], embedder:
 
 
 def of_model(reading: Reading) -> list[float]:
-    """How likely the output is: in the mean, where it is least so, where it begins and ends; and where an end would
-    have been likely, which tells outputs that were cut and outputs that run on."""
-    chosen, ends, alone = reading.given.log_probs, reading.given.ends, reading.alone.log_probs
+    """How likely the output is: in the mean, where it is least so, where it begins and ends; how much likelier other
+    words would have been, which tells an odd text from an odd task; and where an end would have been likely, which
+    tells outputs that were cut and outputs that run on."""
+    chosen, peaks, ends, alone = reading.given.log_probs, reading.given.peaks, reading.given.ends, reading.alone
     if not len(chosen):
-        chosen = alone = np.full(1, _NEVER, np.float32)
+        chosen = peaks = alone = np.full(1, _NEVER, np.float32)
     half, fifth = len(chosen) // 2, max(1, len(chosen) // 5)
     inside = float(ends[1:-1].max()) if len(ends) > 2 else _NEVER
-    gains = chosen - alone
+    gains, missed = chosen - alone, chosen - peaks
     return [
         float(chosen.mean()),
         float(np.sort(chosen)[:fifth].mean()),
@@ -65,7 +66,10 @@ def of_model(reading: Reading) -> list[float]:
         reading.pmi,
         float(gains[half:].mean()),
         float(alone.mean()),
-        float(reading.alone.ends[-1]),
+        float(peaks.mean()),
+        float(missed.mean()),
+        float(np.sort(missed)[:fifth].mean()),
+        float((missed > -1e-6).mean()),
     ]
 
 
@@ -141,4 +145,4 @@ def _covered(these: Counter[tuple[str, str]], by: Counter[tuple[str, str]]) -> f
     return (these & by).total() / these.total() if these else 0.0
 
 
-WIDTH = 14 + 7 + 12
+WIDTH = 17 + 7 + 12

@@ -3,6 +3,7 @@ tasks, so that what they say of a task that they have not seen is known before t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -30,7 +31,7 @@ _FARTHEST = 3.0  # spreads from the middle: beyond what was trained on, a featur
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The mean log-odds of networks of one hidden layer. Shapes: F features, K networks, H hidden units."""
+    """The mean of networks of one hidden layer. Shapes: F features, K networks, H hidden units."""
 
     middle: Floats  # (F,)
     spread: Floats  # (F,)
@@ -42,7 +43,7 @@ class Head:
     good_mean: float
     good_spread: float
 
-    def log_odds(self, features: Matrix) -> Floats:
+    def score(self, features: Matrix) -> Floats:
         """(n,) of features (n, F): above 0 a pair is more like people's than like a spoilt one."""
         found: Floats = self.each(features).mean(axis=0)
         return found
@@ -71,43 +72,51 @@ def train(features: Matrix, kinds: Sequence[str], tasks: Sequence[int], good: st
     Also the area under the ROC curve of people's pairs against each other kind, every row judged by the network that
     has not seen its task.
     """
-    is_good = np.array([kind == good for kind in kinds])
     folds = np.array(tasks) % FOLDS
     low, middle, high = np.percentile(features, [10, 50, 90], axis=0)
     spread = np.maximum((high - low) / 2.56, 0.01).astype(np.float32)  # 2.56 spreads of a normal distribution
     middle = middle.astype(np.float32)
     inputs = np.clip((features - middle) / spread, -_FARTHEST, _FARTHEST)
     networks = [
-        _network(inputs[folds != k % FOLDS], _list(kinds, folds != k % FOLDS), is_good[folds != k % FOLDS], k)
+        _network(inputs[folds != k % FOLDS], _list(kinds, folds != k % FOLDS), good, k)
         for k in range(FOLDS * _OF_EACH_FOLD)
     ]
     inner, inner_bias, outer, outer_bias = (np.stack(parts) for parts in zip(*networks, strict=True))
     head = Head(middle, spread, inner, inner_bias, outer, outer_bias, 0.0, 1.0)
     by_fold = head.each(features).reshape(_OF_EACH_FOLD, FOLDS, -1).mean(axis=0)  # (folds, n)
     unseen = by_fold[folds, np.arange(len(folds))]  # (n,)
-    people = unseen[is_good]
-    areas = {
-        kind: auc(people.tolist(), unseen[[k == kind for k in kinds]].tolist())
-        for kind in dict.fromkeys(kinds)
-        if kind != good
-    }
-    return replace(head, good_mean=float(people.mean()), good_spread=float(people.std())), areas
+    by_kind = {kind: unseen[[k == kind for k in kinds]] for kind in dict.fromkeys(kinds)}
+    people = by_kind.pop(good)
+    areas = {kind: auc(people.tolist(), found.tolist()) for kind, found in by_kind.items()}
+    # Only differences were learnt: zero is put halfway between people's pairs and the spoilt ones.
+    halfway = float(people.mean() + np.mean([found.mean() for found in by_kind.values()])) / 2
+    head = replace(
+        head,
+        outer_bias=(outer_bias - halfway).astype(np.float32),
+        good_mean=float(people.mean()) - halfway,
+        good_spread=float(people.std()),
+    )
+    return head, areas
 
 
 def _list(kinds: Sequence[str], chosen: npt.NDArray[np.bool_]) -> list[str]:
     return [kind for kind, taken in zip(kinds, chosen, strict=True) if taken]
 
 
-def _network(
-    inputs: Matrix, kinds: Sequence[str], is_good: npt.NDArray[np.bool_], seed: int
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """One network's weights. Good and spoilt pairs weigh the same in all, and so does each kind of spoilt ones."""
+def _network(inputs: Matrix, kinds: Sequence[str], good: str, seed: int) -> tuple[Floats, Floats, Floats, Floats]:
+    """One network's weights, by which people's pairs come before spoilt ones.
+
+    The loss is the logistic one of each difference between a good pair and a spoilt one, the mean over both and then
+    over kinds: a smooth stand-in for what is to be small, one minus the area under the ROC curve (RankNet, Burges et
+    al. 2005). Each kind weighs the same, however many pairs it has.
+    """
     import torch
 
-    counts = {kind: kinds.count(kind) for kind in kinds}
-    weights = torch.tensor([1 / counts[k] * (len(counts) - 1 if g else 1) for k, g in zip(kinds, is_good, strict=True)])
-    weights /= weights.mean()
-    x, y = torch.tensor(inputs), torch.tensor(is_good, dtype=torch.float32)
+    people = torch.tensor([place for place, kind in enumerate(kinds) if kind == good])
+    spoilt = torch.tensor([place for place, kind in enumerate(kinds) if kind != good])
+    counts = Counter(kind for kind in kinds if kind != good)
+    weights = torch.tensor([1 / (counts[kind] * len(counts) * len(people)) for kind in kinds if kind != good])
+    x = torch.tensor(inputs)
     with _own_randomness(seed):
         network = torch.nn.Sequential(
             torch.nn.Linear(x.shape[1], _HIDDEN),
@@ -118,10 +127,10 @@ def _network(
         optimizer = torch.optim.AdamW(network.parameters(), lr=_LEARNING_RATE, weight_decay=_WEIGHT_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, _STEPS)
         for _ in range(_STEPS):
-            logits = network(x + _NOISE * torch.randn_like(x)).squeeze(-1)
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, y, weight=weights)
+            found = network(x + _NOISE * torch.randn_like(x)).squeeze(-1)  # (n,)
+            behind = torch.nn.functional.softplus(found[spoilt] - found[people][:, None])  # (people, spoilt)
             optimizer.zero_grad()
-            loss.backward()
+            (behind * weights).sum().backward()
             optimizer.step()
             schedule.step()
     first, last = network[0], network[3]

@@ -17,7 +17,7 @@ from refine_af.records import content_id
 
 
 class QualityScorer:
-    """Log-odds that a pair is one of people's and not one of those spoilt by rule: unbounded, 0 is undecided.
+    """How far a pair is on the side of people's and not of those spoilt by rule: unbounded, 0 is halfway.
 
     ``identity`` names the language model and how it is asked. The evaluator is trained when it is first needed.
     """
@@ -45,4 +45,4 @@ class QualityScorer:
         if not examples:
             return []
         seen = features(examples, self._measure(examples), self._embedder)
-        return [float(value) for value in self.head.log_odds(seen)]
+        return [float(value) for value in self.head.score(seen)]
