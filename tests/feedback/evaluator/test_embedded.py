@@ -51,7 +51,7 @@ def config(tiny_model: Path) -> Config:
 @pytest.fixture(scope="module")
 def shop(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(teachers, "_MOST_PAIRS", 40)  # enough for the coarse promises
+        patch.setattr(teachers, "_MOST_PAIRS", 60)  # enough for the coarse promises
         seeds = calibration_pairs(shown_tasks(config.seeds, config.seed), config)
         yield Workshop(Parts(config, tmp_path_factory.mktemp("scratch")), seeds)
 
@@ -135,7 +135,7 @@ def test_a_few_seeds_of_the_users_own_are_joined_by_the_built_in_ones(config: Co
     own = config.model_copy(update={"seeds": config.seeds.model_copy(update={"path": str(tmp_path / "own.jsonl")})})
     pairs = training_pairs(own)
     assert pairs[0].instruction == "Name a planet."
-    assert len(pairs) == 40
+    assert len(pairs) == 60
 
 
 def test_rows_to_learn_from_are_the_same_each_time_and_spoil_each_pair(shop: Workshop) -> None:
