@@ -17,6 +17,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("novelty",),
     ("score-pairs",),
+    ("evaluate",),
+    ("score",),
     ("doctor",),
     ("config", "show"),
     ("config", "schema"),

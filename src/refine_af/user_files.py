@@ -1,4 +1,5 @@
-"""Reads the files that users hand over, JSONL and CSV, gzipped or not; each fault is one line that names the file and where in it.
+"""Reads the files that users hand over, JSONL and CSV, gzipped or not; each fault is one line with the file and where
+in it.
 
 What the fields of a row mean is left to those who ask for it.
 """

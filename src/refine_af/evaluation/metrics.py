@@ -31,8 +31,8 @@ def _rouge_l_of_stems(a: list[str], b: list[str]) -> float:
     if not shared:
         return 0.0
     stems = [
-        [_stem(word) for word, beginning in zip(words, theirs) if beginning in shared]
-        for words, theirs in zip((a, b), beginnings)
+        [_stem(word) for word, beginning in zip(words, theirs, strict=True) if beginning in shared]
+        for words, theirs in zip((a, b), beginnings, strict=True)
     ]
     return f_measure(LCSseq.similarity(*stems), len(a), len(b))
 

@@ -61,8 +61,8 @@ def load_tasks(path: Path, instances: int | None = None) -> LoadedTasks:
     A folder is the repository of Super-NaturalInstructions, or one of task files (``*.json``): the tasks of its
     ``test_tasks.txt``, or all where it has none, each with its first 100 instances. A file is JSONL or CSV, also
     gzipped: rows of ``task``, ``category``, ``definition``, ``positive_examples``, ``instance_id``, ``input`` and
-    ``references``, or a user's own of ``instruction`` and ``references`` or ``output``, with ``id``, ``input``, ``task``
-    and ``category`` where there are. Raises UsageError naming the file and the place.
+    ``references``, or a user's own of ``instruction`` and ``references`` or ``output``, with ``id``, ``input``,
+    ``task`` and ``category`` where there are. Raises UsageError naming the file and the place.
     """
     loaded = _read_folder(path) if path.is_dir() else LoadedTasks(_read_file(path))
     tasks = tuple(task.first(instances) for task in loaded.tasks)

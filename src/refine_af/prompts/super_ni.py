@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -22,22 +23,32 @@ class Ruler(Protocol):
         ...
 
 
-def source(definition: str, examples: Sequence[tuple[str, str]], input: str, ruler: Ruler, longest: int) -> str:
-    """The text that a model completes, of ``longest`` tokens at most.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a model completes. ``shown``: the examples in it. ``is_cut``: whether its end is lost."""
+
+    text: str
+    shown: int
+    is_cut: bool
+
+
+def source(definition: str, examples: Sequence[tuple[str, str]], input: str, ruler: Ruler, longest: int) -> Source:
+    """The text for one input, of ``longest`` tokens at most.
 
     An example that no longer fits is left out, and those behind it. What is too long even so loses its end, and with
     it the word "Output:", as in the official code.
     """
     opening = f"Definition: {_closed(definition)}\n\n"
     question = f"Now complete the following example -\nInput: {_closed(input)}\nOutput: "
-    shown = ""
+    shown: list[str] = []
     for number, (given, wanted) in enumerate(examples, start=1):
         example = f" Positive Example {number} -\nInput: {_closed(given)}\n Output: {_closed(wanted)}\n\n"
-        if ruler.count(opening + shown + example + question) > longest:
+        if ruler.count("".join([opening, *shown, example, question])) > longest:
             break
-        shown += example
-    text = opening + shown + question
-    return text if ruler.count(text) <= longest else ruler.cut(text, longest)
+        shown.append(example)
+    text = "".join([opening, *shown, question])
+    is_cut = ruler.count(text) > longest
+    return Source(ruler.cut(text, longest) if is_cut else text, len(shown), is_cut)
 
 
 def _closed(text: str) -> str:
