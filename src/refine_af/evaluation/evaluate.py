@@ -1,4 +1,4 @@
-"""What `refine-af evaluate` does: asks a model every instance, keeps its answers as they come, scores them at the end."""
+"""What `refine-af evaluate` does: asks a model every instance, keeps answers as they come, scores them at the end."""
 
 from __future__ import annotations
 

@@ -107,8 +107,7 @@ class LocalSubject:
         self._adapter = adapter
         self._frame = _frame(parts, prompt)
         self.ruler: Ruler = TokenRuler(parts.tokenizer)
-        # Twice as many as all workers take at once, so that none waits long for another's last batch.
-        self.unit = 2 * parts.threads * parts.config.model.batch_size
+        self.unit = parts.threads * parts.config.model.batch_size
         label, weights = parts.located.label, parts.located.identity
         if adapter is not None:
             label = f"{label} with {adapter}"
