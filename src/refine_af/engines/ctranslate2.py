@@ -166,6 +166,14 @@ class CTranslate2Engine:
         sampling: SamplingConfig,
         stop: Sequence[str],
     ) -> list[Completion]:
+        """One completion a row; ``batch`` is in the order of the lengths."""
+        single = sum(len(row) == 1 for row in batch)
+        if 0 < single < len(batch):
+            # CTranslate2 gives pieces of the longer prompts back as if they were written where the shortest has one.
+            if not prefix:
+                parts = (batch[:single], batch[single:])
+                return [one for part in parts for one in self._run(worker, prefix, part, sampling, stop)]
+            prefix, batch = prefix[:-1], [[prefix[-1], *row] for row in batch]
         greedy = sampling.temperature == 0
         stopped: set[int] = set()
         written: list[list[int]] = [[] for _ in batch]
