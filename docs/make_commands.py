@@ -18,6 +18,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("novelty",),
     ("score-pairs",),
     ("compare",),
+    ("evaluate",),
+    ("score",),
     ("doctor",),
     ("config", "show"),
     ("config", "schema"),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+from serving import Server
 
 from refine_af.config import Config, load_config
 
@@ -139,6 +141,26 @@ def tiny_arguments(tiny_settings: list[str]) -> list[str]:
 def tiny_config(tiny_settings: list[str]) -> Config:
     """A whole run on the tiny model, from seeds to report, in some seconds."""
     return load_config(overrides=tiny_settings)
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+    """Starts servers that live as long as the test; whoever asks them is not patient."""
+    from refine_af import endpoint
+
+    monkeypatch.setattr(endpoint, "_FIRST_WAIT", 0.01)
+    monkeypatch.setattr(endpoint, "_LONGEST_WAIT", 0.05)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    servers: list[Server] = []
+
+    def start(answer: Any) -> Server:
+        servers.append(Server(answer if callable(answer) else lambda request: answer))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 def tiny_overrides(model: Path, **changes: Any) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refine_af.batching import alike, padded_batches
+from refine_af.batching import _ROW_OF_A_STEP, _STEP, alike, cheapest_batches, padded_batches
 
 
 def padding(lengths: list[int], batches: list[list[int]]) -> float:
@@ -51,3 +52,25 @@ def test_rows_are_padded_on_the_right_and_masked() -> None:
         ([0], [[1]], [[1]]),
     ]
     assert list(padded_batches([], 2, 9, "cpu")) == []
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.integers(1, 9))
+def test_the_cheapest_batches_are_no_dearer_than_any_cut_of_the_sorted_prompts(lengths: list[int], size: int) -> None:
+    batches = cheapest_batches(lengths, size, 20)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    assert all(1 <= len(batch) <= size for batch in batches)
+    ordered = sorted(lengths)
+    assert [lengths[i] for batch in batches for i in batch] == ordered
+    cost = sum(_cost([lengths[i] for i in batch], 20) for batch in batches)
+    for cuts in product([False, True], repeat=len(ordered) - 1):
+        parts: list[list[int]] = [[]]
+        for value, cut in zip(ordered, [False, *cuts], strict=True):
+            parts += [[]] if cut else []
+            parts[-1].append(value)
+        if all(len(part) <= size for part in parts):
+            assert cost <= sum(_cost(part, 20) for part in parts) + 1e-6
+
+
+def _cost(lengths: list[int], decoded: int) -> float:
+    steps = max(lengths) - min(lengths) + decoded
+    return len(lengths) * min(lengths) + steps * (_STEP + _ROW_OF_A_STEP * len(lengths))

@@ -34,6 +34,37 @@ def alike(lengths: Sequence[int], size: int, tokens: int | None = None) -> Itera
         yield batch
 
 
+# What a step of decoding costs beside the work for its rows, and what each row in it costs, in tokens of a prompt that
+# is read at one go; measured with the embedded model in int8 on one core.
+_STEP, _ROW_OF_A_STEP = 24.0, 4.0
+
+
+def cheapest_batches(lengths: Sequence[int], size: int, decoded: int) -> list[list[int]]:
+    """Places of prompts, in the order of their lengths, in batches of at most ``size`` that cost least to complete.
+
+    For an engine that reads a batch's prompts at one go up to the length of the shortest and the rest step by step, as
+    CTranslate2 does: small batches waste steps, uneven ones read slowly. ``decoded`` is how many steps follow.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    best: list[tuple[float, int]] = [
+        (0.0, 0)
+    ]  # of the first n prompts: what they cost, and where the last batch begins
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]]
+        costs = []
+        for start in range(max(0, end - size), end):
+            rows, shortest = end - start, lengths[order[start]]
+            steps = longest - shortest + decoded
+            costs.append((best[start][0] + rows * shortest + steps * (_STEP + _ROW_OF_A_STEP * rows), start))
+        best.append(min(costs))
+    batches, end = [], len(order)
+    while end:
+        start = best[end][1]
+        batches.append(order[start:end])
+        end = start
+    return batches[::-1]
+
+
 def padded_batches(
     rows: Sequence[Sequence[int]], size: int, pad_id: int, device: str
 ) -> Iterator[tuple[list[int], torch.Tensor, torch.Tensor]]:

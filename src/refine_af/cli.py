@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from refine_af.cli_compare import compare
+from refine_af.cli_evaluation import evaluate, score
+from refine_af.cli_options import (
+    ConfigFile,
+    Json,
+    Override,
+    Preset,
+    Quiet,
+    RunFolder,
+    Seeds,
+    interruptible_progress,
+    made_config,
+    print_json,
+)
 from refine_af.environment import quiet_libraries
-from refine_af.errors import InterruptedRunError, RefineError, UsageError
-
-if TYPE_CHECKING:
-    from refine_af.config import Config
+from refine_af.errors import RefineError, UsageError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,25 +37,6 @@ app = typer.Typer(
 )
 config_app = typer.Typer(no_args_is_help=True, help="Shows, explains and starts configuration files.")
 app.add_typer(config_app, name="config")
-
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of options.", show_default=False)]
-Preset = Annotated[
-    str | None,
-    typer.Option(help="embedded, paper-llama2-7b, paper-llama2-13b or paper-mistral-7b.", show_default="embedded"),
-]
-Seeds = Annotated[str | None, typer.Option(help="JSONL or CSV of seed tasks.", show_default="the 175 built-in tasks")]
-Override = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="An option as key=value; may be given again.", show_default=False),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
-
-
-def _config(file: Path | None, preset: str | None, seeds: str | None, overrides: list[str] | None) -> Config:
-    from refine_af.config import load_config
-
-    return load_config(file, preset=preset, seeds=seeds, overrides=overrides or ())
 
 
 @app.command()
@@ -68,22 +58,15 @@ def run(
 
     refine-af run --config experiment.yaml --out runs/experiment --until instances
     """
-    settings = _config(config, preset, seeds, set_)
+    settings = made_config(config, preset, seeds, set_)
     if fresh:
         out = _unused(out)
-    from refine_af.progress import Interruptible, duration, shown_progress
-
-    with shown_progress(quiet=quiet) as progress:
+    with interruptible_progress(quiet=quiet) as progress:
         quiet_libraries()
+        from refine_af.progress import duration
         from refine_af.run import Run, open_run
 
-        interruptible = Interruptible(progress)
-        signal.signal(signal.SIGINT, interruptible.press)
-        try:
-            Run(settings, out, interruptible).execute(until)
-        except KeyboardInterrupt:
-            # Here, since typer ends the process by itself without a word.
-            raise InterruptedRunError("stopped; the same command goes on from here") from None
+        Run(settings, out, progress).execute(until)
         if until is None:
             with open_run(out) as store:
                 seconds = store.scalar("SELECT SUM(finished_at - started_at) FROM stages")
@@ -113,13 +96,13 @@ def plan(
 
     refine-af plan --preset paper-llama2-7b
     """
-    settings = _config(config, preset, seeds, set_)
+    settings = made_config(config, preset, seeds, set_)
     from refine_af.planning import make_plan
     from refine_af.seeds import load_seeds
 
     made = make_plan(settings, len(load_seeds(settings.seeds.path).tasks))
     if as_json:
-        _print_json(made.as_dict())
+        print_json(made.as_dict())
         return
     from rich.console import Console
 
@@ -139,7 +122,7 @@ def status(folder: RunFolder, as_json: Json = False) -> None:
     with open_run(folder) as store:
         found = run_status(store)
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     from refine_af.status import render_status
 
@@ -186,7 +169,7 @@ def novelty(
         screened.write(out)
     summary = screened.summary()
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
     reasons = ", ".join(f"{count} {reason}" for reason, count in summary["reasons"].items() if count)
     typer.echo(f"{summary['kept']} kept of {summary['read']}" + (f"; dropped: {reasons}" if reasons else ""))
@@ -209,7 +192,7 @@ def score_pairs(
     out: Annotated[Path | None, typer.Option(help="JSONL of the rows with their scores.", show_default=False)] = None,
     show: Annotated[int, typer.Option(min=0, help="Pairs shown from each end.")] = 3,
     as_json: Json = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Scores the pairs of any file, and shows what the reward is made of. Stopped, the same command goes on.
 
@@ -220,21 +203,14 @@ def score_pairs(
     refine-af score-pairs pairs.csv --config experiment.yaml --json
     """
     named = [f"feedback.name={json.dumps(feedback)}"] if feedback is not None else []
-    settings = _config(config, preset, seeds, [*(set_ or ()), *named])
-    from refine_af.progress import Interruptible, shown_progress
-
-    with shown_progress(quiet=quiet) as progress:
+    settings = made_config(config, preset, seeds, [*(set_ or ()), *named])
+    with interruptible_progress(quiet=quiet) as progress:
         quiet_libraries()
         from refine_af.feedback.ranking import rank_file
 
-        interruptible = Interruptible(progress)
-        signal.signal(signal.SIGINT, interruptible.press)
-        try:
-            ranked = rank_file(file, settings, out, interruptible)
-        except KeyboardInterrupt:
-            raise InterruptedRunError("stopped; the same command goes on from here") from None
+        ranked = rank_file(file, settings, out, progress)
     if as_json:
-        _print_json(ranked.summary())
+        print_json(ranked.summary())
         return
     from rich.console import Console
 
@@ -244,6 +220,8 @@ def score_pairs(
 
 
 app.command()(compare)
+app.command()(evaluate)
+app.command()(score)
 
 
 @app.command()
@@ -252,12 +230,12 @@ def doctor(config: ConfigFile = None, preset: Preset = None, set_: Override = No
 
     refine-af doctor --preset paper-mistral-7b
     """
-    settings = _config(config, preset, None, set_)
+    settings = made_config(config, preset, None, set_)
     from refine_af.doctor import as_dict, examine, render
 
     checks = examine(settings)
     if as_json:
-        _print_json(as_dict(checks))
+        print_json(as_dict(checks))
     else:
         from rich.console import Console
 
@@ -274,9 +252,9 @@ def config_show(config: ConfigFile = None, preset: Preset = None, set_: Override
     """
     from refine_af.config import as_yaml
 
-    settings = _config(config, preset, None, set_)
+    settings = made_config(config, preset, None, set_)
     if as_json:
-        _print_json(settings.model_dump(mode="json"))
+        print_json(settings.model_dump(mode="json"))
     else:
         typer.echo(as_yaml(settings), nl=False)
 
@@ -289,7 +267,7 @@ def config_schema() -> None:
     """
     from refine_af.config import Config
 
-    _print_json(Config.model_json_schema())
+    print_json(Config.model_json_schema())
 
 
 @config_app.command("init")
@@ -319,10 +297,6 @@ def version() -> None:
     from refine_af import __version__
 
     typer.echo(__version__)
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
 # typer carries its own click and shows this class only as an ancestor of what it exports.

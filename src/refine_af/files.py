@@ -1,10 +1,15 @@
-"""Files that appear whole or not at all, whatever happens to the process meanwhile."""
+"""Files that appear whole or not at all, whatever happens to the process meanwhile, and folders for one process."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from refine_af.errors import UsageError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -17,3 +22,17 @@ def write_text(path: Path, text: str) -> None:
         os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
+
+
+@contextmanager
+def one_process(folder: Path) -> Iterator[None]:
+    """Holds the folder while the context lasts: a second process would do the same work and collide.
+
+    Raises UsageError where another one holds it. The lock ends with the process, however that ends.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"another process is at work in {folder}; wait for it or stop it") from None
+        yield

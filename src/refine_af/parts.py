@@ -99,7 +99,7 @@ class Parts:
         if self.engine_name == "transformers":
             return self.shared_engine(adapter=False)
         folder = build_once(
-            cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{self._precision}",
+            cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{self.precision}",
             lambda to: self._convert(self._fresh_network(), to),
         )
         return self._ctranslate2_engine(folder)
@@ -108,10 +108,11 @@ class Parts:
     def engine_identity(self) -> str:
         """Changes with all that the untouched model's likelihoods depend on: weights, engine, device and precision."""
         device = torch_device(self.config.model)
-        return f"{self.located.identity} {self.engine_name} {device} {self._precision}"
+        return f"{self.located.identity} {self.engine_name} {device} {self.precision}"
 
     @property
-    def _precision(self) -> str:
+    def precision(self) -> str:
+        """What the engine computes in."""
         dtype = str(torch_dtype(self.config.model)).removeprefix("torch.")
         # CTranslate2 quantises from what torch loads, so its precision is a part of theirs.
         return dtype if self.engine_name == "transformers" else f"{dtype}-{self.config.model.quantization}"

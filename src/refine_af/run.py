@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import importlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from refine_af.config import Config, as_yaml, differences
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.check import check_feedback, check_teachers
-from refine_af.files import write_text
+from refine_af.files import one_process, write_text
 from refine_af.models import check_model, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
@@ -54,7 +53,7 @@ class Run:
         self._progress.note(f"refine-af: {self.config.model.name} in {self.folder}")
         with exhaustion_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._locked(), Store(self.folder / "run.db") as store:
+            with one_process(self.folder), Store(self.folder / "run.db") as store:
                 self._adopt(store)
                 scratch = self.folder / ".scratch"
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -120,16 +119,6 @@ class Run:
         summary = _stage_function(stage)(context)
         store.add_event(stage, "done", summary)
         self._progress.end(summary)
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One process a folder: a second would do the same work and collide."""
-        with (self.folder / ".lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UsageError(f"another process is at work in {self.folder}; wait for it or stop it") from None
-            yield
 
 
 def _stage_function(stage: str) -> Callable[[Context], str]:

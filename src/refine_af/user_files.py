@@ -1,4 +1,5 @@
-"""Reads the files that users hand over, JSONL and CSV; each fault is one line that names the file and where in it.
+"""Reads the files that users hand over, JSONL and CSV, gzipped or not; each fault is one line with the file and where
+in it.
 
 What the fields of a row mean is left to those who ask for it.
 """
@@ -6,8 +7,10 @@ What the fields of a row mean is left to those who ask for it.
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,12 +33,15 @@ def read_objects(path: Path, name: str, columns: Sequence[str], *, every: bool =
 
 
 def read_text(path: Path, name: str, expected: str = "a JSONL or CSV file") -> str:
-    """The file's text, without a byte order mark. Raises UsageError that begins with ``name``.
+    """The file's text, unpacked where its name ends in .gz, without a byte order mark.
 
-    ``expected``: what to give in place of a folder.
+    Raises UsageError that begins with ``name``. ``expected``: what to give in place of a folder.
     """
     try:
-        raw = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put first
+        raw = path.read_bytes()
+        if path.name.lower().endswith(".gz"):
+            raw = gzip.decompress(raw)
+        raw = raw.removeprefix(b"\xef\xbb\xbf")  # the mark that some editors put first
         return raw.decode("utf-8").replace("\r\n", "\n")
     except FileNotFoundError:
         raise UsageError(f"{name} is not there") from None
@@ -44,6 +50,8 @@ def read_text(path: Path, name: str, expected: str = "a JSONL or CSV file") -> s
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
         raise UsageError(f"{name}, line {line}: not UTF-8; save the file as UTF-8") from None
+    except (gzip.BadGzipFile, EOFError, zlib.error):
+        raise UsageError(f"{name} is no whole gzip file; get it again") from None
     except OSError as error:
         raise UsageError(f"{name} can't be read: {error.strerror}") from None
 

@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refine_af.config import Config, SamplingConfig, load_config
-from refine_af.engines.base import Completion, Engine, Prompts, cut_at_stop
+from refine_af.engines.base import Completion, Engine, Prompts, common_beginning, cut_at_stop
 from refine_af.parts import Parts
 
 ENGINES = ("ctranslate2", "transformers")
@@ -131,6 +131,36 @@ def test_greedy_text_does_not_depend_on_the_batch_size(name: str, batch_size: in
 def test_no_prompts_give_no_completions_and_no_texts_no_scores(engine: Engine) -> None:
     assert engine.generate(Prompts(PREFIX, ()), FREE, seed=0) == []
     assert engine.log_probs([]) == []
+
+
+GROUPS = [
+    [PREFIX + s for s in PROMPTS.suffixes],
+    ["<|user|>Explain</s><|assistant|>"],
+    [],
+    [f"List {t}" for t in TASKS],
+]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize(("batch_size", "threads"), [(1, 1), (3, 1), (32, 1), (32, 2)])
+def test_answers_to_groups_are_those_to_each_prompt_alone(
+    name: str, batch_size: int, threads: int, made: Made, both: EnginePair
+) -> None:
+    found = made(name, batch_size=batch_size, threads=threads).initial_engine.answers(GROUPS, GREEDY.max_tokens)
+    assert found == [[both[1].generate(Prompts("", (p,)), GREEDY, seed=0)[0] for p in group] for group in GROUPS]
+
+
+def test_an_empty_prompt_is_refused(engine: Engine) -> None:
+    with pytest.raises(ValueError, match="a prompt is empty"):
+        engine.answers([["a", ""]], 4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [([[1, 2, 3], [1, 2, 4]], 2), ([[1, 2], [1, 2, 3]], 1), ([[1]], 0), ([[1, 2], [3]], 0), ([[5, 6], [5, 6]], 1)],
+)
+def test_a_common_beginning_leaves_each_row_a_token(rows: list[list[int]], expected: int) -> None:
+    assert common_beginning(rows) == expected
 
 
 # --- Seeds

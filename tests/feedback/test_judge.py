@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from serving import Server
 
+from refine_af import endpoint
 from refine_af.errors import RefineError, UsageError
-from refine_af.feedback import judge
 from refine_af.feedback.base import Example, Scorer
 from refine_af.feedback.judge import DEFAULT_QUESTION, EndpointJudge, JudgeScorer, filled
 from refine_af.prompts.dialect import Frame
@@ -137,59 +136,6 @@ def test_the_identity_of_a_local_judge_names_model_frame_and_question() -> None:
 # --- An endpoint
 
 
-class Server:
-    """A small server of the real protocol. ``answer`` turns a request into a status, a body and headers."""
-
-    def __init__(self, answer: Callable[[dict[str, Any]], tuple[int, Any, dict[str, str]]]) -> None:
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.paths: list[str] = []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.requests.append(body)
-                outer.headers.append(dict(self.headers))
-                outer.paths.append(self.path)
-                status, reply, headers = answer(body)
-                data = reply.encode() if isinstance(reply, str) else json.dumps(reply).encode()
-                self.send_response(status)
-                for key, value in {"Content-Length": str(len(data)), **headers}.items():
-                    self.send_header(key, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
-    monkeypatch.setattr(judge, "_FIRST_WAIT", 0.01)
-    monkeypatch.setattr(judge, "_LONGEST_WAIT", 0.05)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    servers: list[Server] = []
-
-    def start(answer: Any) -> Server:
-        servers.append(Server(answer if callable(answer) else lambda request: answer))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()
-
-
 def reply(*tokens: tuple[str, float]) -> tuple[int, Any, dict[str, str]]:
     top = [{"token": token, "logprob": math.log(share), "bytes": None} for token, share in tokens]
     choice = {"index": 0, "message": {"role": "assistant", "content": tokens[0][0]}, "finish_reason": "length"}
@@ -254,7 +200,7 @@ def test_a_server_that_stays_busy_is_left_after_six_attempts(serve: Callable[...
 
 
 def test_a_slow_or_absent_server_is_told(serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "_ATTEMPTS", 2)
+    monkeypatch.setattr(endpoint, "_ATTEMPTS", 2)
     released = threading.Event()
     server = serve(lambda request: (released.wait(5), reply(("Yes", 0.9)))[1])
     with pytest.raises(RefineError, match=r"does not answer \(ReadTimeout\), 2 times"):

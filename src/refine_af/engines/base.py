@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from refine_af.config import SamplingConfig
 
 Floats = npt.NDArray[np.float32]
+Token = TypeVar("Token", int, str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,15 @@ class Engine(Protocol):
         """
         ...
 
+    def answers(
+        self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
+    ) -> list[list[Completion]]:
+        """Greedy completions of groups of prompts, in order. What a group's prompts begin with is computed once.
+
+        Raises ValueError for an empty prompt.
+        """
+        ...
+
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
         """For each (context, continuation): (n,), the log-probability of each token of the continuation, in nats."""
         ...
@@ -75,3 +85,13 @@ def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
     """The text before the first stop string, and whether there was one."""
     places = [place for place in (text.find(s) for s in stop) if place >= 0]
     return (text[: min(places)], True) if places else (text, False)
+
+
+def common_beginning(rows: Sequence[list[Token]]) -> int:
+    """How many tokens all rows begin with; each keeps one of its own at least, which a network needs to go on from.
+
+    Found in the tokens of whole texts, since a text cut in two may have others where it was cut.
+    """
+    first, last = min(rows), max(rows)  # what these two share, all that are sorted between them share
+    most = min(map(len, rows)) - 1
+    return next((i for i in range(most) if first[i] != last[i]), most)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ import ctranslate2
 import numpy as np
 from ctranslate2.converters import transformers as converters
 
-from refine_af.batching import alike
+from refine_af.batching import alike, cheapest_batches
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, cut_at_stop
+from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, common_beginning, cut_at_stop
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -55,10 +56,26 @@ _ROWS_OF_A_WORKER = 8
 _BYTES_OF_ALL_WORKERS = 2 * 1024**3
 _SCORED_AT_ONCE = 8  # the logits of every position are held, so small batches are quicker
 _LOGITS_AT_ONCE = 2**24  # 64 MiB in each worker
+_EXPECTED_TOKENS = 64  # of an answer, where batches are made; the longest allowed where that is less
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A batch of prompts: pieces that all begin with, those that follow, and the prompts' places."""
+
+    prefix: list[str]
+    suffixes: list[list[str]]
+    places: list[int]
+
+    @property
+    def work(self) -> int:
+        """What decides how long it takes, roughly: tokens to read and to write."""
+        return sum(map(len, self.suffixes)) + len(self.suffixes) * _EXPECTED_TOKENS
 
 
 class CTranslate2Engine:
-    """One converted model. New workers are made for each seeded batch, since their random state is set at birth."""
+    """One converted model. New workers are made for each sampled batch, since their random state is set at birth;
+    greedy ones share workers, which remember the prefix that they computed last."""
 
     name = "ctranslate2"
 
@@ -86,6 +103,10 @@ class CTranslate2Engine:
         suffixes = [self._pieces(s) for s in prompts.suffixes]
         if not all(suffixes):
             raise ValueError("a prompt is empty after the shared prefix")
+        if sampling.temperature == 0:
+            # Also for a few prompts, each worker shall have something to do.
+            size = min(self._batch_size, max(_ROWS_OF_A_WORKER, -(-len(suffixes) // self._most_workers)))
+            return self._greedy(_jobs(prefix, suffixes, 0, size, sampling.max_tokens), sampling, stop)
         # Alike lengths share a batch: CTranslate2 forwards the shortest prompt's length at once, the rest stepwise.
         order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
         results: list[Completion | None] = [None] * len(suffixes)
@@ -106,6 +127,37 @@ class CTranslate2Engine:
                         results[i] = completion
         return [r for r in results if r is not None]
 
+    def answers(
+        self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
+    ) -> list[list[Completion]]:
+        jobs: list[_Job] = []
+        first = 0
+        for group in groups:
+            rows = [self._pieces(prompt) for prompt in group]
+            if not all(rows):
+                raise ValueError("a prompt is empty")
+            shared = common_beginning(rows) if len(rows) > 1 else 0
+            suffixes = [row[shared:] for row in rows]
+            jobs += _jobs(rows[0][:shared] if rows else [], suffixes, first, self._batch_size, max_tokens)
+            first += len(rows)
+        done = iter(self._greedy(jobs, SamplingConfig(max_tokens=max_tokens, temperature=0), stop))
+        return [[next(done) for _ in group] for group in groups]
+
+    def _greedy(self, jobs: list[_Job], sampling: SamplingConfig, stop: Sequence[str]) -> list[Completion]:
+        """The completions of all jobs, by place. Neighbours go to one worker, so that few prefixes are read twice."""
+        completions: dict[int, Completion] = {}
+
+        def work(worker: Any, mine: list[_Job]) -> None:
+            for job in mine:
+                made = self._run(worker, job.prefix, job.suffixes, sampling, stop)
+                completions.update(zip(job.places, made, strict=True))
+
+        with ThreadPoolExecutor(self._most_workers) as pool:
+            shares = _evenly(jobs, self._most_workers)
+            for one in [pool.submit(work, worker, mine) for worker, mine in zip(self._workers, shares, strict=True)]:
+                one.result()
+        return [completions[place] for place in range(len(completions))]
+
     def _run(
         self,
         worker: Any,
@@ -114,6 +166,14 @@ class CTranslate2Engine:
         sampling: SamplingConfig,
         stop: Sequence[str],
     ) -> list[Completion]:
+        """One completion a row; ``batch`` is in the order of the lengths."""
+        single = sum(len(row) == 1 for row in batch)
+        if 0 < single < len(batch):
+            # CTranslate2 gives pieces of the longer prompts back as if they were written where the shortest has one.
+            if not prefix:
+                parts = (batch[:single], batch[single:])
+                return [one for part in parts for one in self._run(worker, prefix, part, sampling, stop)]
+            prefix, batch = prefix[:-1], [[prefix[-1], *row] for row in batch]
         greedy = sampling.temperature == 0
         stopped: set[int] = set()
         written: list[list[int]] = [[] for _ in batch]
@@ -189,14 +249,14 @@ class CTranslate2Engine:
             for batch in mine:
                 score(worker, batch)
 
-        workers = self._scorers
+        workers = self._workers
         with ThreadPoolExecutor(len(workers)) as pool:
             jobs = [pool.submit(work, w, batches[k :: len(workers)]) for k, w in enumerate(workers)]
             for job in jobs:
                 job.result()
 
     @cached_property
-    def _scorers(self) -> list[Any]:
+    def _workers(self) -> list[Any]:
         with ThreadPoolExecutor(1) as pool:
             return [pool.submit(self._worker, self._most_workers).result() for _ in range(self._most_workers)]
 
@@ -234,3 +294,21 @@ def _split(rows: list[int], workers: int) -> list[list[int]]:
     count = max(1, min(workers, len(rows) // _ROWS_OF_A_WORKER))
     size = -(-len(rows) // count)
     return [rows[i : i + size] for i in range(0, len(rows), size)]
+
+
+def _jobs(prefix: list[str], suffixes: list[list[str]], first: int, size: int, max_tokens: int) -> list[_Job]:
+    """The prompts of a group in batches; their places count from ``first`` on."""
+    decoded = min(max_tokens, _EXPECTED_TOKENS)
+    batches = cheapest_batches([len(s) for s in suffixes], size, decoded)
+    return [_Job(prefix, [suffixes[i] for i in batch], [first + i for i in batch]) for batch in batches]
+
+
+def _evenly(jobs: list[_Job], workers: int) -> list[list[_Job]]:
+    """The jobs in their order in as many runs as there are workers, of about equal work."""
+    whole, done = sum(job.work for job in jobs), 0
+    shares: list[list[_Job]] = [[] for _ in range(workers)]
+    for job in jobs:
+        # Where the job's middle lies in the whole decides whose it is.
+        shares[min(workers - 1, (2 * done + job.work) * workers // (2 * whole))].append(job)
+        done += job.work
+    return shares

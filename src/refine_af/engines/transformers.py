@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,7 @@ from transformers import StoppingCriteria, StoppingCriteriaList
 
 from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, cut_at_stop
+from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, common_beginning, cut_at_stop
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -57,29 +58,73 @@ class TransformersEngine:
     def generate(
         self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
     ) -> list[Completion]:
-        texts = [prompts.prefix + s for s in prompts.suffixes]
         prefix = self._encoded(prompts.prefix)
-        ids = [prefix + self._encoded(s) for s in prompts.suffixes]
-        order = sorted(range(len(ids)), key=lambda i: (len(ids[i]), i))
-        results: list[Completion | None] = [None] * len(ids)
-        for start in range(0, len(order), self._batch_size):
-            chunk = order[start : start + self._batch_size]
-            batch_seed = derived_seed(seed, start, content_id(*(texts[i] for i in chunk)))
-            with self._ready():
-                made = self._run([ids[i] for i in chunk], sampling, batch_seed, stop)
-            for i, completion in zip(chunk, made, strict=True):
-                results[i] = completion
+        suffixes = [self._encoded(s) for s in prompts.suffixes]
+        return self._completed(prefix, suffixes, sampling, seed, stop)
+
+    def answers(
+        self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
+    ) -> list[list[Completion]]:
+        greedy = SamplingConfig(max_tokens=max_tokens, temperature=0)
+        made = []
+        for group in groups:
+            rows = [self._encoded(prompt) for prompt in group]
+            if not all(rows):
+                raise ValueError("a prompt is empty")
+            shared = common_beginning(rows) if rows else 0
+            prefix = rows[0][:shared] if rows else []
+            made.append(self._completed(prefix, [row[shared:] for row in rows], greedy, 0, stop))
+        return made
+
+    def _completed(
+        self, prefix: list[int], suffixes: list[list[int]], sampling: SamplingConfig, seed: int, stop: Sequence[str]
+    ) -> list[Completion]:
+        """One completion a suffix, in order; the prefix goes through the network once for all."""
+        order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
+        results: list[Completion | None] = [None] * len(suffixes)
+        with self._ready():
+            cache = self._cached(prefix) if len(suffixes) > 1 else None
+            for start in range(0, len(order), self._batch_size):
+                chunk = order[start : start + self._batch_size]
+                batch_seed = derived_seed(seed, start, content_id(*(str(prefix + suffixes[i]) for i in chunk)))
+                made = self._run(prefix, [suffixes[i] for i in chunk], cache, sampling, batch_seed, stop)
+                for i, completion in zip(chunk, made, strict=True):
+                    results[i] = completion
         return [r for r in results if r is not None]
 
     @torch.no_grad()
+    def _cached(self, prefix: list[int]) -> Any:
+        """The keys and values of the prefix; None where there is none, or for a network with a state of another kind,
+        which padding behind the prefix would change."""
+        if not prefix or self._network._is_stateful:
+            return None
+        ids = torch.tensor([prefix], device=self._network.device)
+        return self._network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values
+
+    @torch.no_grad()
     def _run(
-        self, batch: list[list[int]], sampling: SamplingConfig, seed: int, stop: Sequence[str]
+        self,
+        prefix: list[int],
+        suffixes: list[list[int]],
+        cache: Any,
+        sampling: SamplingConfig,
+        seed: int,
+        stop: Sequence[str],
     ) -> list[Completion]:
-        longest = max(map(len, batch))
         pad, end = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id
         device = self._network.device
-        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in batch], device=device)  # (B, P), left-padded
-        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in batch], device=device)
+        longest = max(map(len, suffixes))
+        # (B, P); what pads a prompt stands before what is computed here, so behind a prefix that is cached.
+        gaps = [longest - len(s) for s in suffixes]
+        lead = [1] * len(prefix)
+        if cache is None:
+            rows = [[pad] * n + prefix + s for n, s in zip(gaps, suffixes, strict=True)]
+            masks = [[0] * n + lead + [1] * len(s) for n, s in zip(gaps, suffixes, strict=True)]
+        else:
+            rows = [prefix + [pad] * n + s for n, s in zip(gaps, suffixes, strict=True)]
+            masks = [lead + [0] * n + [1] * len(s) for n, s in zip(gaps, suffixes, strict=True)]
+        ids, mask = torch.tensor(rows, device=device), torch.tensor(masks, device=device)
+        longest += len(prefix)
         choice: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
             choice = {
@@ -97,6 +142,7 @@ class TransformersEngine:
                 repetition_penalty=sampling.repetition_penalty,
                 pad_token_id=pad,
                 eos_token_id=end,
+                past_key_values=_copies(cache, len(rows)),
                 stopping_criteria=StoppingCriteriaList([_StopStrings(self._tokenizer, longest, stop)])
                 if stop
                 else None,
@@ -150,6 +196,15 @@ class TransformersEngine:
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+
+def _copies(cache: Any, rows: int) -> Any:
+    """The cache of one text as that of a batch of ``rows`` equal ones; the original stays as it is."""
+    if cache is None:
+        return None
+    copy = deepcopy(cache)
+    copy.batch_repeat_interleave(rows)
+    return copy
 
 
 class _StopStrings(StoppingCriteria):

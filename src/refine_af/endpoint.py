@@ -1,0 +1,145 @@
+"""An OpenAI-compatible endpoint: many requests at once, patience with a busy server, and faults told in one line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+from typing import Any, TypeVar
+
+import httpx
+
+from refine_af.errors import RefineError, UsageError
+
+_ATTEMPTS = 6
+_FIRST_WAIT = 0.5  # seconds; doubled after each attempt
+_LONGEST_WAIT = 30.0  # seconds, also where the server asks for more
+
+Read = TypeVar("Read")
+
+
+class Endpoint:
+    """``base_url`` and a model behind it, asked in the name of ``who``, with which every error begins.
+
+    ``parallel`` requests are under way at once; ``timeout`` is in seconds, for each. Requests that meet a full or
+    failing server are repeated after growing waits, six attempts in all. The key is read from the environment variable
+    ``api_key_env``, may be absent (local servers need none), and is shown nowhere.
+
+    Raises UsageError for a URL that is none, or settings out of range.
+    """
+
+    def __init__(
+        self,
+        who: str,
+        base_url: str,
+        model: str,
+        api_key_env: str = "OPENAI_API_KEY",
+        timeout: float = 60,
+        parallel: int = 8,
+    ) -> None:
+        if timeout <= 0 or parallel < 1:
+            raise UsageError(f"{who}: timeout must be over 0 and parallel 1 or more")
+        self.model = model
+        self.url = _checked_url(who, base_url, api_key_env)
+        self._who = who
+        self._timeout = timeout
+        self._parallel = parallel
+        self._key = os.environ.get(api_key_env, "").strip()
+        self._key_from = api_key_env
+        if not (self._key.isascii() and self._key.isprintable()):  # a header's error would quote it
+            raise UsageError(f"{who}: ${api_key_env} holds a character that no key has")
+
+    def ask(self, path: str, requests: Sequence[Mapping[str, Any]], read: Callable[[Any], Read]) -> list[Read]:
+        """What ``read`` makes of the answer to each request, in order; ``model`` is put into each.
+
+        Raises RefineError that names the endpoint at the first failure, and what ``read`` raises.
+        """
+        stop = Event()
+        with self._client() as client, ThreadPoolExecutor(self._parallel) as pool:
+            jobs = [
+                pool.submit(self._one, client, stop, path, {"model": self.model, **request}, read)
+                for request in requests
+            ]
+            try:
+                return [job.result() for job in jobs]
+            except BaseException:  # the first failure, or Ctrl-C: no more is spent behind it
+                stop.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def models(self) -> list[str]:
+        """The names of the models that the server lists."""
+        with self._client() as client:
+            body = self._answered(client, Event(), "/models", None)
+        try:
+            return [str(model["id"]) for model in body["data"]]
+        except (KeyError, TypeError):
+            raise self.error("/models", "lists no models") from None
+
+    def error(self, path: str, problem: str) -> RefineError:
+        return RefineError(f"{self._who}: {self.url}{path} {problem} (model {self.model})")
+
+    def _client(self) -> httpx.Client:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        return httpx.Client(headers=headers, timeout=self._timeout)
+
+    def _one(
+        self, client: httpx.Client, stop: Event, path: str, request: Mapping[str, Any], read: Callable[[Any], Read]
+    ) -> Read:
+        return read(self._answered(client, stop, path, request))
+
+    def _answered(self, client: httpx.Client, stop: Event, path: str, request: Mapping[str, Any] | None) -> Any:
+        """The decoded body of a successful answer, after repetitions where they can help."""
+        problem = ""
+        for attempt in range(_ATTEMPTS):
+            wait = _FIRST_WAIT * 2**attempt
+            try:
+                url = self.url + path
+                answer = client.get(url) if request is None else client.post(url, json=request)
+            except httpx.RequestError as error:
+                problem = f"does not answer ({type(error).__name__})"
+            else:
+                if answer.is_success:
+                    return self._decoded(path, answer)
+                problem = f"answered {answer.status_code}{self._said(answer)}"
+                if answer.status_code != 429 and answer.status_code < 500:
+                    hint = f"; is ${self._key_from} right?" if answer.status_code in (401, 403) else ""
+                    raise self.error(path, problem + hint)
+                wait = max(wait, _seconds(answer.headers.get("retry-after")))
+            if attempt == _ATTEMPTS - 1 or stop.wait(min(wait, _LONGEST_WAIT)):
+                break
+        raise self.error(path, f"{problem}, {_ATTEMPTS} times in a row")
+
+    def _decoded(self, path: str, answer: httpx.Response) -> Any:
+        try:
+            return answer.json()
+        except ValueError:
+            raise self.error(path, "did not answer in JSON") from None
+
+    def _said(self, answer: httpx.Response) -> str:
+        """The beginning of a server's complaint, in one line, without the key that some servers quote."""
+        text = " ".join(answer.text.split())
+        if self._key:
+            text = text.replace(self._key, "***")
+        return f" ({text[:200]})" if text else ""
+
+
+def _checked_url(who: str, base_url: str, api_key_env: str) -> str:
+    base = base_url.rstrip("/") if isinstance(base_url, str) else ""
+    try:
+        url = httpx.URL(base)
+    except httpx.InvalidURL:
+        url = httpx.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UsageError(f"{who}: base_url must be like https://host/v1, found {base_url!r}")
+    if url.userinfo or url.query:  # either could hold a secret, and the URL is shown and kept
+        raise UsageError(f"{who}: base_url must hold no password and no query; the key goes into ${api_key_env}")
+    return base
+
+
+def _seconds(retry_after: str | None) -> float:
+    try:
+        return float(retry_after or 0)
+    except ValueError:  # a date
+        return 0.0

@@ -1,0 +1,187 @@
+"""What `refine-af evaluate` does: asks a model every instance, keeps answers as they come, scores them at the end."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from refine_af.config import Config, differences
+from refine_af.errors import UsageError
+from refine_af.evaluation.scores import score_answers, summary
+from refine_af.evaluation.subject import PromptForm, Subject, find_subject
+from refine_af.evaluation.tasks import EvaluationTask, load_tasks, tasks_id
+from refine_af.exhaustion import exhaustion_explained
+from refine_af.files import one_process, write_text
+from refine_af.progress import Progress
+from refine_af.prompts.answers import Cut, cut_answer
+from refine_af.prompts.super_ni import Source, source
+
+STAGE = "evaluate"
+_JOURNAL = "answers.jsonl"  # the settings, then each answer as it came
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a model is asked, and what of its answer counts; lengths in tokens."""
+
+    shots: int = 0
+    max_source: int = 1024
+    max_target: int = 128
+    cut: Cut = "none"
+    instances: int | None = None  # the first ones of each task; None: all
+
+
+def evaluate(
+    model: str,
+    tasks: Path,
+    out: Path,
+    config: Config,
+    options: Options,
+    progress: Progress,
+    *,
+    prompt: PromptForm = "auto",
+    served: str | None = None,
+) -> dict[str, Any]:
+    """Evaluates, or goes on where ``out`` stopped; returns what ``scores.json`` holds.
+
+    Raises UsageError, before anything is written, for tasks or a model that can't be had and for a folder of another
+    evaluation.
+    """
+    loaded = load_tasks(tasks, options.instances)
+    with exhaustion_explained(out), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
+        _refuse_a_file(out)
+        subject = find_subject(model, config, prompt, served, Path(scratch))
+        settings = {**subject.settings, **asdict(options), "tasks": tasks_id(loaded.tasks)}
+        _refuse_other_settings(out, settings)
+        for note in loaded.notes:
+            progress.note(note)
+        out.mkdir(parents=True, exist_ok=True)
+        with one_process(out):
+            if (out / "scores.json").is_file():
+                progress.note(f"{out} holds this evaluation already")
+            else:
+                _complete(subject, loaded.tasks, options, settings, out, progress)
+    scores: dict[str, Any] = json.loads((out / "scores.json").read_text(encoding="utf-8"))
+    return scores
+
+
+def _refuse_a_file(out: Path) -> None:
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise UsageError(f"--out {out}: {place} is a file; name a folder")
+
+
+def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
+    if (out / "scores.json").is_file():
+        known = json.loads((out / "scores.json").read_text(encoding="utf-8"))["settings"]
+    elif (out / _JOURNAL).is_file():
+        known = _whole_lines(out / _JOURNAL)[0]["settings"]
+    elif out.is_dir() and any(file.name != ".lock" for file in out.iterdir()):
+        raise UsageError(f"{out} holds other files and no evaluation; name another --out")
+    else:
+        return
+    if changed := differences(known, settings):
+        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
+        raise UsageError(f"{out} belongs to an evaluation with other settings ({shown}): use these, or another --out")
+
+
+def _complete(
+    subject: Subject,
+    tasks: tuple[EvaluationTask, ...],
+    options: Options,
+    settings: dict[str, Any],
+    out: Path,
+    progress: Progress,
+) -> None:
+    journal = out / _JOURNAL
+    if not journal.exists():
+        write_text(journal, _line({"settings": settings}))
+    _take_off_half_a_line(journal)
+    answers = {row["id"]: row["answer"] for row in _whole_lines(journal) if "id" in row}
+    total = sum(len(task.instances) for task in tasks)
+    progress.begin(STAGE, total, "answers", len(answers))
+    if len(answers) < total:
+        _ask(subject, tasks, options, answers, journal, progress)
+    scored = score_answers(tasks, _cut(answers, options.cut))
+    write_text(out / "predictions.jsonl", "".join(_line(one.as_row()) for one in scored))
+    # Last, since its presence proves the evaluation complete.
+    write_text(out / "scores.json", json.dumps({"settings": settings, **summary(scored)}, indent=2) + "\n")
+    journal.unlink()
+    progress.end(f"ROUGE-L {fmean(one.rouge_l for one in scored):.2f} on {total} instances of {len(tasks)} tasks")
+
+
+def _ask(
+    subject: Subject,
+    tasks: tuple[EvaluationTask, ...],
+    options: Options,
+    answers: dict[str, str],
+    journal: Path,
+    progress: Progress,
+) -> None:
+    """Adds to ``answers`` and the journal what is missing, a unit of whole tasks at a time.
+
+    Units and groups are the same in every process, so that a model's answers are too.
+    """
+    values = [one.rouge_l for one in score_answers(tasks, _cut(answers, options.cut)) if not one.missing]
+    with subject.at_work() as ask, journal.open("a", encoding="utf-8") as file:
+        for unit in _units(tasks, subject.unit):
+            if all(one.id in answers for task in unit for one in task.instances):
+                continue
+            groups = [group for task in unit for group in _groups(task, subject, options)]
+            replies = ask([[one.text for one in group.values()] for group in groups], options.max_target)
+            new: dict[str, str] = {}
+            for group, texts in zip(groups, replies, strict=True):
+                new.update(zip(group, texts, strict=True))
+            answers.update(new)
+            file.write("".join(_line({"id": id, "answer": text}) for id, text in new.items()))
+            file.flush()
+            values += [one.rouge_l for one in score_answers(unit, _cut(new, options.cut))]
+            progress.update(len(answers), {"ROUGE-L": f"{fmean(values):.1f}"})
+
+
+def _units(tasks: Iterable[EvaluationTask], size: int) -> Iterator[list[EvaluationTask]]:
+    """Neighbours together, of ``size`` instances or somewhat more."""
+    unit: list[EvaluationTask] = []
+    for task in tasks:
+        unit.append(task)
+        if sum(len(one.instances) for one in unit) >= size:
+            yield unit
+            unit = []
+    if unit:
+        yield unit
+
+
+def _groups(task: EvaluationTask, subject: Subject, options: Options) -> list[dict[str, Source]]:
+    """A task's sources by instance id, those together that show as many examples: they begin alike."""
+    groups: dict[int, dict[str, Source]] = {}
+    for one in task.instances:
+        examples = task.examples[: options.shots]
+        made = source(task.definition, examples, one.input, subject.ruler, options.max_source)
+        groups.setdefault(made.shown, {})[one.id] = made
+    return list(groups.values())
+
+
+def _cut(answers: Mapping[str, str], rule: Cut) -> dict[str, str]:
+    return {id: cut_answer(text, rule) for id, text in answers.items()}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _whole_lines(journal: Path) -> list[dict[str, Any]]:
+    """The rows of a journal, without a last line that a killed process left half written."""
+    return [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
+
+
+def _take_off_half_a_line(journal: Path) -> None:
+    raw = journal.read_bytes()
+    whole = raw.rfind(b"\n") + 1
+    if whole < len(raw):
+        with journal.open("r+b") as file:
+            file.truncate(whole)

@@ -1,0 +1,79 @@
+"""What `refine-af score` does before it prints: anybody's predictions, scored as Super-NaturalInstructions does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refine_af.errors import UsageError
+from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
+from refine_af.evaluation.tasks import load_tasks
+from refine_af.user_files import read_objects
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFile:
+    """A file's predictions with their scores. ``unknown``: predictions whose id no task has; they count nowhere."""
+
+    rows: tuple[ScoredAnswer, ...]
+    unknown: int
+    notes: tuple[str, ...]
+
+    def summary(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return summary(self.rows)
+
+    def told(self) -> list[str]:
+        """What a user should know beside the figures, a sentence each."""
+        missing = sum(row.missing for row in self.rows)
+        told = list(self.notes)
+        if missing:
+            told.append(f"{missing:,} of {len(self.rows):,} instances have no prediction and are scored 0")
+        if self.unknown:
+            told.append(f"{self.unknown:,} predictions have an id that no task has; they count nowhere")
+        return told
+
+
+def score_file(predictions: Path, tasks: Path, instances: int | None = None) -> ScoredFile:
+    """Scores the predictions of the tasks' instances, or of the first ``instances`` of each task.
+
+    Raises UsageError for a file that can't be read, an id that is there twice, or where no prediction fits the tasks.
+    """
+    loaded = load_tasks(tasks, instances)
+    answers = read_predictions(predictions)
+    known = {one.id for task in loaded.tasks for one in task.instances}
+    unknown = [id for id in answers if id not in known]
+    if len(unknown) == len(answers):
+        example = f", such as {_shown(unknown)}" if unknown else ""
+        raise UsageError(f"{predictions}: none of its {len(answers)} ids{example} is in {tasks}, as {_shown(known)} is")
+    return ScoredFile(tuple(score_answers(loaded.tasks, answers)), len(unknown), loaded.notes)
+
+
+def read_predictions(path: Path) -> dict[str, str]:
+    """Instance id to prediction, from JSONL or CSV with ``id`` (or ``instance_id``) and ``prediction``.
+
+    A row that is marked ``missing`` is none. Raises UsageError naming the file and the line.
+    """
+    if path.is_dir():
+        path = path / "predictions.jsonl"  # an evaluation's folder
+    answers: dict[str, str] = {}
+    lines: dict[str, int] = {}
+    for line, row in read_objects(path, str(path), ("prediction",)):
+        where = f"{path}, line {line}"
+        id = next((row[key] for key in ("id", "instance_id") if row.get(key) is not None), None)
+        if isinstance(id, bool) or not isinstance(id, (str, int)):
+            raise UsageError(f"{where}: no id; each prediction needs the id of its instance")
+        if row.get("missing") is True:
+            continue
+        if not isinstance(row.get("prediction"), str):
+            raise UsageError(f"{where}: no prediction; give a text, or leave the line out")
+        if (first := lines.setdefault(str(id), line)) != line:
+            raise UsageError(f"{where}: the id {str(id)!r} stands in line {first} too; keep one prediction for it")
+        answers[str(id)] = row["prediction"]
+    return answers
+
+
+def _shown(ids: Sequence[str] | set[str]) -> str:
+    return repr(min(ids))

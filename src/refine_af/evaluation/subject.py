@@ -1,0 +1,223 @@
+"""The model under evaluation, whatever names it: a model, an adapter, a run's folder, or an endpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from refine_af.config import Config, load_config
+from refine_af.endpoint import Endpoint
+from refine_af.engines.base import Engine
+from refine_af.errors import UsageError
+from refine_af.models import EMBEDDED, EMBEDDED_NAME, check_model, check_packages
+from refine_af.parts import Parts
+from refine_af.prompts.dialect import Frame
+from refine_af.prompts.super_ni import Ruler
+from refine_af.records import content_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+PromptForm = Literal["auto", "plain", "chat"]
+
+
+class Answering(Protocol):
+    """Groups of sources in, the model's raw answers out, in their order."""
+
+    def __call__(self, groups: Sequence[Sequence[str]], max_tokens: int) -> list[list[str]]: ...
+
+
+class Subject(Protocol):
+    """``settings``: what of the model decides its scores, ``prompt`` among them. ``unit``: sources to ask at once."""
+
+    settings: dict[str, Any]
+    unit: int
+    ruler: Ruler
+
+    def at_work(self) -> AbstractContextManager[Answering]:
+        """Loads what is dear, while the context lasts."""
+        ...
+
+
+def find_subject(model: str, config: Config, prompt: PromptForm, served: str | None, scratch: Path) -> Subject:
+    """The subject that ``model`` names; engine, precision and threads are the config's.
+
+    ``served`` is a model's name at an endpoint. Raises UsageError where the model can't be had.
+    """
+    if model.startswith(("http://", "https://")):
+        return EndpointSubject(model, served, prompt)
+    if served is not None:
+        raise UsageError(f"--served names a model behind an endpoint, but {model} is no URL; leave it out")
+    check_packages()
+    base, revision, adapter = _base_and_adapter(model)
+    chosen = config.model.model_copy(update={"name": base, "revision": revision or _revision(base, config)})
+    check_model(chosen)
+    return LocalSubject(Parts(config.model_copy(update={"model": chosen}), scratch), adapter, prompt)
+
+
+def _revision(base: str, config: Config) -> str | None:
+    return config.model.revision if base == config.model.name else None
+
+
+def _base_and_adapter(model: str) -> tuple[str, str | None, Path | None]:
+    """The base model's name and revision, and the adapter's folder where there is one."""
+    folder = Path(model).expanduser()
+    if not (folder / "run.db").is_file():
+        if not (folder / "adapter_config.json").is_file():
+            return (EMBEDDED if model == EMBEDDED_NAME and not folder.is_dir() else model), None, None
+        return *_base_of(folder), folder
+    tuned = folder / "model"
+    if not tuned.is_dir():
+        raise UsageError(f"the run in {folder} has no tuned model yet; `refine-af run --out {folder}` goes on with it")
+    if not (tuned / "adapter_config.json").is_file():
+        return str(tuned), None, None
+    made_with = load_config(folder / "config.yaml").model
+    return made_with.name, made_with.revision, tuned
+
+
+def _base_of(adapter: Path) -> tuple[str, str | None]:
+    """What an adapter's own file says of its base. The embedded model's folder in some cache is the embedded model."""
+    file = adapter / "adapter_config.json"
+    try:
+        fields = json.loads(file.read_text(encoding="utf-8"))
+        name, revision = fields["base_model_name_or_path"], fields.get("revision")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        name, revision = None, None
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{file} names no base model (base_model_name_or_path); write there what it was trained on")
+    return (EMBEDDED, None) if _is_embedded(name) else (name, revision)
+
+
+def _is_embedded(name: str) -> bool:
+    """Whether a name is the embedded model's label, or its folder in a cache, of this machine or another."""
+    place = Path(name)
+    return name == EMBEDDED_NAME or (place.name.startswith(f"{EMBEDDED_NAME}-") and place.parent.name == "models")
+
+
+class LocalSubject:
+    """A model on this machine, with an adapter or without."""
+
+    def __init__(self, parts: Parts, adapter: Path | None, prompt: PromptForm) -> None:
+        self._parts = parts
+        self._adapter = adapter
+        self._frame = _frame(parts, prompt)
+        self.ruler: Ruler = TokenRuler(parts.tokenizer)
+        self.unit = parts.threads * parts.config.model.batch_size
+        label, weights = parts.located.label, parts.located.identity
+        if adapter is not None:
+            label = f"{label} with {adapter}"
+            weights = content_id(weights, *(_contents(file) for file in sorted(adapter.glob("adapter_*"))))
+        self.settings: dict[str, Any] = {
+            "model": label,
+            "weights": weights,
+            "engine": parts.engine_name,
+            "precision": parts.precision,
+            "prompt": "chat" if self._frame.after else "plain",
+            "template": content_id(self._frame.before, self._frame.after),
+        }
+
+    @contextmanager
+    def at_work(self) -> Iterator[Answering]:
+        source: AbstractContextManager[Engine]
+        if self._adapter is None:
+            source = nullcontext(self._parts.initial_engine)
+        else:
+            source = self._parts.adapted_engine(self._adapter)
+        with source as engine:
+            yield partial(self._answers, engine)
+
+    def _answers(self, engine: Engine, groups: Sequence[Sequence[str]], max_tokens: int) -> list[list[str]]:
+        prompts = [[self._frame.prompt(source) for source in group] for group in groups]
+        return [[one.text for one in group] for group in engine.answers(prompts, max_tokens)]
+
+
+def _frame(parts: Parts, prompt: PromptForm) -> Frame:
+    """The chat template around a source, or nothing but the token that begins a text."""
+    if prompt == "chat" and not parts.dialect.is_chat:
+        raise UsageError(f"{parts.located.label} has no chat template; use --prompt plain")
+    if prompt == "plain" or not parts.dialect.is_chat:
+        return Frame(parts.dialect.beginning, "")
+    return parts.dialect.frame()
+
+
+def _contents(file: Path) -> str:
+    return hashlib.blake2b(file.read_bytes(), digest_size=8).hexdigest()
+
+
+class TokenRuler:
+    """Measures in the model's own tokens, as Tk-Instruct does."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._tokenizer = tokenizer
+
+    def count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text))
+
+    def cut(self, text: str, tokens: int) -> str:
+        kept: str = self._tokenizer.decode(self._tokenizer.encode(text)[:tokens], skip_special_tokens=True)
+        return kept
+
+
+class LetterRuler:
+    """Four characters a token, where the tokenizer is behind an endpoint: a rough mean of English."""
+
+    _LETTERS = 4
+
+    def count(self, text: str) -> int:
+        return -(-len(text) // self._LETTERS)
+
+    def cut(self, text: str, tokens: int) -> str:
+        return text[: tokens * self._LETTERS]
+
+
+class EndpointSubject:
+    """A model behind an OpenAI-compatible endpoint: ``/chat/completions``, or ``/completions`` for plain prompts."""
+
+    unit = 64  # a minute or so of a slow server
+
+    def __init__(self, url: str, served: str | None, prompt: PromptForm) -> None:
+        if served is None:
+            names = Endpoint("evaluate", url, "any").models()
+            if len(names) != 1:
+                raise UsageError(f"{url} serves {', '.join(names) or 'no model'}; name one with --served")
+            served = names[0]
+        self._endpoint = Endpoint("evaluate", url, served, timeout=300)
+        self._plain = prompt == "plain"
+        self._path = "/completions" if self._plain else "/chat/completions"
+        self.ruler: Ruler = LetterRuler()
+        self.settings: dict[str, Any] = {
+            "model": served,
+            "engine": self._endpoint.url,
+            "precision": "unknown",
+            "prompt": "plain" if self._plain else "chat",
+            "max_source_counted_in": "4 characters a token",
+        }
+
+    @contextmanager
+    def at_work(self) -> Iterator[Answering]:
+        yield self._answers
+
+    def _answers(self, groups: Sequence[Sequence[str]], max_tokens: int) -> list[list[str]]:
+        common = {"max_tokens": max_tokens, "temperature": 0}
+        requests = [
+            {"prompt": source, **common}
+            if self._plain
+            else {"messages": [{"role": "user", "content": source}], **common}
+            for group in groups
+            for source in group
+        ]
+        texts = iter(self._endpoint.ask(self._path, requests, self._read))
+        return [[next(texts) for _ in group] for group in groups]
+
+    def _read(self, body: Any) -> str:
+        try:
+            choice = body["choices"][0]
+            text = choice["text"] if self._plain else choice["message"]["content"]
+        except (KeyError, IndexError, TypeError):
+            raise self._endpoint.error(self._path, "returned no answer") from None
+        return text if isinstance(text, str) else ""  # null, where a model ended at once

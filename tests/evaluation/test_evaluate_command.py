@@ -1,0 +1,288 @@
+"""Promises of `refine-af evaluate`: any kind of model answers, a stopped call goes on to the same result, a folder
+belongs to its settings, and a mistake is one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from serving import Server
+
+from refine_af.cli import main
+from refine_af.evaluation import evaluate as job
+from refine_af.evaluation import subject
+from refine_af.store import Store
+
+TASKS = [
+    {
+        "task": f"task{t}",
+        "category": "Title Generation",
+        "definition": f"{verb} a story about the garden",
+        "positive_examples": [{"input": "a cat", "output": "the cat"}, {"input": "a dog", "output": "the dog"}],
+        "instance_id": f"{t}-{i}",
+        "input": f"the {noun} and the water" * (1 + i),
+        "references": [f"the {noun}"],
+    }
+    for t, verb in enumerate(("Write", "Tell", "Describe"))
+    for i, noun in enumerate(("river", "city", "school"))
+]
+
+
+class Result:
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+Called = Callable[..., Result]
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Called:
+    """Calls the command in a folder of its own; float32, one thread, two instances at once."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("TQDM_DISABLE", "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_TELEMETRY"):
+        monkeypatch.setenv(name, "1")
+    Path("tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in TASKS))
+    settings = ("model.quantization=float32", "threads=1", "model.batch_size=2")
+
+    def called(*words: object, model: str = str(tiny_model), out: str = "out") -> Result:
+        sets = [part for one in settings for part in ("--set", one)]
+        arguments = [model, "--tasks", "tasks.jsonl", "--out", out, "--max-target", 8, *sets, *words]
+        monkeypatch.setattr(sys, "argv", ["refine-af", "evaluate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return Result(int(ended.value.code or 0), printed.out, printed.err)
+
+    return called
+
+
+def predictions(folder: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (Path(folder) / "predictions.jsonl").read_text().splitlines()]
+
+
+def scores(folder: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((Path(folder) / "scores.json").read_text())
+    return found
+
+
+# -- what comes out ------------------------------------------------------------------------------------
+
+
+def test_every_instance_is_answered_in_the_order_of_the_tasks(call: Called) -> None:
+    result = call("--json", "-q")
+    assert (result.code, result.err) == (0, "")
+    rows = predictions("out")
+    assert [row["id"] for row in rows] == [row["instance_id"] for row in TASKS]
+    assert set(rows[0]) == {"id", "task", "category", "prediction", "rouge_l", "exact_match"}
+    assert len({row["prediction"] for row in rows}) >= 3
+    found = json.loads(result.out)
+    assert found == scores("out")
+    assert (found["instances"], found["missing"], set(found["tasks"])) == (9, 0, {"task0", "task1", "task2"})
+    assert sorted(p.name for p in Path("out").iterdir()) == [".lock", "predictions.jsonl", "scores.json"]
+
+
+def test_people_read_the_figures_and_all_that_decided_them(call: Called) -> None:
+    out = " ".join(call("--shots", "2", "--cut", "first_line", "-q").out.split())
+    for shown in ("ROUGE-L", "exact match", "shots 2", "cut first_line", "prompt chat", "max_source 1024", "task2"):
+        assert shown in out
+
+
+def test_both_engines_and_both_ways_to_batch_answer_alike_in_float32(call: Called) -> None:
+    call("-q")
+    call("-q", "--set", "model.engine=transformers", out="other")
+    call("-q", "--set", "model.batch_size=1", out="single")
+    assert predictions("other") == predictions("out") == predictions("single")
+
+
+def test_a_base_model_is_asked_plainly_and_a_chat_model_too_if_wanted(call: Called, tiny_base_model: Path) -> None:
+    call("-q", model=str(tiny_base_model), out="base")
+    call("-q", "--prompt", "plain", out="plain")
+    call("-q", out="chat")
+    assert [scores(f)["settings"]["prompt"] for f in ("base", "plain", "chat")] == ["plain", "plain", "chat"]
+    assert predictions("base") == predictions("plain") != predictions("chat")
+
+
+def test_instances_and_shots_change_what_is_asked(call: Called) -> None:
+    call("-q", "--instances", 1)
+    call("-q", "--instances", 1, "--shots", 2, out="shown")
+    assert [row["id"] for row in predictions("out")] == ["0-0", "1-0", "2-0"]
+    assert predictions("out") != predictions("shown")
+
+
+def test_an_answer_is_cut_by_the_rule(call: Called, serve: Callable[..., Server]) -> None:
+    server = serve((200, {"choices": [{"message": {"content": " one\ntwo\n\nthree "}}]}, {}))
+    for rule, text in (("none", "one\ntwo\n\nthree"), ("first_line", "one"), ("blank_line", "one\ntwo")):
+        call("-q", "--cut", rule, "--served", "m", model=server.url, out=rule)
+        assert {row["prediction"] for row in predictions(rule)} == {text}
+
+
+# -- kinds of models -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def adapter(tiny_model: Path, tmp_path: Path) -> Path:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(tiny_model), settings)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(0.0, 0.4, generator=generator)
+    adapted.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    return tmp_path / "adapter"
+
+
+def test_an_adapter_brings_its_base_and_a_run_its_adapter(call: Called, tiny_model: Path, adapter: Path) -> None:
+    call("-q")
+    assert call("-q", model=str(adapter), out="adapted").code == 0
+    assert predictions("adapted") != predictions("out")
+    Path("run").mkdir()
+    Store(Path("run/run.db")).close()
+    Path("run/config.yaml").write_text(json.dumps({"model": {"name": str(tiny_model)}}))
+    assert "has no tuned model yet" in call("-q", model="run", out="tuned").err
+    adapter.rename("run/model")
+    assert call("-q", model="run", out="tuned").code == 0
+    assert predictions("tuned") == predictions("adapted")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("SmolLM2-135M-Instruct", "embedded"),
+        ("/home/me/.cache/refine-af/models/SmolLM2-135M-Instruct-52c66206", "embedded"),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", "HuggingFaceTB/SmolLM2-135M-Instruct"),
+        ("./SmolLM2-135M-Instruct-mine", "./SmolLM2-135M-Instruct-mine"),
+    ],
+)
+def test_the_embedded_model_is_known_by_its_label_and_its_place_in_a_cache(
+    tmp_path: Path, name: str, expected: str
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": name}))
+    assert subject._base_and_adapter(str(tmp_path)) == (expected, None, tmp_path)
+
+
+def test_an_endpoint_is_asked_for_every_instance(call: Called, serve: Callable[..., Server]) -> None:
+    def answer(request: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
+        if not request:
+            return 200, {"data": [{"id": "served"}]}, {}
+        text = request["messages"][0]["content"] if "messages" in request else request["prompt"]
+        return 200, {"choices": [{"message": {"content": text[-30:]}, "text": "plainly"}]}, {}
+
+    server = serve(answer)
+    assert call("-q", model=server.url).code == 0
+    request = server.requests[1]
+    assert (request["model"], request["max_tokens"], request["temperature"]) == ("served", 8, 0)
+    assert all(row["prediction"].endswith("Output:") for row in predictions("out"))
+    assert scores("out")["settings"]["model"] == "served"
+    assert call("-q", "--prompt", "plain", model=server.url, out="plain").code == 0
+    assert {row["prediction"] for row in predictions("plain")} == {"plainly"}
+
+
+def test_an_endpoint_that_fails_is_one_line_and_what_was_answered_is_kept(
+    call: Called, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject.EndpointSubject, "unit", 3)
+    broken = True
+
+    def answer(request: dict[str, Any]) -> tuple[int, Any, dict[str, str]]:
+        if broken and "Tell" in request["messages"][0]["content"]:
+            return 500, "busy", {}
+        return 200, {"choices": [{"message": {"content": "x"}}]}, {}
+
+    server = serve(answer)
+    result = call("-q", "--served", "m", model=server.url)
+    assert (result.code, result.out, len(result.err.splitlines())) == (1, "", 1)
+    assert "answered 500 (busy), 6 times in a row" in result.err
+    broken, asked = False, len(server.requests)
+    assert call("-q", "--served", "m", model=server.url).code == 0
+    assert len(server.requests) - asked == 6
+
+
+# -- stopped, and called again -------------------------------------------------------------------------
+
+
+def test_a_call_that_was_stopped_goes_on_to_the_same_result(call: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    call("-q", out="whole")
+    asked: list[int] = []
+    answers = subject.LocalSubject._answers
+
+    def counted(self: Any, engine: Any, groups: Any, max_tokens: int) -> Any:
+        if len(asked) == 1:
+            asked.append(0)
+            raise KeyboardInterrupt
+        asked.append(sum(map(len, groups)))
+        return answers(self, engine, groups, max_tokens)
+
+    monkeypatch.setattr(subject.LocalSubject, "_answers", counted)
+    stopped = call("-q")
+    assert (stopped.code, stopped.out) == (130, "")
+    assert not Path("out/scores.json").exists()
+    with Path("out/answers.jsonl").open("a") as journal:
+        journal.write('{"id": "1-0", "ans')  # as a process leaves it that is killed
+    assert call("-q").code == 0
+    assert asked == [3, 0, 3, 3]
+    for name in ("predictions.jsonl", "scores.json"):
+        assert (Path("out") / name).read_text() == (Path("whole") / name).read_text()
+
+
+def test_a_complete_evaluation_is_shown_again_and_nothing_is_asked(
+    call: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = call("--json", "-q").out
+    monkeypatch.setattr(job, "_ask", None)
+    assert call("--json", "-q").out == first
+
+
+# -- wrong use -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_other_settings_are_refused_with_the_difference(call: Called, complete: bool) -> None:
+    call("-q")
+    if not complete:
+        settings = scores("out")["settings"]
+        Path("out/scores.json").unlink()
+        Path("out/answers.jsonl").write_text(json.dumps({"settings": settings}) + "\n")
+    result = call("-q", "--shots", "2", "--cut", "first_line")
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert "shots: 0 -> 2; cut: 'none' -> 'first_line'" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "said"),
+    [
+        ((), {"model": "./none"}, "model folder ./none is not there"),
+        ((), {"out": "tasks.jsonl/x"}, "tasks.jsonl is a file; name a folder"),
+        ((), {"out": "."}, "holds other files and no evaluation"),
+        (("--tasks", "none.jsonl"), {}, "none.jsonl is not there"),
+        (("--served", "m"), {}, "--served names a model behind an endpoint"),
+        (("--shots", "3"), {}, "--shots"),
+        (("--instances", "0"), {}, "--instances"),
+    ],
+)
+def test_a_mistake_is_one_line_exit_2_and_nothing_written(
+    call: Called, words: tuple[str, ...], options: dict[str, str], said: str
+) -> None:
+    before = sorted(Path.cwd().rglob("*"))
+    result = call("-q", *words, **options)
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert said in result.err
+    assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_a_chat_prompt_needs_a_chat_template(call: Called, tiny_base_model: Path) -> None:
+    result = call("-q", "--prompt", "chat", model=str(tiny_base_model))
+    assert result.code == 2
+    assert "has no chat template; use --prompt plain" in result.err
+    assert not Path("out").exists()

@@ -1,0 +1,136 @@
+"""Promises of `refine-af score`: the official figures, missing predictions scored 0 and told, faults in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refine_af.cli import main
+from refine_af.evaluation.scores import score_answers, summary
+from refine_af.evaluation.tasks import load_tasks
+
+SUPER_NI = Path(__file__).parents[3] / "shared" / "data" / "superni_test.jsonl.gz"
+TASKS = [
+    {
+        "task": task,
+        "category": category,
+        "definition": f"Do {task}",
+        "instance_id": id,
+        "input": "",
+        "references": [text],
+    }
+    for task, category, id, text in (
+        ("a", "Word Analogy", "a1", "x y"),
+        ("a", "Word Analogy", "a2", "x"),
+        ("b", "Data to Text", "b1", "z"),
+    )
+]
+Called = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    monkeypatch.chdir(tmp_path)
+    jsonl("tasks.jsonl", TASKS)
+
+    def called(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["refine-af", "score", "p.jsonl", "--tasks", "tasks.jsonl", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
+
+    return called
+
+
+def jsonl(path: str, rows: list[Any]) -> None:
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def test_json_is_the_means_by_task_and_by_category(call: Called) -> None:
+    jsonl(
+        "p.jsonl", [{"id": "b1", "prediction": "Z!"}, {"id": "a1", "prediction": "x"}, {"id": "a2", "prediction": "w"}]
+    )
+    code, out, err = call("--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out) == {
+        "rouge_l": pytest.approx((200 / 3 + 100) / 3),
+        "exact_match": pytest.approx(100 / 3),
+        "instances": 3,
+        "missing": 0,
+        "tasks": {
+            "a": {
+                "category": "Word Analogy",
+                "rouge_l": pytest.approx(100 / 3),
+                "exact_match": 0.0,
+                "instances": 2,
+                "missing": 0,
+            },
+            "b": {"category": "Data to Text", "rouge_l": 100.0, "exact_match": 100.0, "instances": 1, "missing": 0},
+        },
+        "categories": {
+            "Word Analogy": {
+                "rouge_l": pytest.approx(100 / 3),
+                "exact_match": 0.0,
+                "metric": "exact_match",
+                "instances": 2,
+            },
+            "Data to Text": {"rouge_l": 100.0, "exact_match": 100.0, "metric": "rouge_l", "instances": 1},
+        },
+    }
+
+
+def test_missing_and_unknown_predictions_are_told(call: Called) -> None:
+    jsonl("p.jsonl", [{"id": "a1", "prediction": "x y"}, {"id": "q", "prediction": "x"}])
+    code, out, err = call("--json")
+    assert code == 0
+    assert json.loads(out)["missing"] == 2
+    assert json.loads(out)["rouge_l"] == pytest.approx(100 / 3)
+    assert "2 of 3 instances have no prediction and are scored 0" in err
+    assert "1 predictions have an id that no task has" in err
+    assert "2 missing and scored 0" in " ".join(call()[1].split())
+
+
+def test_the_first_instances_of_each_task_can_be_scored_alone(call: Called) -> None:
+    jsonl("p.jsonl", [{"id": "a1", "prediction": "x y"}, {"id": "b1", "prediction": "z"}])
+    found = json.loads(call("--instances", "1", "--json")[1])
+    assert (found["rouge_l"], found["instances"], found["missing"]) == (100.0, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (
+            [{"id": "a1", "prediction": "x"}, {"id": "a1", "prediction": "y"}],
+            "line 2: the id 'a1' stands in line 1 too",
+        ),
+        ([{"prediction": "x"}], "line 1: no id"),
+        ([{"id": "a1"}], "line 1: no prediction"),
+        ([{"id": "a1", "prediction": 7}], "line 1: no prediction"),
+        ([{"id": "q", "prediction": "x"}], "none of its 1 ids, such as 'q' is in tasks.jsonl, as 'a1' is"),
+        ([], "none of its 0 ids"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(call: Called, rows: list[Any], said: str) -> None:
+    jsonl("p.jsonl", rows)
+    code, out, err = call()
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_copying_scores_on_super_naturalinstructions_what_its_own_scorer_says() -> None:
+    if not SUPER_NI.exists() and not os.environ.get("CI"):
+        pytest.skip(f"{SUPER_NI} is absent: it holds the tasks to score")
+    tasks = load_tasks(SUPER_NI).tasks
+    inputs = {one.id: one.input for task in tasks for one in task.instances}
+    first = {one.id: task.examples[0][1] for task in tasks for one in task.instances}
+    assert (len(tasks), len(inputs)) == (103, 10_210)
+    assert summary(score_answers(tasks, inputs))["rouge_l"] == pytest.approx(15.1236, abs=5e-5)
+    assert summary(score_answers(tasks, first))["rouge_l"] == pytest.approx(29.1362, abs=5e-5)
