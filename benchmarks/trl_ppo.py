@@ -30,9 +30,11 @@ def main(work_file: str, result_file: str) -> None:
         tokenizer_file=str(folder / "tokenizer.json"), eos_token=named["eos_token"], pad_token=named["pad_token"]
     )
     trainer = _trainer(work, folder, tokenizer)
+    found = _log_prob(trainer.model.pretrained_model, work["batches"][0][0])
     steps = [_step(trainer, tokenizer, work, batch) for batch in work["batches"]]
     result = {
         "steps": steps,
+        "log_prob": found,
         "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         * (1 if sys.platform == "darwin" else 1024),
     }
@@ -62,6 +64,13 @@ def _trainer(work: dict[str, Any], folder: Path, tokenizer: Any) -> Any:
     return PPOTrainer(settings, model, ref_model=None, tokenizer=tokenizer)  # reference: the adapter switched off
 
 
+@torch.no_grad()
+def _log_prob(model: Any, ids: list[int]) -> float:
+    """Mean log-probability of a prompt's tokens: shows that both sides have read the same weights."""
+    rows = torch.tensor([ids])
+    return float(model(input_ids=rows).logits[0, :-1].log_softmax(-1).gather(-1, rows[0, 1:, None]).mean())
+
+
 def _step(trainer: Any, tokenizer: Any, work: dict[str, Any], batch: list[list[int]]) -> dict[str, float]:
     started = time.perf_counter()
     queries = [torch.tensor(ids) for ids in batch]
@@ -86,7 +95,6 @@ def _step(trainer: Any, tokenizer: Any, work: dict[str, Any], batch: list[list[i
         "generation_seconds": generated - started,
         "response_tokens": sum(map(len, responses)) / len(responses),
         "kl": float(stats["objective/kl"]),
-        "prompt_log_prob": float("nan"),
     }
 
 

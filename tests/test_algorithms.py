@@ -15,6 +15,7 @@ from refine_af.config import Config
 from refine_af.run import Run, open_run
 from refine_af.store import Store
 
+REWARD = {"name": "composite", "scorers": {"variety": {}, "format": {}}}  # no model to be trained for it
 GROUPS = {"rollouts": 8, "group_size": 4, "minibatch": 4, "micro_batch": 2, "epochs": 2}
 
 
@@ -33,7 +34,7 @@ def instructed(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) ->
 def going_on(instructed: Path, folder: Path, config: Config, **policy: Any) -> Config:
     """Puts a copy of the run into ``folder``, to go on from there with other settings of the policy."""
     values = config.model_dump()
-    config = Config.model_validate(values | {"policy": values["policy"] | policy})
+    config = Config.model_validate(values | {"feedback": REWARD, "policy": values["policy"] | policy})
     shutil.copytree(instructed, folder)
     with Store(folder / "run.db") as store:
         store.change_config(config.model_dump(mode="json"), "another algorithm")

@@ -338,7 +338,10 @@ def _explained(error: ValidationError, where: str) -> str:
         known = _keys_at(parent)
         return f"unknown option {key!r} in {where}{nearest_name(leaf, known)}; known there: {', '.join(known)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"option {key} in {where}: {first['msg']}, found {first['input']!r}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    if isinstance(first["input"], dict):  # of a section whose options don't go together the message names which
+        return f"option {key} in {where}: {message}{more}"
+    return f"option {key} in {where}: {message}, found {first['input']!r}{more}"
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:
