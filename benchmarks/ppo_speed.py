@@ -1,6 +1,6 @@
 """Our PPO against the classic PPOTrainer of TRL 0.11.4: samples a second and peak memory, the same sizes on both sides.
 
-    python benchmarks/ppo_speed.py [--repeats 3] [--steps 2] [--rollouts 16] [--prompt 180] [--shared 120] [--response 64]
+    python benchmarks/ppo_speed.py [--repeats 3] [--steps 2]
 
 The old library gets an environment of its own in refine-af's cache, made when it isn't there (some minutes). Every
 measurement is a process; the contenders take turns. Writes ppo_speed.json beside and a section in docs/benchmarks.md.
@@ -208,7 +208,9 @@ def summary(runs: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -
         }
     return {
         "contenders": contenders,
-        "sizes": {key: getattr(chosen, key) for key in ("repeats", "steps", "rollouts", "prompt", "shared", "response")},
+        "sizes": {
+            key: getattr(chosen, key) for key in ("repeats", "steps", "rollouts", "prompt", "shared", "response")
+        },
         "old": list(OLD),
         "ours": {name: metadata.version(name) for name in ("torch", "transformers", "peft", "ctranslate2")},
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
@@ -220,7 +222,11 @@ def summary(runs: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -
 def section(found: dict[str, Any]) -> str:
     sizes, contenders = found["sizes"], found["contenders"]
     base = contenders["trl"]
-    shown = {"trl": "TRL 0.11.4, classic PPO", "ours": "refine-af", "ours, shared beginning": "refine-af, shared beginning"}
+    shown = {
+        "trl": "TRL 0.11.4, classic PPO",
+        "ours": "refine-af",
+        "ours, shared beginning": "refine-af, shared beginning",
+    }
     lines = [
         f"SmolLM2-135M-Instruct, float32, LoRA r={RANK} on q and v, batch {sizes['rollouts']}, minibatch "
         f"{sizes['rollouts'] // 2}, {EPOCHS} epochs, prompts of {sizes['prompt']} tokens, responses of at most "
@@ -234,15 +240,15 @@ def section(found: dict[str, Any]) -> str:
         speed = one["samples_per_second"]
         lines.append(
             f"| {shown[name]} | {speed:.2f} | {speed / base['samples_per_second']:.1f} × | "
-            f"{one['generation_seconds']:.1f} | {statistics.median(one['seconds']):.1f} | {one['response_tokens']:.1f} | "
-            f"{one['peak_memory_gb']:.2f} | {one['peak_memory_gb'] / base['peak_memory_gb']:.0%} |"
+            f"{one['generation_seconds']:.1f} | {statistics.median(one['seconds']):.1f} | "
+            f"{one['response_tokens']:.1f} | {one['peak_memory_gb']:.2f} | {one['peak_memory_gb'] / base['peak_memory_gb']:.0%} |"
         )
     lines += [
         "",
-        f"Medians of {sizes['repeats']} processes each, in turn, {sizes['steps']} iterations in each. Our generation time "
-        "has in it that the adapter is merged and the weights are converted for the engine. In the last row the first "
-        f"{sizes['shared']} tokens, which all prompts have in common, are computed once for a batch, as for the prompts of "
-        "a run.",
+        f"Medians of {sizes['repeats']} processes each, in turn, {sizes['steps']} iterations in each. In our generation "
+        "time the adapter is merged and the weights are converted for the engine. In the last row the first "
+        f"{sizes['shared']} tokens, which all prompts have in common, are computed once for a batch, as for the "
+        "prompts of a run.",
     ]
     return "\n".join(lines)
 

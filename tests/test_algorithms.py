@@ -19,10 +19,6 @@ REWARD = {"name": "composite", "scorers": {"variety": {}, "format": {}}}  # no m
 GROUPS = {"rollouts": 8, "group_size": 4, "minibatch": 4, "micro_batch": 2, "epochs": 2}
 
 
-class Killed(Exception):
-    """What stands for the end of the process."""
-
-
 @pytest.fixture(scope="session")
 def instructed(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
     """A run up to the policy stage."""
@@ -47,12 +43,13 @@ def stop_at(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch, itera
 
     def fail(self: Store, stage: str, step: int, figures: dict[str, float]) -> None:
         if stage == "policy" and step == iteration:
-            raise Killed
+            raise InterruptedError
         add(self, stage, step, figures)
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(Store, "add_metrics", fail)
-        Run(config, folder).execute()
+        with pytest.raises(InterruptedError):
+            Run(config, folder).execute()
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])

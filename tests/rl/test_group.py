@@ -13,17 +13,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from refine_af.config import LoraSettings, PolicyConfig
 from refine_af.errors import UsageError
-from refine_af.models import load_tokenizer, LocatedModel
+from refine_af.models import LocatedModel, load_tokenizer
 from refine_af.rl.actor_critic import Trajectory
 from refine_af.rl.group import Learned, train_in_groups
 
 VOCABULARY, LENGTH, TOKEN = 12, 8, 3
 LORA = LoraSettings(rank=8, alpha=16, targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"))
 ALGORITHMS = ("grpo", "rloo")
-
-
-class Stopped(Exception):
-    """What stands for a killed process."""
 
 
 def settings(algorithm: str, **changes: Any) -> PolicyConfig:
@@ -58,7 +54,7 @@ class Bench:
     def train(self, *, done: int = 0, stop_in: int = 0) -> None:
         def sample(iteration: int) -> list[tuple[Trajectory, float]]:
             if iteration == stop_in:
-                raise Stopped
+                raise InterruptedError
             made = self.sampled(iteration)
             self.means.append(sum(score for _, score in made) / len(made))
             return made
@@ -116,7 +112,7 @@ def test_a_stopped_training_goes_on_to_the_same_weights_and_figures(
     whole = Bench(tmp_path / "whole", tokenizer, settings(algorithm))
     whole.train()
     first, second = (Bench(tmp_path / "stopped", tokenizer, settings(algorithm)) for _ in range(2))
-    with pytest.raises(Stopped):
+    with pytest.raises(InterruptedError):
         first.train(stop_in=3)
     torch.rand(7)  # another process has drawn other numbers by then
     second.train(done=2)

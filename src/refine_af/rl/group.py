@@ -143,6 +143,7 @@ class _FromOutside:
 
     model: Any
     args: Any
+    processing_class: Any
     sample: Sample
     tokens_each = 0.0  # of a response, in the mean
 
@@ -211,9 +212,9 @@ class _Iterations(TrainerCallback):
 
 
 def _give_back(network: PreTrainedModel, trainer: Any) -> None:
-    """Takes the adapter off, and the forward pass that TRL has put before the network's own."""
+    """Takes the adapter off, and the forward pass that TRL puts before the network's own from version 1.15 on."""
     trainer.model.unload()
-    del network.forward
+    vars(network).pop("forward", None)
     if trainer.args.gradient_checkpointing:
         network.gradient_checkpointing_disable()
         network.disable_input_require_grads()

@@ -135,9 +135,7 @@ def _iterate(context: Context, writer: PairWriter, trainer: PPO, train: Sequence
     _commit(context, iteration, written, figures, trainer.save)
 
 
-def _sampled(
-    context: Context, writer: PairWriter, chosen: Sequence[Instruction], iteration: int
-) -> list[WrittenPair]:
+def _sampled(context: Context, writer: PairWriter, chosen: Sequence[Instruction], iteration: int) -> list[WrittenPair]:
     # Rollouts are drawn from the whole distribution: the policy that is trained has no nucleus cut out of it.
     whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
     sampling = context.config.instances.sampling.model_copy(update=whole)
