@@ -237,16 +237,16 @@ def section(found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, one in contenders.items():
-        speed = one["samples_per_second"]
+        speed, peak = one["samples_per_second"], one["peak_memory_gb"]
         lines.append(
             f"| {shown[name]} | {speed:.2f} | {speed / base['samples_per_second']:.1f} × | "
             f"{one['generation_seconds']:.1f} | {statistics.median(one['seconds']):.1f} | "
-            f"{one['response_tokens']:.1f} | {one['peak_memory_gb']:.2f} | {one['peak_memory_gb'] / base['peak_memory_gb']:.0%} |"
+            f"{one['response_tokens']:.1f} | {peak:.2f} | {peak / base['peak_memory_gb']:.0%} |"
         )
     lines += [
         "",
-        f"Medians of {sizes['repeats']} processes each, in turn, {sizes['steps']} iterations in each. In our generation "
-        "time the adapter is merged and the weights are converted for the engine. In the last row the first "
+        f"Medians of {sizes['repeats']} processes each, in turn, {sizes['steps']} iterations in each. In our "
+        "generation time the adapter is merged and the weights are converted for the engine. In the last row the first "
         f"{sizes['shared']} tokens, which all prompts have in common, are computed once for a batch, as for the "
         "prompts of a run.",
     ]

@@ -122,6 +122,18 @@ def test_a_stopped_training_goes_on_to_the_same_weights_and_figures(
         assert torch.equal(second.weights(4)[name], expected), name
 
 
+def test_a_smaller_micro_batch_after_a_stop_changes_rounding_alone(tokenizer: Any, tmp_path: Path) -> None:
+    whole = Bench(tmp_path / "whole", tokenizer, settings("grpo", iterations=2))
+    whole.train()
+    first = Bench(tmp_path / "stopped", tokenizer, settings("grpo", iterations=2))
+    with pytest.raises(InterruptedError):
+        first.train(stop_in=2)
+    second = Bench(tmp_path / "stopped", tokenizer, settings("grpo", iterations=2, micro_batch=4))
+    second.train(done=1)
+    for name, expected in whole.weights(2).items():
+        assert torch.allclose(second.weights(2)[name], expected, atol=1e-4), name
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_figures_have_the_names_of_ppos(algorithm: str, tokenizer: Any, tmp_path: Path) -> None:
     bench = Bench(tmp_path, tokenizer, settings(algorithm))

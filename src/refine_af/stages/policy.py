@@ -107,8 +107,8 @@ def _train_in_groups(context: Context, writer: PairWriter, train: Sequence[Instr
         written[:] = _sampled(context, writer, [one for one in drawn for _ in range(size)], iteration)
         return [(_trajectory(context, writer, w), _score(context, w)) for w in written]
 
-    def learned(iteration: int, done: Learned) -> None:
-        _commit(context, iteration, written, done.figures, done.save)
+    def learned(iteration: int, left: Learned) -> None:
+        _commit(context, iteration, written, left.figures, left.save)
 
     train_in_groups(
         parts.network,
