@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="processes of each contender")
     parser.add_argument("--steps", type=int, default=2, help="iterations in a process")
     parser.add_argument("--rollouts", type=int, default=16, help="samples in an iteration; a minibatch is half of it")
+    parser.add_argument("--micro", type=int, default=8, help="samples that ours sends through at once")
     parser.add_argument("--prompt", type=int, default=180, help="tokens of a prompt")
     parser.add_argument("--shared", type=int, default=120, help="of which all prompts have in common")
     parser.add_argument("--response", type=int, default=64, help="tokens of a response, at most")
@@ -94,6 +95,7 @@ def work_for(chosen: argparse.Namespace) -> dict[str, Any]:
         "learning_rate": LEARNING_RATE,
         "rollouts": chosen.rollouts,
         "minibatch": chosen.rollouts // 2,
+        "micro_batch": chosen.micro,
         "epochs": EPOCHS,
         "response_tokens": chosen.response,
         "shared": chosen.shared,
@@ -146,11 +148,11 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
 
     work = json.loads(Path(work_file).read_text(encoding="utf-8"))
     lora = {"rank": RANK, "alpha": 2 * RANK, "targets": ["q_proj", "v_proj"]}
-    sizes = {key: work[key] for key in ("rollouts", "minibatch", "epochs", "learning_rate")}
+    sizes = {key: work[key] for key in ("rollouts", "minibatch", "micro_batch", "epochs", "learning_rate")}
     config = Config.model_validate(
         {
             "threads": work["threads"],
-            "policy": {**sizes, "micro_batch": work["minibatch"], "lora": lora},
+            "policy": {**sizes, "lora": lora},
             "instances": {"sampling": {"max_tokens": work["response_tokens"], "temperature": 1.0, "top_p": 1.0}},
         }
     )
@@ -209,7 +211,8 @@ def summary(runs: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -
     return {
         "contenders": contenders,
         "sizes": {
-            key: getattr(chosen, key) for key in ("repeats", "steps", "rollouts", "prompt", "shared", "response")
+            key: getattr(chosen, key)
+            for key in ("micro", "repeats", "steps", "rollouts", "prompt", "shared", "response")
         },
         "old": list(OLD),
         "ours": {name: metadata.version(name) for name in ("torch", "transformers", "peft", "ctranslate2")},
@@ -246,7 +249,8 @@ def section(found: dict[str, Any]) -> str:
     lines += [
         "",
         f"Medians of {sizes['repeats']} processes each, in turn, {sizes['steps']} iterations in each. In our "
-        "generation time the adapter is merged and the weights are converted for the engine. In the last row the first "
+        "generation time the adapter is merged and the weights are converted for the engine; minibatches go through "
+        f"{sizes['micro']} samples at a time, with the same gradient. In the last row the first "
         f"{sizes['shared']} tokens, which all prompts have in common, are computed once for a batch, as for the "
         "prompts of a run.",
     ]
