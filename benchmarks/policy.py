@@ -54,7 +54,8 @@ def main() -> None:
     chosen = parser.parse_args()
     if set(chosen.algorithms) <= {"best_of_n"}:
         parser.error("best_of_n is compared on the instructions that a training algorithm keeps out: name one too")
-    settings = [*SETTINGS, *chosen.settings]
+    latest = dict(setting.split("=", 1) for setting in (*SETTINGS, *chosen.settings))
+    settings = [f"{key}={value}" for key, value in latest.items()]
     for seed in chosen.seeds:
         for algorithm in chosen.algorithms:
             run(chosen.out, settings, algorithm, seed)

@@ -32,6 +32,7 @@ STAGE = "policy"
 def run_policy(context: Context) -> str:
     config, store = context.config.policy, context.store
     if not config.trains:
+        context.progress.begin(STAGE, None, "iterations")
         store.finish_stage(STAGE, StageCounts())
         return f"left as it is (policy.algorithm: {config.algorithm})"
     if context.config.instances.sampling.temperature == 0:
