@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from refine_af.progress import Silent
 from refine_af.records import Instance, Instruction, SeedTask
 from refine_af.seeds import choose_held_out, load_seeds
 from refine_af.stages.context import Context
-from refine_af.stages.instances import _batches, select_best
+from refine_af.stages.instances import _batches, _drop_contradictions, select_best
 from refine_af.stages.instructions import run_instructions
 from refine_af.stages.policy import _drawn, distinct_bigrams
 from refine_af.stages.seeds import run_seeds
@@ -83,6 +83,28 @@ def test_batches_hold_every_candidate_once_and_one_kind_each(
     assert Counter(i.id for b in batches for i in b) == {i.id: candidates for i in instructions}
     assert all(len({bool(i.is_classification) for i in b}) == 1 for b in batches)
     assert all(len(b) <= max(size, candidates) for b in batches)
+
+
+def test_contradictions_count_among_as_many_of_the_best_as_there_are_candidates_without_best_of_n(
+    tmp_path: Path,
+) -> None:
+    config = load_config(overrides=["instances.candidates=2", "policy.algorithm=best_of_n"])
+    rows = [
+        ("a", "x", "1", 0.9),
+        ("a", "y", "1", 0.8),
+        ("a", "x", "2", 0.1),
+        ("b", "x", "1", 0.9),
+        ("b", "x", "2", 0.8),
+    ]
+    with Store(tmp_path / "run.db") as store:
+        store.add_instructions([instruction("a"), instruction("b")])
+        store.add_instances(
+            Instance(f"{id}{place}", id, read, written, "m", "initial", reward)
+            for place, (id, read, written, reward) in enumerate(rows)
+        )
+        _drop_contradictions(Context(config, store, tmp_path, cast(Any, None), Silent()), "initial")
+        assert [i.instruction_id for i in store.instances()] == ["a"] * 3
+        assert store.rejection_reasons("instances") == {"one input, two outputs": 2}
 
 
 # -- held-out seeds ------------------------------------------------------------------------------------

@@ -136,9 +136,16 @@ class LoraSettings(_Section):
 class PolicyConfig(_Section):
     """Reinforcement learning of the policy that writes input-output pairs."""
 
-    algorithm: Literal["ppo", "none"] = Field("ppo", description='"none" leaves the model as it is: the control')
+    algorithm: Literal["ppo", "grpo", "rloo", "best_of_n", "none"] = Field(
+        "ppo",
+        description="how the policy learns. Controls that leave the model as it is: best_of_n turns the rollouts into "
+        "more candidates, none does without them",
+    )
     iterations: Positive = Field(200, description="rollout-and-update cycles")
     rollouts: Annotated[int, Field(ge=2)] = Field(64, description="completions sampled in an iteration")
+    group_size: Annotated[int, Field(ge=2)] = Field(
+        4, description="rollouts of one instruction, which grpo and rloo compare with one another"
+    )
     epochs: Positive = Field(2, description="passes over an iteration's rollouts")
     minibatch: Positive = Field(16, description="rollouts in an optimiser step")
     micro_batch: Positive = Field(8, description="rollouts in one forward pass; memory grows with it")
@@ -148,7 +155,7 @@ class PolicyConfig(_Section):
     kl_target: Annotated[float, Field(gt=0)] = Field(6.0, description="nats a response that the controller aims at")
     gamma: PositiveShare = Field(1.0, description="discount")
     gae_lambda: Share = Field(0.95, description="GAE's trade of bias and variance")
-    clip_range: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="PPO's clip of the probability ratio")
+    clip_range: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="clip of the probability ratio")
     value_clip_range: Annotated[float, Field(gt=0)] = Field(0.2, description="clip of the value's change")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients longer than this are scaled")
     unended_penalty: Annotated[float, Field(ge=0)] = Field(
@@ -157,6 +164,28 @@ class PolicyConfig(_Section):
     held_out: Positive = Field(64, description="instructions kept out of training, scored before and after")
     held_out_samples: Positive = Field(2, description="completions scored for each of them")
     lora: LoraSettings = LoraSettings()
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether a response is compared with others to the same instruction; else a critic judges it."""
+        return self.algorithm in ("grpo", "rloo")
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a tuned policy beside the initial one."""
+        return self.algorithm not in ("best_of_n", "none")
+
+    @model_validator(mode="after")
+    def _groups_fill_iterations(self) -> PolicyConfig:
+        parts = (("group_size", self.group_size), ("minibatch", self.minibatch))
+        for name, part in parts if self.in_groups else ():
+            if self.rollouts % part:
+                raise ValueError(f"{self.algorithm} needs rollouts ({self.rollouts}) in multiples of {name} ({part})")
+        if self.in_groups and self.minibatch % min(self.micro_batch, self.minibatch):
+            raise ValueError(
+                f"{self.algorithm} needs minibatch ({self.minibatch}) in multiples of micro_batch ({self.micro_batch})"
+            )
+        return self
 
 
 class InstancesConfig(_Section):
@@ -208,6 +237,14 @@ class Config(_Section):
     instances: InstancesConfig = InstancesConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def candidates(self, instructions: int) -> int:
+        """Completions that a policy writes for each of so many instructions. Under best_of_n the initial policy writes
+        the completions too that training would have sampled, shared out evenly and rounded up."""
+        extra = 0
+        if self.policy.algorithm == "best_of_n":
+            extra = -(-self.policy.iterations * self.policy.rollouts // instructions)
+        return self.instances.candidates + extra
 
 
 def load_config(
@@ -301,7 +338,11 @@ def _explained(error: ValidationError, where: str) -> str:
         known = _keys_at(parent)
         return f"unknown option {key!r} in {where}{nearest_name(leaf, known)}; known there: {', '.join(known)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"option {key} in {where}: {first['msg']}, found {first['input']!r}{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    # Where the options of a section don't go together, the message says which.
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        return f"option {key} in {where}: {message}{more}"
+    return f"option {key} in {where}: {message}, found {first['input']!r}{more}"
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:

@@ -109,13 +109,13 @@ def test_the_card_opens_with_yaml_that_the_hub_reads(store: Store, tmp_path: Pat
     ],
 )  # fmt: skip
 def test_the_card_names_the_size_as_the_hub_does(store: Store, count: int, category: str) -> None:
-    card = write._card(dataset_rows(store)[:1] * count, Config())
+    card = write._card(dataset_rows(store)[:1] * count, Config(), 4)
     assert f"size_categories: [{category}]" in card
 
 
 def test_the_cards_example_stays_in_its_fence_whatever_the_output_holds(store: Store) -> None:
     row = dataset_rows(store)[0] | {"output": "```python\nprint()\n```"}
-    lines = write._card([row], Config()).split("\n")
+    lines = write._card([row], Config(), 4).split("\n")
     opening = next(i for i, line in enumerate(lines) if line.endswith("json") and line.startswith("```"))
     fence = lines[opening].removesuffix("json")
     closing = lines.index(fence, opening + 1)

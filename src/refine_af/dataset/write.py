@@ -47,14 +47,15 @@ def write_dataset(store: Store, folder: Path, config: Config) -> None:
     os.replace(temporary, folder / "train.parquet")
     lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
     write_text(folder / "train.jsonl", lines)
-    write_text(folder / "README.md", _card(rows, config))
+    instructions = store.instructions(origin="generated", status="kept")
+    write_text(folder / "README.md", _card(rows, config, config.candidates(len(instructions))))
 
 
 # The Hub's classes of size, by their upper bounds.
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 
 
-def _card(rows: list[dict[str, Any]], config: Config) -> str:
+def _card(rows: list[dict[str, Any]], config: Config, candidates: int) -> str:
     size = next((name for bound, name in _SIZES if len(rows) < bound), "10M<n<100M")
     policy = rows[0]["policy"] if rows else "none"
     example = json.dumps(rows[0], ensure_ascii=False, indent=2) if rows else "{}"
@@ -73,7 +74,7 @@ configs:
 {len(rows)} pairs for {len({r["instruction_id"] for r in rows})} instructions. All text was written by a model
 ({rows[0]["model"] if rows else config.model.name}, {policy} policy), prompted with seed tasks; no person checked it.
 
-Each instruction had {config.instances.candidates} candidate pairs. The best by the reward
+Each instruction had {candidates} candidate pairs. The best by the reward
 `{config.feedback.name}` are here; `scores` holds what the reward was made of. A high reward is no proof that an
 answer is right.
 

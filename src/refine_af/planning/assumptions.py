@@ -21,7 +21,8 @@ def assumptions(config: Config, setup: Setup | None) -> tuple[str, ...]:
         f"{hope.answer_share:.0%} of evaluation.max_tokens.",
         "Demonstrations and tasks are as long as the built-in seeds within the config's limits, at "
         f"{TOKENS_PER_WORD} tokens a word.",
-        "Training sends the demonstrations, which all prompts share, through the network once a micro-batch.",
+        "Training sends the demonstrations, which all prompts share, through the network once "
+        + ("a rollout: TRL shares nothing." if config.policy.in_groups else "a micro-batch."),
     ]
     if reward_models(config.feedback):
         lines.append("A reward model reads the whole pair for each of its questions, in float32 without TF32.")

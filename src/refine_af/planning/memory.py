@@ -134,7 +134,10 @@ def _training(config: Config, setup: Setup, stage: str) -> tuple[Part, Part]:
     facts = setup.facts
     response = config.instances.sampling.max_tokens
     if stage == "policy":
-        micro, tokens = config.policy.micro_batch, micro_batch_tokens(config, response, config.policy.micro_batch)
+        micro = config.policy.micro_batch
+        if config.policy.in_groups:
+            micro = min(micro, config.policy.minibatch)
+        tokens = micro_batch_tokens(config, response, micro)
     else:
         micro = config.finetune.micro_batch
         response = longest_pair(config)  # supervised training makes logits of the prompt as well

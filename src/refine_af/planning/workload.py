@@ -164,10 +164,22 @@ def pair_prompt(config: Config) -> float:
 def micro_batch_tokens(config: Config, response: float, rows: int) -> float:
     """Tokens that a micro-batch of ``rows`` rollouts sends through the network.
 
-    Its shared beginning goes through once for each of its two kinds of prompts (classification or not),
-    then every rollout's own instruction and response.
+    PPO's shared beginning goes through once for each of its two kinds of prompts (classification or not),
+    then every rollout's own instruction and response. TRL's trainers send every prompt whole.
     """
+    if config.policy.in_groups:
+        return rows * (pair_prompt(config) + response)
     return 2 * pair_prefix(config) + rows * (instruction_tokens() + response)
+
+
+def _log_probabilities(config: Config, tokens: float) -> Sequence[Pass]:
+    """What goes through without a gradient, for ``tokens`` in one pass over all rollouts."""
+    options = config.policy
+    # TRL leaves out what isn't needed: GRPO's own pass where there is one step, the reference where it has no weight.
+    policy = options.algorithm != "grpo" or options.epochs * options.rollouts > options.minibatch
+    reference = options.algorithm == "ppo" or options.kl_coefficient > 0
+    whose = [name for name, needed in (("policy", policy), ("reference", reference)) if needed]
+    return [Pass(f"log-probabilities, {' and '.join(whose)}", len(whose) * tokens, "forward")] if whose else []
 
 
 def instruction_tokens() -> float:
@@ -177,19 +189,24 @@ def instruction_tokens() -> float:
 
 def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     options, sampling = config.policy, config.instances.sampling
-    if options.algorithm == "none":
-        return StageWork("policy", "nothing: policy.algorithm is none, the model stays as it is (the control)")
+    if not options.trains:
+        return StageWork(
+            "policy", f"nothing: policy.algorithm is {options.algorithm}, the model stays as it is (a control)"
+        )
     rollouts, new = options.iterations * options.rollouts, hope.pair_share * sampling.max_tokens
     measured = max(1, min(options.held_out, config.instructions.target // 3))  # a third at most is kept out
     held_out = 2 * measured * options.held_out_samples
     batch = min(config.model.batch_size, options.rollouts)
+    groups = f" in groups of {options.group_size}" if options.in_groups else ""
+    micro = min(options.micro_batch, options.minibatch)
 
     def through(rows: int) -> float:
         return options.iterations * math.ceil(options.rollouts / rows) * micro_batch_tokens(config, new, rows)
 
     return StageWork(
         "policy",
-        f"PPO: {options.iterations} iterations of {options.rollouts} rollouts, passes over each: {options.epochs}; "
+        f"{options.algorithm.upper()}: {options.iterations} iterations of {options.rollouts} rollouts{groups}, passes "
+        f"over each: {options.epochs}; "
         f"{measured} held-out instructions scored before and after",
         (
             Generation(
@@ -213,8 +230,8 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
                 2,
             ),
             *_rewards(config, rollouts + held_out, new, shown),
-            Pass("log-probabilities, policy and reference", 2 * through(options.micro_batch), "forward"),
-            Pass("updates", options.epochs * through(min(options.micro_batch, options.minibatch)), "train"),
+            *_log_probabilities(config, through(micro if options.in_groups else options.micro_batch)),
+            Pass("updates", options.epochs * through(micro), "train"),
             Fixed("hand the new weights to the engine", "refresh", options.iterations),
         ),
     )
@@ -222,12 +239,13 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
 
 def _instances(config: Config, hope: Expectations, shown: int) -> StageWork:
     options, target = config.instances, config.instructions.target
-    policies = 2 if config.policy.algorithm != "none" else 1
-    completions, new = policies * target * options.candidates, hope.pair_share * options.sampling.max_tokens
+    policies = 2 if config.policy.trains else 1
+    candidates = config.candidates(target)
+    completions, new = policies * target * candidates, hope.pair_share * options.sampling.max_tokens
     whose = "with the tuned policy and, as the control, with the initial one" if policies == 2 else "as it is"
     return StageWork(
         "instances",
-        f"{options.candidates} candidates for each of {target:,} instructions, {whose}; "
+        f"{candidates} candidates for each of {target:,} instructions, {whose}; "
         f"the best {options.per_instruction} selected by reward",
         (
             Generation(

@@ -42,8 +42,8 @@ _CURVES: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
     ("KL to the initial policy", (("kl", "KL"),), "Nats a response: how far the policy has moved."),
     ("KL coefficient", (("kl_coef", "coefficient"),), "Weight of the KL penalty, set by the controller."),
     ("Entropy", (("entropy", "entropy"),), "Nats a token; a fall to zero is a collapse."),
-    ("Clipped share", (("clip_share", "share"),), "Tokens whose probability ratio was clipped."),
-    ("Policy loss", (("policy_loss", "loss"),), "PPO's clipped surrogate."),
+    ("Clipped share", (("clip_share", "share"),), "Tokens whose probability ratio was clipped; with RLOO, responses."),
+    ("Policy loss", (("policy_loss", "loss"),), "The clipped surrogate."),
     ("Value loss", (("value_loss", "loss"),), "Squared error of the critic."),
     (
         "Explained variance",

@@ -26,8 +26,9 @@ def run_instances(context: Context) -> str:
     store, config = context.store, context.config
     instructions = generated_instructions(store)
     adapter = context.folder / "policy"
-    policies: tuple[PolicyName, ...] = ("initial",) if config.policy.algorithm == "none" else ("initial", "tuned")
-    batches = list(_batches(instructions, config.instances.candidates, config.model.batch_size))
+    policies: tuple[PolicyName, ...] = ("initial", "tuned") if config.policy.trains else ("initial",)
+    candidates = config.candidates(len(instructions))
+    batches = list(_batches(instructions, candidates, config.model.batch_size))
     done = store.cursor(STAGE).get("batches", 0)
     context.progress.begin(STAGE, len(batches) * len(policies), "batches", done)
     writer = PairWriter(context)
@@ -59,7 +60,7 @@ def run_instances(context: Context) -> str:
             "try more candidates, longer completions, or a lower instances.min_reward"
         )
     write_dataset(store, context.folder / "dataset", config)
-    read = len(instructions) * config.instances.candidates * len(policies)
+    read = len(instructions) * candidates * len(policies)
     kept = sum(len(store.instances(policy=p)) for p in policies)
     store.finish_stage(STAGE, StageCounts(read=read, kept=kept, rejected=store.rejected(STAGE)))
     return f"{len(selected)} selected of {kept} readable pairs in {read} completions"
@@ -104,14 +105,19 @@ def _save_batch(context: Context, written: list[WrittenPair], policy: PolicyName
 
 
 def _drop_contradictions(context: Context, policy: PolicyName) -> None:
-    """Self-Instruct's rule: one input with different outputs, and none of the instruction's pairs can be trusted."""
-    store = context.store
+    """Self-Instruct's rule: one input with different outputs, and none of the instruction's pairs can be trusted.
+
+    Where best_of_n wrote more candidates, it looks at the best of them, as many as there are without it: among many
+    samples some have an input in common, and the rule would drop nearly every instruction.
+    """
+    store, usual = context.store, context.config.instances.candidates
     texts = {i.id: i.text for i in store.instructions()}
     by_instruction: dict[str, list[Instance]] = {}
     for instance in store.instances(policy=policy):
         by_instruction.setdefault(instance.instruction_id, []).append(instance)
     for id, members in by_instruction.items():
-        shared = contradicts(Pair(m.input, m.output) for m in members)
+        best = {m.id for m in select_best(members, usual)}
+        shared = contradicts(Pair(m.input, m.output) for m in members if m.id in best)
         if shared is None:
             continue
         store.delete_instances(m.id for m in members)

@@ -8,7 +8,7 @@ that whatever the rows say is done can be gone on from.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -31,9 +31,10 @@ STAGE = "policy"
 
 def run_policy(context: Context) -> str:
     config, store = context.config.policy, context.store
-    if config.algorithm == "none":
+    if not config.trains:
+        context.progress.begin(STAGE, None, "iterations")
         store.finish_stage(STAGE, StageCounts())
-        return "left as it is (policy.algorithm: none)"
+        return f"left as it is (policy.algorithm: {config.algorithm})"
     if context.config.instances.sampling.temperature == 0:
         raise UsageError("instances.sampling.temperature is 0: a policy that never varies can't be tuned; raise it")
     train, held_out = split_instructions(context)
@@ -43,7 +44,8 @@ def run_policy(context: Context) -> str:
     if not _scored(context, "before"):
         _score_held_out(context, writer, context.parts.initial_engine, held_out, "before")
     if done < config.iterations:
-        _train(context, writer, train, done)
+        train_it = _train_in_groups if config.in_groups else _train
+        train_it(context, writer, train, done)
     adapter = _checkpoint(context, config.iterations)
     if not _scored(context, "after"):
         with context.parts.adapted_engine(adapter) as engine:
@@ -94,23 +96,72 @@ def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], d
         actor.release()
 
 
+def _train_in_groups(context: Context, writer: PairWriter, train: Sequence[Instruction], done: int) -> None:
+    from refine_af.rl.group import Learned, train_in_groups
+
+    config, parts = context.config, context.parts
+    written: list[WrittenPair] = []
+
+    def sample(iteration: int) -> list[tuple[Trajectory, float]]:
+        size = config.policy.group_size
+        drawn = _drawn(train, config.policy.rollouts // size, config.seed, iteration)
+        written[:] = _sampled(context, writer, [one for one in drawn for _ in range(size)], iteration)
+        return [(_trajectory(context, writer, w), _score(context, w)) for w in written]
+
+    def learned(iteration: int, left: Learned) -> None:
+        _commit(context, iteration, written, left.figures, left.save)
+
+    train_in_groups(
+        parts.network,
+        parts.tokenizer,
+        config.policy,
+        sample,
+        learned,
+        temperature=config.instances.sampling.temperature,
+        label=parts.located.label,
+        seed=derived_seed(config.seed, STAGE, "adapter"),
+        work=context.folder / "checkpoints" / "unfinished",
+        resume=_checkpoint(context, done) if done else None,
+    )
+
+
 def _iterate(context: Context, writer: PairWriter, trainer: PPO, train: Sequence[Instruction], iteration: int) -> None:
-    config, seed, store = context.config, context.config.seed, context.store
-    chosen = _drawn(train, config.policy.rollouts, seed, iteration)
-    # Rollouts are drawn from the whole distribution: the policy that is trained has no nucleus cut out of it.
-    whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
-    sampling = config.instances.sampling.model_copy(update=whole)
-    with _rollout_engine(context, iteration) as engine:
-        written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration))
+    chosen = _drawn(train, context.config.policy.rollouts, context.config.seed, iteration)
+    written = _sampled(context, writer, chosen, iteration)
     # A response without a single token is an immediate end without its token: nothing to learn from.
     usable = [w for w in written if w.completion.token_ids]
-    penalty = config.policy.unended_penalty
-    scores = [w.judgement.reward - (0.0 if w.completion.ended else penalty) for w in usable]
-    figures = trainer.iterate(iteration, [_trajectory(context, writer, w) for w in usable], scores)
-    figures |= rollout_figures(written)
+    figures = trainer.iterate(
+        iteration, [_trajectory(context, writer, w) for w in usable], [_score(context, w) for w in usable]
+    )
+    _commit(context, iteration, written, figures, trainer.save)
+
+
+def _sampled(context: Context, writer: PairWriter, chosen: Sequence[Instruction], iteration: int) -> list[WrittenPair]:
+    # Rollouts are drawn from the whole distribution: the policy that is trained has no nucleus cut out of it.
+    whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+    sampling = context.config.instances.sampling.model_copy(update=whole)
+    with _rollout_engine(context, iteration) as engine:
+        return writer.write(engine, chosen, sampling, derived_seed(context.config.seed, STAGE, iteration))
+
+
+def _score(context: Context, written: WrittenPair) -> float:
+    penalty = 0.0 if written.completion.ended else context.config.policy.unended_penalty
+    return written.judgement.reward - penalty
+
+
+def _commit(
+    context: Context,
+    iteration: int,
+    written: Sequence[WrittenPair],
+    figures: dict[str, float],
+    save: Callable[[Path], None],
+) -> None:
+    """The iteration's checkpoint, then its rows."""
+    store = context.store
+    figures = figures | rollout_figures(written)
     folder = _checkpoint(context, iteration)
     shutil.rmtree(folder, ignore_errors=True)  # one whose rows were never committed
-    build_once(folder, trainer.save)
+    build_once(folder, save)
     with store.transaction():
         store.add_rollouts(_rollout(w, "train", iteration, i) for i, w in enumerate(written))
         store.add_metrics(STAGE, iteration, figures)
@@ -121,7 +172,7 @@ def _iterate(context: Context, writer: PairWriter, trainer: PPO, train: Sequence
         iteration,
         {
             "reward": f"{figures['reward_mean']:+.2f}",
-            "KL": f"{figures['kl']:.2f}",
+            "KL": f"{figures['kl']:.2f}" if "kl" in figures else "not measured",
             "readable": f"{figures['parsed_share']:.0%}",
         },
     )

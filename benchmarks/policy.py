@@ -1,0 +1,277 @@
+"""PPO, GRPO, RLOO and best-of-n on the embedded model, from the same instructions, with as many tokens generated.
+
+    python benchmarks/policy.py --out FOLDER [--seeds 0 1 2] [--algorithms ppo grpo rloo best_of_n] [--set key=value]
+
+Every algorithm and seed is a run in FOLDER, from the instructions that the seed's runs share to the pairs. Started
+again with the same settings it goes on, and what is finished is only read. Writes policy.json beside and a section
+in docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from section import write_section
+
+from refine_af.config import ScorerConfig, load_config
+from refine_af.evaluation.significance import paired_difference
+from refine_af.feedback.base import Example, Scorer
+from refine_af.feedback.catalogue import Workshop, make_scorer
+from refine_af.feedback.embedded import FLOOR
+from refine_af.filters import pair_fault
+from refine_af.models import build_once
+from refine_af.parts import Parts
+from refine_af.prompts.pairs import Unreadable, parse_pair
+from refine_af.records import PolicyName
+from refine_af.run import open_run
+from refine_af.stages.policy import distinct_bigrams
+from refine_af.store import Store
+
+ALGORITHMS = ("ppo", "grpo", "rloo", "best_of_n")
+# The embedded preset, for longer and on more instructions: a run of PPO in less than 45 minutes on two cores.
+SETTINGS = ("instructions.target=96", "policy.iterations=40", "policy.held_out=32", "policy.held_out_samples=2")
+WITNESS = "relevance"  # the cosine of task and output: no part of the embedded reward
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="key=value")
+    chosen = parser.parse_args()
+    if set(chosen.algorithms) <= {"best_of_n"}:
+        parser.error("best_of_n is compared on the instructions that a training algorithm keeps out: name one too")
+    latest = dict(setting.split("=", 1) for setting in (*SETTINGS, *chosen.settings))
+    settings = [f"{key}={value}" for key, value in latest.items()]
+    for seed in chosen.seeds:
+        for algorithm in chosen.algorithms:
+            run(chosen.out, settings, algorithm, seed)
+    with tempfile.TemporaryDirectory() as scratch:
+        witness = make_scorer(Workshop(Parts(load_config(), Path(scratch)), []), WITNESS, ScorerConfig())
+        results = [one for seed in chosen.seeds for one in measured(chosen.out, chosen.algorithms, seed, witness)]
+    with open_run(place(chosen.out, chosen.algorithms[0], chosen.seeds[0])) as store:
+        versions = json.loads(store.scalar("SELECT versions FROM runs"))
+    found = {
+        "settings": settings,
+        "results": results,
+        "versions": versions,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "python": platform.python_version(),
+    }
+    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    text = section(found)
+    print(text)
+    write_section("policy", "policy.py", text)
+
+
+def place(out: Path, algorithm: str, seed: int) -> Path:
+    return out / f"{algorithm}-{seed}"
+
+
+def run(out: Path, settings: Sequence[str], algorithm: str, seed: int) -> None:
+    """Goes on with the run, or starts it from the instructions of its seed."""
+    shared = [*settings, f"seed={seed}"]
+    own = [*shared, f"policy.algorithm={algorithm}"]
+    first, folder = place(out, "instructions", seed), place(out, algorithm, seed)
+    command(first, shared, "instructions")
+
+    def branch(to: Path) -> None:
+        shutil.copytree(first, to, dirs_exist_ok=True)
+        with Store(to / "run.db") as store:
+            config = load_config(preset="embedded", overrides=own)
+            store.change_config(config.model_dump(mode="json"), f"policy.algorithm: {algorithm}")
+
+    build_once(folder, branch)
+    command(folder, own, "instances")
+
+
+def command(folder: Path, settings: Sequence[str], until: str) -> None:
+    given = [part for setting in settings for part in ("--set", setting)]
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "refine_af",
+            "run",
+            "--preset",
+            "embedded",
+            "--out",
+            str(folder),
+            "--until",
+            until,
+            *given,
+        ],
+        check=True,
+    )
+
+
+def measured(out: Path, algorithms: Sequence[str], seed: int, witness: Scorer) -> list[dict[str, Any]]:
+    """What each algorithm came to with one seed. The instructions kept out of training, and the control's pairs for
+    them, are the same in all runs of a seed that train."""
+    trained = next(name for name in algorithms if name != "best_of_n")
+    with open_run(place(out, trained, seed)) as store:
+        held_out = [r["instruction_id"] for r in rollouts(store, "before")]
+        held_out = list(dict.fromkeys(held_out))
+        control = best_rewards(store, "initial", held_out)
+    found = []
+    for algorithm in algorithms:
+        with open_run(place(out, algorithm, seed)) as store:
+            one: dict[str, Any] = {"algorithm": algorithm, "seed": seed, "held_out": len(held_out)}
+            one |= {"seconds": seconds(store), "tokens": tokens(store)}
+            policy: PolicyName = "tuned"
+            if algorithm == "best_of_n":
+                policy = "initial"
+            else:
+                one["policy"] = before_and_after(store, witness, seed)
+            best = best_rewards(store, policy, held_out)
+            one["data"] = {
+                "control": fmean(control),
+                "reward": fmean(best),
+                "difference": asdict(paired_difference(control, best, seed=seed)),
+            }
+            found.append(one)
+    return found
+
+
+def seconds(store: Store) -> dict[str, float]:
+    rows = store.query("SELECT * FROM stages WHERE name IN ('policy', 'instances')")
+    return {row["name"]: round(row["finished_at"] - row["started_at"], 1) for row in rows}
+
+
+def tokens(store: Store) -> dict[str, int]:
+    """Completions that were sampled to make the data: to train on, and as candidates; of the first their tokens."""
+    sampled = int(store.scalar("SELECT COUNT(*) FROM rollouts WHERE split = 'train'"))
+    candidates = int(store.scalar("SELECT read FROM stages WHERE name = 'instances'"))
+    if sampled:
+        candidates //= 2  # the other half is the control's
+    trained = int(store.scalar("SELECT COALESCE(SUM(tokens), 0) FROM rollouts WHERE split = 'train'"))
+    return {"rollouts": sampled, "candidates": candidates, "rollout_tokens": trained}
+
+
+def rollouts(store: Store, split: str) -> list[Any]:
+    return store.query("SELECT * FROM rollouts WHERE split = ? ORDER BY position", split)
+
+
+def before_and_after(store: Store, witness: Scorer, seed: int) -> dict[str, Any]:
+    """The held-out instructions under the initial and under the tuned policy."""
+    texts = {i.id: i.text for i in store.instructions()}
+    found: dict[str, Any] = {}
+    rewards: dict[str, dict[str, list[float]]] = {}
+    witnessed: dict[str, dict[str, list[float]]] = {}
+    for split in ("before", "after"):
+        rows = rollouts(store, split)
+        pairs = [(row["instruction_id"], readable(row, texts)) for row in rows]
+        examples = [(id, example) for id, example in pairs if example is not None]
+        scores = witness.score([example for _, example in examples])
+        rewards[split] = grouped((row["instruction_id"], row["reward"]) for row in rows)
+        witnessed[split] = grouped((id, score) for (id, _), score in zip(examples, scores, strict=True))
+        found[split] = {
+            "reward": fmean(row["reward"] for row in rows),
+            "readable": len(examples) / len(rows),
+            "distinct_2": distinct_bigrams([row["text"] for row in rows]),
+            "witness": fmean(scores) if scores else None,
+        }
+    found["difference"] = compared(rewards, seed)
+    found["witness_difference"] = compared(witnessed, seed)
+    return found
+
+
+def readable(row: Any, texts: dict[str, str]) -> Example | None:
+    pair = parse_pair(row["text"], ended=bool(row["ended"]))
+    if isinstance(pair, Unreadable) or pair_fault(pair):
+        return None
+    return Example(texts[row["instruction_id"]], pair.input, pair.output)
+
+
+def grouped(values: Any) -> dict[str, list[float]]:
+    groups: dict[str, list[float]] = {}
+    for id, value in values:
+        groups.setdefault(id, []).append(value)
+    return groups
+
+
+def compared(groups: dict[str, dict[str, list[float]]], seed: int) -> dict[str, float] | None:
+    """The paired difference over instructions with a value on both sides; an instruction's samples are averaged."""
+    both = [id for id in groups["before"] if id in groups["after"]]
+    if not both:
+        return None
+    before, after = ([fmean(groups[split][id]) for id in both] for split in ("before", "after"))
+    return asdict(paired_difference(before, after, seed=seed))
+
+
+def best_rewards(store: Store, policy: PolicyName, instructions: Sequence[str]) -> list[float]:
+    """The reward of each instruction's best pair, which is the one that the data set takes; the floor where none could
+    be read."""
+    best = dict.fromkeys(instructions, FLOOR)
+    for one in store.instances(policy=policy):
+        if one.instruction_id in best and one.reward is not None:
+            best[one.instruction_id] = max(best[one.instruction_id], one.reward)
+    return list(best.values())
+
+
+def section(found: dict[str, Any]) -> str:
+    versions = found["versions"]
+    named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl", "peft", "ctranslate2"))
+    trained = [one for one in found["results"] if "policy" in one]
+
+    def interval(difference: dict[str, float] | None) -> str:
+        if difference is None:
+            return "–"
+        return f"{difference['mean']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
+
+    def shown(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    lines = [
+        f"The embedded preset with {', '.join(found['settings'])}. Machine: {found['machine']}, no GPU, Python "
+        f"{found['python']}. {named}.",
+        "",
+        "Held-out instructions before and after training; in brackets 95 % intervals of the paired difference over "
+        f"instructions. Witness: `{WITNESS}`, which the reward hasn't in it, over what could be read.",
+        "",
+        "| algorithm | seed | reward before | after | difference | readable | distinct-2 | witness | difference |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in trained:
+        before, after = one["policy"]["before"], one["policy"]["after"]
+        lines.append(
+            f"| {one['algorithm']} | {one['seed']} | {before['reward']:+.3f} | {after['reward']:+.3f} | "
+            f"{interval(one['policy']['difference'])} | {before['readable']:.0%} → {after['readable']:.0%} | "
+            f"{before['distinct_2']:.3f} → {after['distinct_2']:.3f} | {shown(before['witness'])} → "
+            f"{shown(after['witness'])} | {interval(one['policy']['witness_difference'])} |"
+        )
+    lines += [
+        "",
+        "What ends up in the data set for the same instructions: the best of each one's candidates. The control is the "
+        "initial policy with as many candidates as the tuned one; best-of-n has the rollouts' completions besides. "
+        "Minutes are those of both stages on a machine that may have done other work too; the first run of a seed has "
+        "the evaluator's training in them.",
+        "",
+        "| algorithm | seed | rollouts | candidates | best of the control | best | difference | minutes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found["results"]:
+        data, sampled = one["data"], one["tokens"]
+        lines.append(
+            f"| {one['algorithm']} | {one['seed']} | {sampled['rollouts']} | {sampled['candidates']} | "
+            f"{data['control']:+.3f} | {data['reward']:+.3f} | {interval(data['difference'])} | "
+            f"{sum(one['seconds'].values()) / 60:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""GRPO and RLOO: several responses to one prompt are compared with one another, in place of a critic.
+
+The algorithms are TRL's trainers. Here stands what they leave to others: responses come from any engine with their
+scores, an iteration ends with a checkpoint and its figures, and the network is given back as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainerCallback
+from transformers.trainer_callback import PrinterCallback
+from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+from refine_af.config import PolicyConfig
+from refine_af.models import quiet_libraries
+from refine_af.records import derived_seed
+from refine_af.rl.actor_critic import Trajectory
+from refine_af.rl.lora import lora_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+# What TRL calls what is watched. Its policy loss has GRPO's KL penalty in it.
+_FIGURES = {
+    "loss": "policy_loss",
+    "entropy": "entropy",
+    "clip_ratio/region_mean": "clip_share",
+    "grad_norm": "gradient_norm",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """An iteration's figures, and what writes all from which training goes on into an empty folder."""
+
+    figures: dict[str, float]
+    save: Callable[[Path], None]
+
+
+# The scored responses of an iteration, counted from 1: those to one prompt next to one another.
+Sample = Callable[[int], Sequence[tuple[Trajectory, float]]]
+
+
+def train_in_groups(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PolicyConfig,
+    sample: Sample,
+    learned: Callable[[int, Learned], None],
+    *,
+    temperature: float,
+    label: str,
+    seed: int,
+    work: Path,
+    resume: Path | None = None,
+) -> None:
+    """Trains an adapter on ``network`` for all iterations; those before the checkpoint ``resume`` are done.
+
+    ``temperature`` is what responses are sampled at, ``label`` the model's name, ``work`` a folder for unfinished
+    checkpoints. While ``sample`` runs, the network is the policy, in evaluation mode.
+    """
+    shutil.rmtree(work, ignore_errors=True)
+    with quiet_libraries():
+        trainer = _trainer(network, tokenizer, config, temperature=temperature, label=label, seed=seed, work=work)
+        trainer.sample = sample
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(_Iterations(trainer, learned))
+        try:
+            trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
+        finally:
+            _give_back(network, trainer)
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _trainer(
+    network: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PolicyConfig,
+    *,
+    temperature: float,
+    label: str,
+    seed: int,
+    work: Path,
+) -> Any:
+    on_gpu = network.device.type == "cuda"
+    micro = min(config.micro_batch, config.minibatch)
+    steps = config.epochs * config.rollouts // config.minibatch  # of the optimiser, in an iteration
+    settings, trainer = {"grpo": (GRPOConfig, _Grpo), "rloo": (RLOOConfig, _Rloo)}[config.algorithm]
+    # A row is a prompt's turn in an iteration, and its text the iteration's number, by which responses are asked for.
+    groups = config.rollouts // config.group_size
+    rows = [str(i) for i in range(1, config.iterations + 1) for _ in range(groups)]
+    arguments = settings(
+        output_dir=str(work),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=config.minibatch // micro,
+        generation_batch_size=config.rollouts,
+        num_generations=config.group_size,
+        num_iterations=config.epochs,
+        max_steps=config.iterations * steps,
+        logging_steps=steps,
+        save_steps=steps,
+        shuffle_dataset=False,
+        temperature=temperature,
+        beta=config.kl_coefficient,
+        epsilon=config.clip_range,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        max_grad_norm=config.max_grad_norm,
+        seed=seed,
+        bf16=on_gpu,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=on_gpu,
+        dataloader_pin_memory=on_gpu,
+        disable_tqdm=True,
+        report_to="none",
+    )
+    made = trainer(
+        model=network,
+        reward_funcs=given_scores,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": rows}),
+        processing_class=tokenizer,
+        peft_config=lora_config(network, config.lora, label),
+    )
+    made.model.peft_config["default"].base_model_name_or_path = label
+    return made
+
+
+def given_scores(completions: Sequence[float], **kwargs: Any) -> list[float]:
+    """TRL's reward function: the responses were judged where they were made, and their scores stand for their texts."""
+    return list(completions)
+
+
+class _FromOutside:
+    """What both trainers have changed: where responses come from, and what a checkpoint holds."""
+
+    model: Any
+    args: Any
+    processing_class: Any
+    sample: Sample
+    tokens_each = 0.0  # of a response, in the mean
+
+    def _responses(self, prompts: Sequence[str]) -> tuple[list[list[int]], list[list[int]], list[float]]:
+        """Token ids of the prompts and of their responses, and scores."""
+        iteration = int(prompts[0])
+        self.model.eval()
+        scored = self.sample(iteration)
+        self.model.train()
+        if len(scored) != len(prompts):
+            raise ValueError(f"{len(scored)} responses for {len(prompts)} prompts")
+        # TRL shuffles what it is given; from the seed, so that an iteration doesn't hang on those before it.
+        torch.manual_seed(derived_seed(self.args.seed, "order", iteration))
+        asked = [[*one.prefix_ids, *one.prompt_ids] for one, _ in scored]
+        # An empty response is an immediate end whose token the engine left out.
+        end = self.processing_class.eos_token_id
+        answered = [list(one.response_ids) or [end] for one, _ in scored]
+        self.tokens_each = sum(map(len, answered)) / len(answered)
+        return asked, answered, [score for _, score in scored]
+
+    def _save(self, output_dir: str, state_dict: Any = None) -> None:
+        # Not asking whether embeddings changed: peft would look for the base model on the Hub.
+        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """None: a checkpoint is for nobody to read."""
+
+    def _send_telemetry(self) -> None:
+        """None."""
+
+
+class _Grpo(_FromOutside, GRPOTrainer):
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        asked, answered, scores = self._responses(prompts)
+        return asked, answered, None, scores, None, {}, None, []
+
+
+class _Rloo(_FromOutside, RLOOTrainer):
+    def _generate(self, prompts: list[str]) -> tuple[Any, ...]:
+        return self._responses(prompts)
+
+
+class _Iterations(TrainerCallback):
+    """Hands on the figures and the checkpoint of each iteration when TRL has written both."""
+
+    def __init__(self, trainer: Any, learned: Callable[[int, Learned], None]) -> None:
+        self._trainer = trainer
+        self._learned = learned
+        self._figures: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
+        if "loss" in logs:
+            self._figures = {ours: logs[theirs] for theirs, ours in _FIGURES.items()}
+            if "kl" in logs:  # a token's; there is none where the penalty has no weight
+                self._figures["kl"] = logs["kl"] * self._trainer.tokens_each
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        written = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+        def save(folder: Path) -> None:
+            for file in written.iterdir():
+                file.rename(folder / file.name)
+
+        self._learned(state.global_step // args.save_steps, Learned(self._figures, save))
+        shutil.rmtree(written)
+
+
+def _give_back(network: PreTrainedModel, trainer: Any) -> None:
+    """Takes the adapter off, and the forward pass that TRL puts before the network's own from version 1.15 on."""
+    trainer.model.unload()
+    vars(network).pop("forward", None)
+    if trainer.args.gradient_checkpointing:
+        network.gradient_checkpointing_disable()
+        network.disable_input_require_grads()
+    network.eval().requires_grad_(False)

@@ -1,0 +1,115 @@
+"""Whole runs with each algorithm of the policy stage: the same rows and files, whatever learns; best-of-n spends on
+candidates what training would have sampled."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_run
+from safetensors.torch import load_file
+
+from refine_af.config import Config
+from refine_af.run import Run, open_run
+from refine_af.store import Store
+
+REWARD = {"name": "composite", "scorers": {"variety": {}, "format": {}}}  # no model to be trained for it
+GROUPS = {"rollouts": 8, "group_size": 4, "minibatch": 4, "micro_batch": 2, "epochs": 2}
+
+
+@pytest.fixture(scope="session")
+def instructed(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
+    """A run up to the policy stage."""
+    folder = tmp_path_factory.mktemp("runs") / "instructed"
+    Run(tiny_config, folder).execute(until="instructions")
+    return folder
+
+
+def going_on(instructed: Path, folder: Path, config: Config, **policy: Any) -> Config:
+    """Puts a copy of the run into ``folder``, to go on from there with other settings of the policy."""
+    values = config.model_dump()
+    config = Config.model_validate(values | {"feedback": REWARD, "policy": values["policy"] | policy})
+    shutil.copytree(instructed, folder)
+    with Store(folder / "run.db") as store:
+        store.change_config(config.model_dump(mode="json"), "another algorithm")
+    return config
+
+
+def stop_at(config: Config, folder: Path, monkeypatch: pytest.MonkeyPatch, iteration: int) -> None:
+    """Runs until the iteration's rows are about to be committed, its checkpoint being there."""
+    add = Store.add_metrics
+
+    def fail(self: Store, stage: str, step: int, figures: dict[str, float]) -> None:
+        if stage == "policy" and step == iteration:
+            raise InterruptedError
+        add(self, stage, step, figures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "add_metrics", fail)
+        with pytest.raises(InterruptedError):
+            Run(config, folder).execute()
+
+
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_a_run_in_groups_leaves_what_ppo_leaves_and_goes_on_where_it_was_stopped(
+    algorithm: str, instructed: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    config = going_on(instructed, whole, tiny_config, algorithm=algorithm, **GROUPS)
+    Run(config, whole).execute(until="instances")
+    going_on(instructed, stopped, tiny_config, algorithm=algorithm, **GROUPS)
+    stop_at(config, stopped, monkeypatch, 3)
+    Run(config, stopped).execute(until="instances")
+    ours, theirs = test_run.rows(stopped), test_run.rows(whole)
+    for table, expected in theirs.items():
+        assert ours[table] == expected, table
+    first, second = (load_file(f / "policy" / "adapter_model.safetensors") for f in (whole, stopped))
+    assert first.keys() == second.keys()
+    assert all(first[name].equal(second[name]) for name in first)
+    assert sorted(p.name for p in (whole / "policy").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    assert not (whole / "checkpoints" / "unfinished").exists()
+    with open_run(whole) as store:
+        by_place = store.query("SELECT * FROM rollouts WHERE split = 'train' ORDER BY iteration, position")
+        watched = ("reward_mean", "reward_std", "kl", "entropy", "response_tokens", "ended_share", "parsed_share",
+                   "distinct_2", "policy_loss", "clip_share", "gradient_norm")  # fmt: skip
+        for name in watched:
+            assert len(store.metric("policy", name)) == config.policy.iterations, name
+        assert store.metric("policy", "held_out_difference")
+        assert {i.policy for i in store.instances(selected=True)} == {"tuned"}
+    assert len(by_place) == config.policy.iterations * config.policy.rollouts
+    for start in range(0, len(by_place), 4):
+        assert len({r["instruction_id"] for r in by_place[start : start + 4]}) == 1, "a group is one instruction's"
+
+
+def test_groups_roll_out_on_the_transformers_engine_too(instructed: Path, tiny_config: Config, tmp_path: Path) -> None:
+    model = tiny_config.model.model_copy(update={"engine": "transformers"})
+    other = tiny_config.model_copy(update={"model": model})
+    config = going_on(instructed, tmp_path / "run", other, algorithm="grpo", **GROUPS)
+    Run(config, tmp_path / "run").execute(until="policy")
+    with open_run(tmp_path / "run") as store:
+        assert len(store.metric("policy", "reward_mean")) == config.policy.iterations
+
+
+def test_best_of_n_writes_the_rollouts_as_candidates_of_the_initial_policy(
+    instructed: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    config = going_on(instructed, tmp_path / "run", tiny_config, algorithm="best_of_n")
+    Run(config, tmp_path / "run").execute()
+    with open_run(tmp_path / "run") as store:
+        instructions = len(store.instructions(origin="generated"))
+        read = store.scalar("SELECT read FROM stages WHERE name = 'instances'")
+        written = store.instances()
+        assert not store.query("SELECT 1 FROM rollouts")
+    each = read / instructions
+    sampled = config.policy.iterations * config.policy.rollouts
+    assert each * instructions - config.instances.candidates * instructions >= sampled
+    assert (each - 1) * instructions - config.instances.candidates * instructions < sampled
+    assert {i.policy for i in written} == {"seed", "initial"}
+    assert f"had {each:.0f} candidate pairs" in (tmp_path / "run" / "dataset" / "README.md").read_text()
+    assert "</html>" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_without_best_of_n_there_are_as_many_candidates_as_asked_for(tiny_config: Config) -> None:
+    assert tiny_config.candidates(10) == tiny_config.instances.candidates
