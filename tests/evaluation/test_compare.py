@@ -132,7 +132,7 @@ def test_a_setting_of_many_lines_is_told_on_one() -> None:
 
 
 def test_whose_answers_they_are_and_how_many_is_no_difference_in_settings() -> None:
-    assert settings_apart({"model": "a", "adapter": None, "instances": 5}, {"model": "b", "instances": 9}) == ({}, ())
+    assert settings_apart({"model": "a", "weights": "x", "instances": 5}, {"model": "b", "instances": 9}) == ({}, ())
 
 
 def test_a_setting_that_one_side_does_not_tell_is_said_and_refuses_nothing() -> None:

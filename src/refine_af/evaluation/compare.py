@@ -167,7 +167,7 @@ def compare_evaluations(
 
 _LONGEST_VALUE = 80  # characters of a setting that are shown
 # Whose answers they are, and how many of them: what a comparison is about, or what it copes with.
-_NOT_PROTOCOL = frozenset({"model", "base", "adapter", "revision", "name", "instances", "tasks"})
+_NOT_PROTOCOL = frozenset({"model", "weights", "name", "instances", "tasks"})
 
 
 def settings_apart(
