@@ -1,0 +1,37 @@
+"""The configuration of a run: its options, and how a user's file becomes them."""
+
+from refine_af.config.load import PRESETS, as_yaml, differences, load_config, nearest_name
+from refine_af.config.options import (
+    Config,
+    EvaluationConfig,
+    FeedbackConfig,
+    FinetuneConfig,
+    InstancesConfig,
+    InstructionsConfig,
+    LoraSettings,
+    ModelConfig,
+    PolicyConfig,
+    SamplingConfig,
+    ScorerConfig,
+    SeedsConfig,
+)
+
+__all__ = [
+    "PRESETS",
+    "Config",
+    "EvaluationConfig",
+    "FeedbackConfig",
+    "FinetuneConfig",
+    "InstancesConfig",
+    "InstructionsConfig",
+    "LoraSettings",
+    "ModelConfig",
+    "PolicyConfig",
+    "SamplingConfig",
+    "ScorerConfig",
+    "SeedsConfig",
+    "as_yaml",
+    "differences",
+    "load_config",
+    "nearest_name",
+]

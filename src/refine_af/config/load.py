@@ -1,0 +1,151 @@
+"""From a preset, a YAML file and ``key=value`` overrides to a checked config, and back to YAML."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import yaml
+from pydantic import ValidationError
+
+from refine_af.config.options import Config
+from refine_af.errors import UsageError
+
+PRESETS = ("embedded", "paper-llama2-7b", "paper-llama2-13b", "paper-mistral-7b")
+
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
+
+
+def load_config(
+    file: Path | None = None,
+    *,
+    preset: str | None = None,
+    seeds: str | None = None,
+    overrides: Sequence[str] = (),
+) -> Config:
+    """The config of a preset or a YAML file, with a seeds file and ``key=value`` overrides (``policy.iterations=4``).
+
+    Neither file nor preset given: the embedded preset. Raises UsageError that names the key, its place, and the
+    nearest known name.
+    """
+    if file is not None and preset is not None:
+        raise UsageError("--config and --preset exclude each other: put `preset: NAME` into the file instead")
+    values = _read_yaml(file) if file is not None else {"preset": preset or "embedded"}
+    where = str(file) if file is not None else "the preset"
+    base = values.pop("preset", None)
+    if base is not None:
+        values = _merged(_preset_values(str(base)), values)
+    if seeds is not None:
+        values = _merged(values, {"seeds": {"path": seeds}})
+    for override in overrides:
+        values = _merged(values, _parsed_override(override))
+        where = f"{where} with --set" if "--set" not in where else where
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(_explained(error, where)) from None
+
+
+def _preset_values(name: str) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise UsageError(f"no preset {name!r}{nearest_name(name, PRESETS)}; there are: {', '.join(PRESETS)}")
+    text = resources.files("refine_af").joinpath("presets").joinpath(f"{name}.yaml").read_text(encoding="utf-8")
+    values: dict[str, Any] = yaml.safe_load(text) or {}
+    return values
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"config {file} is not there; `refine-af config init` writes one to start from") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"config {file} is not UTF-8 (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:
+        raise UsageError(f"config {file} can't be read: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise UsageError(f"config {file}{line} is not YAML: {problem}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"config {file} must be a mapping of options, not a {type(values).__name__}")
+    return values
+
+
+def _parsed_override(text: str) -> dict[str, Any]:
+    key, equals, raw = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--set {text!r} must read key=value, for example policy.iterations=4")
+    try:
+        value: Any = yaml.safe_load(raw)
+    except yaml.YAMLError:
+        value = raw
+    if _EXPONENT.fullmatch(raw.strip()):
+        value = float(raw)  # YAML 1.1 reads 1e-4 as a string
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    return dict(value)
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        result[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return result
+
+
+def _explained(error: ValidationError, where: str) -> str:
+    """The first mistake as one line: the key's full name, what was found, what may stand there."""
+    first = error.errors()[0]
+    key = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        parent, leaf = first["loc"][:-1], str(first["loc"][-1])
+        known = _keys_at(parent)
+        return f"unknown option {key!r} in {where}{nearest_name(leaf, known)}; known there: {', '.join(known)}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    message = first["msg"].removeprefix("Value error, ")
+    # Where the options of a section don't go together, the message says which.
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        return f"option {key} in {where}: {message}{more}"
+    return f"option {key} in {where}: {message}, found {first['input']!r}{more}"
+
+
+def _keys_at(path: tuple[int | str, ...]) -> list[str]:
+    section: Any = Config
+    for part in path:
+        # A mapping of sections, as feedback.scorers is, has keys of the user's own.
+        mapping = get_origin(section) is dict
+        section = get_args(section)[1] if mapping else section.model_fields[str(part)].annotation
+    return list(section.model_fields)
+
+
+def nearest_name(word: str, known: Sequence[str]) -> str:
+    """``, did you mean 'x'?`` for the known name that is most like the word; nothing where none is."""
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f", did you mean {match[0]!r}?" if match else ""
+
+
+def as_yaml(config: Config) -> str:
+    """The whole config as YAML that `--config` reads back."""
+    text: str = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Lines such as ``policy.iterations: 8 -> 4`` for everything in which two dumped configs differ."""
+    lines: list[str] = []
+    for key in [*old, *(k for k in new if k not in old)]:
+        a, b, name = old.get(key), new.get(key), f"{prefix}{key}"
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            lines += differences(a, b, f"{name}.")
+        elif a != b:
+            lines.append(f"{name}: {a!r} -> {b!r}")
+    return lines
