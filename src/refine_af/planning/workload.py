@@ -318,7 +318,7 @@ def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pas
         written = pairs * (2 * (FRAME_TOKENS + new) + instruction_tokens())
         calibrated = min(shown, config.feedback.calibrated_on)
         by_people = calibrated * (2 * FRAME_TOKENS + 1.5 * mean_words(80, pairs=True) * TOKENS_PER_WORD)
-        taught = shown * TAUGHT_BY_A_SEED * 1.5 * mean_words(80, pairs=True) * TOKENS_PER_WORD
+        taught = shown * TAUGHT_BY_A_SEED * (FRAME_TOKENS + 1.5 * mean_words(60, pairs=True) * TOKENS_PER_WORD)
         return (
             Pass("rewards: with and without the task, seeds too", written + by_people, "score"),
             *((Pass("the evaluator's training, the first time", taught, "score"),) if shown else ()),
