@@ -150,6 +150,9 @@ class PolicyConfig(_Section):
     gae_lambda: Share = Field(0.95, description="GAE's trade of bias and variance")
     clip_range: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="PPO's clip of the probability ratio")
     value_clip_range: Annotated[float, Field(gt=0)] = Field(0.2, description="clip of the value's change")
+    importance_cap: Annotated[float, Field(ge=1)] | None = Field(
+        2.0, description="cap of the weights for engine and trainer not being the same policy; none: no such weights"
+    )
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients longer than this are scaled")
     unended_penalty: Annotated[float, Field(ge=0)] = Field(
         1.0, description="taken off the reward of a response that has no end"

@@ -80,7 +80,13 @@ class CTranslate2Engine:
         self._most_workers = max(1, min(threads, copies))
 
     def generate(
-        self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
+        self,
+        prompts: Prompts,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        stop: Sequence[str] = (),
+        log_probs: bool = False,
     ) -> list[Completion]:
         prefix = self._pieces(prompts.prefix)
         suffixes = [self._pieces(s) for s in prompts.suffixes]
@@ -98,7 +104,7 @@ class CTranslate2Engine:
             with ThreadPoolExecutor(len(parts)) as pool:
                 workers = [pool.submit(self._seeded_worker, s, len(parts)).result() for s in seeds]
                 jobs = [
-                    pool.submit(self._run, worker, prefix, [suffixes[i] for i in part], sampling, stop)
+                    pool.submit(self._run, worker, prefix, [suffixes[i] for i in part], sampling, stop, log_probs)
                     for worker, part in zip(workers, parts, strict=True)
                 ]
                 for part, job in zip(parts, jobs, strict=True):
@@ -113,13 +119,21 @@ class CTranslate2Engine:
         batch: list[list[str]],
         sampling: SamplingConfig,
         stop: Sequence[str],
+        log_probs: bool,
     ) -> list[Completion]:
         greedy = sampling.temperature == 0
         stopped: set[int] = set()
         written: list[list[int]] = [[] for _ in batch]
+        found: list[list[float]] = [[] for _ in batch]
 
         def watch(step: Any) -> bool:
             written[step.batch_id].append(step.token_id)
+            if log_probs:
+                # Of the whole distribution, before the temperature. Its logits at every step can be had too
+                # (return_logits_vocab), but 4.8.5 mixes those of a batch's rows up once a row has ended.
+                found[step.batch_id].append(step.log_prob)
+            if not stop:
+                return False
             # A stop string spans few tokens, so its end shows in the last of them.
             tail = self._tokenizer.decode(written[step.batch_id][-16:])
             if any(s in tail for s in stop):
@@ -137,15 +151,21 @@ class CTranslate2Engine:
             repetition_penalty=sampling.repetition_penalty,
             include_prompt_in_result=False,
             return_end_token=True,
-            callback=watch if stop else None,
+            return_scores=log_probs,
+            callback=watch if stop or log_probs else None,
         )
-        return [self._completion(r.sequences_ids[0], stop, i in stopped) for i, r in enumerate(results)]
+        return [
+            self._completion(r.sequences_ids[0], stop, i in stopped, tuple(found[i]) if log_probs else None)
+            for i, r in enumerate(results)
+        ]
 
-    def _completion(self, ids: list[int], stop: Sequence[str], stopped: bool) -> Completion:
+    def _completion(
+        self, ids: list[int], stop: Sequence[str], stopped: bool, log_probs: tuple[float, ...] | None
+    ) -> Completion:
         ended = bool(ids) and ids[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
         text, found = cut_at_stop(text, stop)
-        return Completion(text, tuple(ids), ended or stopped or found)
+        return Completion(text, tuple(ids), ended or stopped or found, log_probs)
 
     def log_likelihoods(self, texts: Sequence[tuple[str, str]]) -> list[tuple[float, int]]:
         pieces = self._context_and_continuation(texts)

@@ -53,7 +53,13 @@ class PairWriter:
         return self._frames[bool(instruction.is_classification)]
 
     def write(
-        self, engine: Engine, instructions: Sequence[Instruction], sampling: SamplingConfig, seed: int
+        self,
+        engine: Engine,
+        instructions: Sequence[Instruction],
+        sampling: SamplingConfig,
+        seed: int,
+        *,
+        log_probs: bool = False,
     ) -> list[WrittenPair]:
         """One judged completion an instruction, in order. Instructions may repeat, to have several candidates."""
         completions: list[Completion | None] = [None] * len(instructions)
@@ -62,7 +68,7 @@ class PairWriter:
             if not places:
                 continue
             prompts = Prompts(frame.before, tuple(instructions[i].text + frame.after for i in places))
-            made = engine.generate(prompts, sampling, seed=seed, stop=frame.stop)
+            made = engine.generate(prompts, sampling, seed=seed, stop=frame.stop, log_probs=log_probs)
             for i, completion in zip(places, made, strict=True):
                 completions[i] = completion
         return self._judged(instructions, [c for c in completions if c is not None])

@@ -101,7 +101,7 @@ def _iterate(context: Context, writer: PairWriter, trainer: PPO, train: Sequence
     whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
     sampling = config.instances.sampling.model_copy(update=whole)
     with _rollout_engine(context, iteration) as engine:
-        written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration))
+        written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration), log_probs=True)
     # A response without a single token is an immediate end without its token: nothing to learn from.
     usable = [w for w in written if w.completion.token_ids]
     penalty = config.policy.unended_penalty
@@ -160,7 +160,7 @@ def _trajectory(context: Context, writer: PairWriter, written: WrittenPair) -> T
 
     frame = writer.frame(written.instruction)
     own = encoded(written.instruction.text + frame.after)
-    return Trajectory(encoded(frame.before), own, written.completion.token_ids)
+    return Trajectory(encoded(frame.before), own, written.completion.token_ids, written.completion.log_probs)
 
 
 def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
