@@ -39,8 +39,28 @@ _CURVES: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
         (("reward_mean", "mean"),),
         "Mean of an iteration's rollouts; the band is one standard deviation.",
     ),
-    ("KL to the initial policy", (("kl", "KL"),), "Nats a response: how far the policy has moved."),
+    (
+        "Held-out reward gained",
+        (("check/gain", "gain"),),
+        "On instructions that are not trained on, against the initial policy; the band is the 95 % interval.",
+    ),
+    (
+        "Witness gained",
+        (("check/witness_gain", "gain"),),
+        "A scorer that is no part of the reward: where it falls while the reward rises, the reward is gamed.",
+    ),
+    (
+        "KL to the initial policy",
+        (("kl", "k1"), ("kl_k3", "k3")),
+        "Nats a response: how far the policy has moved, by two estimates of one mean.",
+    ),
     ("KL coefficient", (("kl_coef", "coefficient"),), "Weight of the KL penalty, set by the controller."),
+    (
+        "Engine against trainer",
+        (("mismatch_kl", "KL"),),
+        "Nats a token between what sampled the responses and what learns from them.",
+    ),
+    ("Importance weight", (("importance_weight", "weight"),), "Mean of the truncated weights that correct for it."),
     ("Entropy", (("entropy", "entropy"),), "Nats a token; a fall to zero is a collapse."),
     ("Clipped share", (("clip_share", "share"),), "Tokens whose probability ratio was clipped."),
     ("Policy loss", (("policy_loss", "loss"),), "PPO's clipped surrogate."),
@@ -220,6 +240,8 @@ def _curves(report: Report) -> list[Figure]:
             continue
         if metrics[0][0] == "reward_mean":
             lines = [_with_deviation(lines[0], dict(report.curves.get("reward_std", [])))]
+        if f"{metrics[0][0]}_low" in report.curves:
+            lines = [_with_interval(lines[0], *(dict(report.curves[f"{metrics[0][0]}_{end}"]) for end in ("low", "high")))]
         figures.append({"title": title, "chart": line_chart(lines, title=title, x_label="iteration"), "note": note})
     return figures
 
@@ -229,6 +251,10 @@ def _with_deviation(line: Series, deviation: dict[float, float]) -> Series:
     return Series(line.name, line.points, band if deviation else ())
 
 
+def _with_interval(line: Series, low: dict[int, float], high: dict[int, float]) -> Series:
+    return Series(line.name, line.points, [(low.get(x, y), high.get(x, y)) for x, y in line.points])
+
+
 def _components(report: Report) -> list[Figure]:
     figures = []
     for name, points in report.curves.items():
@@ -236,13 +262,15 @@ def _components(report: Report) -> list[Figure]:
             name = name.removeprefix("component/")
             share = dict(report.curves.get(f"share/{name}", ()))
             note = f"Adds {signed(share[points[-1][0]])} to the last mean reward." if points[-1][0] in share else ""
-            figures.append(_one_line(clean(name), points, name, "iteration", note))
-    return [figure for figure in figures if figure]
+            line = _with_deviation(Series(name, points), dict(report.curves.get(f"component_std/{name}", ())))
+            chart = line_chart([line], title=clean(name), x_label="iteration")
+            figures.append({"title": clean(name), "chart": chart, "note": note})
+    return figures
 
 
 def _other_curves(report: Report) -> list[Figure]:
     known = {name for _, metrics, _ in _CURVES for name, _ in metrics} | {"reward_std"}
-    parts = ("component/", "share/")
+    parts = ("component/", "component_std/", "share/", "check/")
     rest = [(n, p) for n, p in report.curves.items() if n not in known and not n.startswith(parts)]
     return [figure for name, points in rest if (figure := _one_line(worded(name), points, name, "iteration"))]
 

@@ -213,7 +213,7 @@ class PPO:
         self._optimizer.load_state_dict(state["optimizer"])
         self.actor.value_head.load_state_dict(state["value_head"])
         self.kl_coefficient = state["kl_coefficient"]
-        self.step_scale = state["step_scale"]
+        self.step_scale = state.get("step_scale", 1.0)  # older checkpoints have none
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

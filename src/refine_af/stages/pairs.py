@@ -112,3 +112,10 @@ def _read(completion: Completion) -> tuple[Pair | None, tuple[str, str] | None]:
         return None, (pair.reason, "")
     fault = pair_fault(pair)
     return (None, fault) if fault else (pair, None)
+
+
+def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:
+    """What each component adds to the mean reward, over all completions: one that is no pair has the floor, and nothing
+    of the components in it."""
+    names = sorted({n for w in written for n in w.judgement.shares})
+    return {name: sum(w.judgement.shares.get(name, 0.0) for w in written) / len(written) for name in names}

@@ -11,22 +11,22 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING, Any
 
 from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
-from refine_af.evaluation.significance import Difference, paired_difference
 from refine_af.models import build_once
 from refine_af.novelty import tokens
-from refine_af.records import Instruction, Rollout, StageCounts, derived_random, derived_seed
+from refine_af.records import Instruction, StageCounts, derived_random, derived_seed
+from refine_af.rl.guards import Alarm, alarm
 from refine_af.stages.context import Context, generated_instructions
-from refine_af.stages.pairs import PairWriter, WrittenPair
+from refine_af.stages.held_out import STAGE, check, compare_held_out, rollout, score_held_out, scored
+from refine_af.stages.pairs import PairWriter, WrittenPair, mean_shares
 
 if TYPE_CHECKING:
     from refine_af.rl.actor_critic import Trajectory
     from refine_af.rl.ppo import PPO
-
-STAGE = "policy"
 
 
 def run_policy(context: Context) -> str:
@@ -40,21 +40,22 @@ def run_policy(context: Context) -> str:
     writer = PairWriter(context)
     done = int(store.cursor(STAGE).get("iterations", 0))
     context.progress.begin(STAGE, config.iterations, "iterations", done)
-    if not _scored(context, "before"):
-        _score_held_out(context, writer, context.parts.initial_engine, held_out, "before")
-    if done < config.iterations:
-        _train(context, writer, train, done)
-    adapter = _checkpoint(context, config.iterations)
-    if not _scored(context, "after"):
+    if not scored(context, "before"):
+        score_held_out(context, writer, context.parts.initial_engine, held_out, "before")
+    _train(context, writer, train, held_out)
+    cursor = store.cursor(STAGE)
+    adapter = _checkpoint(context, cursor["kept"] if cursor.get("stopped") else config.iterations)
+    if not scored(context, "after"):
         with context.parts.adapted_engine(adapter) as engine:
-            _score_held_out(context, writer, engine, held_out, "after")
+            score_held_out(context, writer, engine, held_out, "after")
     build_once(context.folder / "policy", lambda to: _copy_adapter(adapter, to))
-    difference = _compare_held_out(context)
+    difference = compare_held_out(context)
     sampled = int(store.scalar("SELECT COUNT(*) FROM rollouts"))
     store.finish_stage(STAGE, StageCounts(read=sampled, kept=sampled))
+    stopped = f", stopped at iteration {cursor['iterations']} by the guard of {cursor['stopped']}" if cursor.get("stopped") else ""
     return (
         f"held-out reward {difference.mean:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}) "
-        f"over {len(held_out)} instructions"
+        f"over {len(held_out)} instructions{stopped}"
     )
 
 
@@ -72,11 +73,18 @@ def split_instructions(context: Context) -> tuple[list[Instruction], list[Instru
     return train, [i for i in generated if i.id in held_out]
 
 
-def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], done: int) -> None:
+def _train(
+    context: Context, writer: PairWriter, train: Sequence[Instruction], held_out: Sequence[Instruction]
+) -> None:
+    """Iterations until there are enough of them or a guard stops."""
+    config, seed, cursor = context.config, context.config.seed, context.store.cursor(STAGE)
+    done = int(cursor.get("iterations", 0))
+    if done == config.policy.iterations or cursor.get("stopped"):
+        return
     from refine_af.rl.actor_critic import ActorCritic
     from refine_af.rl.ppo import PPO
+    from refine_af.rl.trackers import Trackers
 
-    config, seed = context.config, context.config.seed
     actor = ActorCritic(
         context.parts.network,
         config.policy.lora,
@@ -88,43 +96,96 @@ def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], d
     try:
         if done:
             trainer.load(_checkpoint(context, done))
-        for iteration in range(done + 1, config.policy.iterations + 1):
-            _iterate(context, writer, trainer, train, iteration)
+        with Trackers(config, context.folder) as trackers:
+            for iteration in range(done + 1, config.policy.iterations + 1):
+                trackers.log(iteration, _iterate(context, writer, trainer, train, held_out, iteration))
+                if context.store.cursor(STAGE)["stopped"]:
+                    break
     finally:
         actor.release()
 
 
-def _iterate(context: Context, writer: PairWriter, trainer: PPO, train: Sequence[Instruction], iteration: int) -> None:
-    config, seed, store = context.config, context.config.seed, context.store
+def _iterate(
+    context: Context,
+    writer: PairWriter,
+    trainer: PPO,
+    train: Sequence[Instruction],
+    held_out: Sequence[Instruction],
+    iteration: int,
+) -> dict[str, float]:
+    config, seed = context.config, context.config.seed
     chosen = _drawn(train, config.policy.rollouts, seed, iteration)
     # Rollouts are drawn from the whole distribution: the policy that is trained has no nucleus cut out of it.
     whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
     sampling = config.instances.sampling.model_copy(update=whole)
+    checked: dict[str, float] = {}
     with _rollout_engine(context, iteration) as engine:
+        if iteration > 1 and config.policy.held_out_every and (iteration - 1) % config.policy.held_out_every == 0:
+            # Of the policy as the last iteration left it: that is the one in the engine.
+            checked = check(context, writer, engine, held_out, iteration - 1)
         written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration), log_probs=True)
     # A response without a single token is an immediate end without its token: nothing to learn from.
     usable = [w for w in written if w.completion.token_ids]
+    # A response that was cut is penalised and not masked: that it has no end is the policy's doing.
     penalty = config.policy.unended_penalty
     scores = [w.judgement.reward - (0.0 if w.completion.ended else penalty) for w in usable]
     figures = trainer.iterate(iteration, [_trajectory(context, writer, w) for w in usable], scores)
     figures |= rollout_figures(written)
+    spoken = alarm(config.policy.guards, config.policy.kl_target, _curves(context, iteration, figures, checked))
+    if spoken is not None and spoken.action == "smaller steps":
+        trainer.step_scale /= 2
     folder = _checkpoint(context, iteration)
     shutil.rmtree(folder, ignore_errors=True)  # one whose rows were never committed
     build_once(folder, trainer.save)
-    with store.transaction():
-        store.add_rollouts(_rollout(w, "train", iteration, i) for i, w in enumerate(written))
-        store.add_metrics(STAGE, iteration, figures)
-        store.save_cursor(STAGE, iterations=iteration)
-    # The one before stays, in case the machine dies between the rename and the commit.
-    shutil.rmtree(_checkpoint(context, iteration - 2), ignore_errors=True)
-    context.progress.update(
-        iteration,
-        {
-            "reward": f"{figures['reward_mean']:+.2f}",
-            "KL": f"{figures['kl']:.2f}",
-            "readable": f"{figures['parsed_share']:.0%}",
-        },
-    )
+    cursor = _next_cursor(context.store.cursor(STAGE), iteration, checked, spoken)
+    with context.store.transaction():
+        context.store.add_rollouts(rollout(w, "train", iteration, i) for i, w in enumerate(written))
+        context.store.add_metrics(STAGE, iteration, figures)
+        context.store.add_metrics(STAGE, iteration - 1, checked)
+        context.store.save_cursor(STAGE, **cursor)
+        if spoken is not None:
+            context.warn(STAGE, _told(spoken, iteration, cursor["kept"]))
+    _drop_checkpoints(context, keep={cursor["kept"], iteration - 1, iteration})
+    shown = {"reward": f"{figures['reward_mean']:+.2f}", "KL": f"{figures['kl']:.2f}"}
+    shown |= {"held out": f"{checked['check/gain']:+.2f}"} if checked else {}
+    context.progress.update(iteration, shown | {"readable": f"{figures['parsed_share']:.0%}"})
+    return figures | checked
+
+
+def _curves(
+    context: Context, iteration: int, figures: dict[str, float], checked: dict[str, float]
+) -> dict[str, list[tuple[int, float]]]:
+    """All figures so far, with those of this iteration, whose rows are not there yet."""
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for name in ("kl", "distinct_2"):
+        curves[name] = [*context.store.metric(STAGE, name), (iteration, figures[name])]
+    return curves | {name: [(iteration - 1, value)] for name, value in checked.items()}
+
+
+def _next_cursor(cursor: dict[str, Any], iteration: int, checked: dict[str, float], spoken: Alarm | None) -> dict[str, Any]:
+    """``kept`` is the checkpoint to go back to where a guard stops: that with the highest held-out reward of those that
+    no guard spoke about, or, before there is a check, the last of these. An iteration's figures are of the policy that
+    wrote its rollouts, which is the checkpoint before."""
+    kept, best = int(cursor.get("kept", 1)), cursor.get("best")
+    if spoken is None and checked and (best is None or checked["check/reward"] > best):
+        kept, best = iteration - 1, checked["check/reward"]
+    elif spoken is None and best is None:
+        kept = max(1, iteration - 1)
+    stopped = spoken.guard if spoken is not None and spoken.action == "stop" else None
+    return {"iterations": iteration, "kept": kept, "best": best, "stopped": stopped}
+
+
+def _told(spoken: Alarm, iteration: int, kept: int) -> str:
+    if spoken.action == "stop":
+        return f"stopped at iteration {iteration} by the guard of {spoken.guard}: {spoken.text}; iteration {kept} is kept"
+    return f"iteration {iteration}: {spoken.text}; the guard of {spoken.guard} halves the steps"
+
+
+def _drop_checkpoints(context: Context, keep: set[int]) -> None:
+    """The one before the last stays, in case the machine dies between the rename and the commit."""
+    for folder in (context.folder / "checkpoints").glob("iteration-*"):
+        if int(folder.name.removeprefix("iteration-")) not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -177,15 +238,9 @@ def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
     }
     for name in sorted({n for w in written for n in w.judgement.components}):
         values = [w.judgement.components[name] for w in written if name in w.judgement.components]
-        figures[f"component/{name}"] = sum(values) / len(values)
+        figures[f"component/{name}"] = fmean(values)
+        figures[f"component_std/{name}"] = pstdev(values)
     return figures | {f"share/{name}": share for name, share in mean_shares(written).items()}
-
-
-def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:
-    """What each component adds to the mean reward, over all completions: one that is no pair has the floor, and nothing
-    of the components in it."""
-    names = sorted({n for w in written for n in w.judgement.shares})
-    return {name: sum(w.judgement.shares.get(name, 0.0) for w in written) / len(written) for name in names}
 
 
 def distinct_bigrams(texts: Sequence[str]) -> float:
@@ -201,57 +256,3 @@ def _checkpoint(context: Context, iteration: int) -> Path:
 def _copy_adapter(source: Path, target: Path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy2(source / name, target / name)
-
-
-def _scored(context: Context, split: str) -> bool:
-    return bool(context.store.scalar("SELECT COUNT(*) FROM rollouts WHERE split = ?", split))
-
-
-def _score_held_out(
-    context: Context,
-    writer: PairWriter,
-    engine: Engine,
-    held_out: Sequence[Instruction],
-    split: Literal["before", "after"],
-) -> None:
-    """Pairs for the held-out instructions, sampled as the instances will be, with the same seed before and after."""
-    samples = context.config.policy.held_out_samples
-    asked = [i for i in held_out for _ in range(samples)]
-    seed = derived_seed(context.config.seed, STAGE, "held out")
-    written = writer.write(engine, asked, context.config.instances.sampling, seed)
-    with context.store.transaction():
-        context.store.add_rollouts(_rollout(w, split, 0, i) for i, w in enumerate(written))
-        shares = {f"held_out_{split}/{name}": share for name, share in mean_shares(written).items()}
-        context.store.add_metrics(STAGE, 0, shares)
-
-
-def _rollout(written: WrittenPair, split: Literal["train", "before", "after"], iteration: int, place: int) -> Rollout:
-    completion = written.completion
-    return Rollout(
-        iteration, place, split, written.instruction.id, completion.text, len(completion.token_ids),
-        completion.ended, written.judgement.reward,
-    )  # fmt: skip
-
-
-def _compare_held_out(context: Context) -> Difference:
-    """Instructions are the units of the interval: an instruction's samples are averaged first."""
-    means: dict[str, list[float]] = {}
-    for split in ("before", "after"):
-        rows = context.store.query(
-            "SELECT AVG(reward) mean FROM rollouts WHERE split = ? GROUP BY instruction_id ORDER BY instruction_id",
-            split,
-        )
-        means[split] = [row["mean"] for row in rows]
-    difference = paired_difference(means["before"], means["after"], seed=context.config.seed)
-    context.store.add_metrics(
-        STAGE,
-        0,
-        {
-            "held_out_before": sum(means["before"]) / len(means["before"]),
-            "held_out_after": sum(means["after"]) / len(means["after"]),
-            "held_out_difference": difference.mean,
-            "held_out_difference_low": difference.low,
-            "held_out_difference_high": difference.high,
-        },
-    )
-    return difference
