@@ -137,14 +137,15 @@ class GuardsConfig(_Section):
     """When a policy's training is slowed down or stopped."""
 
     kl_limit: Annotated[float, Field(gt=0)] | None = Field(
-        5.0, description="KL over so many times policy.kl_target halves the steps, and stops where it stays; none: never"
+        5.0,
+        description="KL over so many times policy.kl_target halves the steps, and stops where it stays; none: never",
     )
     diversity: Share = Field(0.6, description="distinct-2 under this share of the first iteration's stops")
     patience: Positive = Field(3, description="iterations in a row after which KL or diversity stops")
     witness: str | None = Field(
         "relevance",
         min_length=1,
-        description="scorer, no part of the reward, that must not fall while the held-out reward rises; none: no such guard",
+        description="scorer outside the reward that must not fall while held-out reward rises; none: no such guard",
     )
 
 

@@ -175,7 +175,9 @@ def test_the_policy_loss_is_the_clipped_surrogate(seed: int) -> None:
         bounded = min(max(ratio, 0.8), 1.2)
         expected -= w * min(ratio * a, bounded * a)
         clipped += bounded * a < ratio * a
-    loss, count = policy_loss(torch.tensor(new), torch.tensor(old), torch.tensor(advantages), 0.2, torch.tensor(weights))
+    loss, count = policy_loss(
+        torch.tensor(new), torch.tensor(old), torch.tensor(advantages), 0.2, torch.tensor(weights)
+    )
     assert float(loss) == pytest.approx(expected, abs=1e-4)
     assert int(count) == clipped
 

@@ -106,9 +106,7 @@ def test_a_stopped_policy_is_the_kept_one_and_the_run_says_so_and_goes_on(
     assert told == ["stopped at iteration 3 by the guard of diversity: told so; iteration 1 is kept"]
 
 
-def test_smaller_steps_last_and_are_seen(
-    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_smaller_steps_last_and_are_seen(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "refine_af.stages.policy.alarm",
         lambda config, target, curves: Alarm("KL", "smaller steps", "") if curves["kl"][-1][0] == 1 else None,

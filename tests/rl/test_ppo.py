@@ -43,7 +43,7 @@ def with_settings(**changes: Any) -> PolicyConfig:
 
 
 def test_tokens_that_the_engine_drew_too_often_count_less_and_rare_ones_more_up_to_the_cap() -> None:
-    """On one trajectory whose first steps all pull alike, the gradient is that of the unweighted one times the weight."""
+    """Where all tokens are shifted alike, the gradient is that of the unweighted ones times the weight."""
     items, scores = written(count=6)
     with torch.no_grad():
         plain = trainer().actor.evaluate(items, watch=True).plain_log_probs

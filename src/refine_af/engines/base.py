@@ -26,8 +26,8 @@ class Prompts:
 class Completion:
     """What was sampled. ``token_ids`` holds the end token where there was one; ``text`` never does.
 
-    ``ended`` is False for a completion that was cut by its length. ``log_probs`` are what the engine found of each token
-    at temperature 1, in nats, with nothing cut from the distribution; None where they were not asked for.
+    ``ended`` is False for a completion that was cut by its length. ``log_probs`` are what the engine found of each
+    token at temperature 1, in nats, with nothing cut from the distribution; None where they were not asked for.
     """
 
     text: str

@@ -47,7 +47,7 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
 
 
 def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:
-    """Raises UsageError for a witness that is unknown, can't be had, says nothing of good and bad, or is in the reward."""
+    """Raises UsageError for a witness that is unknown, can't be had, knows no good and bad, or is in the reward."""
     name, where = policy.guards.witness, "policy.guards.witness"
     if name is None or policy.algorithm == "none" or not policy.held_out_every:
         return

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Trajectory:
     """A prompt, in its shared and its own part, and the response that the policy gave. The own part and the response
-    are never empty. ``engine_log_probs``: of the response's tokens at temperature 1, by the engine that sampled them."""
+    are never empty. ``engine_log_probs``: of the response's tokens at temperature 1, by what sampled them."""
 
     prefix_ids: tuple[int, ...]
     prompt_ids: tuple[int, ...]

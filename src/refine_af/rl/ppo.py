@@ -114,7 +114,9 @@ class PPO:
         order = [i for chunk in chunks for i in chunk]
         lengths = [len(t.response_ids) for t in trajectories]
         back = torch.tensor(order).argsort()
-        old, values, entropy, plain, reference = (_padded(torch.cat(c), [lengths[i] for i in order])[back] for c in columns)
+        old, values, entropy, plain, reference = (
+            _padded(torch.cat(c), [lengths[i] for i in order])[back] for c in columns
+        )
         mask = _padded(torch.ones(sum(lengths)), lengths)
         rewards = token_rewards(scores, old, reference, mask, self.kl_coefficient)
         advantages, returns = generalized_advantages(rewards, values, mask, self._config.gamma, self._config.gae_lambda)

@@ -18,11 +18,13 @@ def check_trackers(names: Sequence[str]) -> None:
     """Raises UsageError where a tracker's package is not installed. Imports nothing."""
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
-        raise UsageError(f"policy.report_to: not installed: {', '.join(missing)}; get it with `pip install {' '.join(missing)}`")
+        raise UsageError(
+            f"policy.report_to: not installed: {', '.join(missing)}; get it with `pip install {' '.join(missing)}`"
+        )
 
 
 class Trackers:
-    """The trackers of ``policy.report_to``, open while the context lasts. A resumed run goes on with its step numbers."""
+    """The trackers of ``policy.report_to``, open while the context lasts. A resumed run goes on with its numbers."""
 
     def __init__(self, config: Config, folder: Path) -> None:
         self._config = config

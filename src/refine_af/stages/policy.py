@@ -52,7 +52,11 @@ def run_policy(context: Context) -> str:
     difference = compare_held_out(context)
     sampled = int(store.scalar("SELECT COUNT(*) FROM rollouts"))
     store.finish_stage(STAGE, StageCounts(read=sampled, kept=sampled))
-    stopped = f", stopped at iteration {cursor['iterations']} by the guard of {cursor['stopped']}" if cursor.get("stopped") else ""
+    stopped = (
+        f", stopped at iteration {cursor['iterations']} by the guard of {cursor['stopped']}"
+        if cursor.get("stopped")
+        else ""
+    )
     return (
         f"held-out reward {difference.mean:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}) "
         f"over {len(held_out)} instructions{stopped}"
@@ -73,9 +77,7 @@ def split_instructions(context: Context) -> tuple[list[Instruction], list[Instru
     return train, [i for i in generated if i.id in held_out]
 
 
-def _train(
-    context: Context, writer: PairWriter, train: Sequence[Instruction], held_out: Sequence[Instruction]
-) -> None:
+def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], held_out: Sequence[Instruction]) -> None:
     """Iterations until there are enough of them or a guard stops."""
     config, seed, cursor = context.config, context.config.seed, context.store.cursor(STAGE)
     done = int(cursor.get("iterations", 0))
@@ -162,7 +164,9 @@ def _curves(
     return curves | {name: [(iteration - 1, value)] for name, value in checked.items()}
 
 
-def _next_cursor(cursor: dict[str, Any], iteration: int, checked: dict[str, float], spoken: Alarm | None) -> dict[str, Any]:
+def _next_cursor(
+    cursor: dict[str, Any], iteration: int, checked: dict[str, float], spoken: Alarm | None
+) -> dict[str, Any]:
     """``kept`` is the checkpoint to go back to where a guard stops: that with the highest held-out reward of those that
     no guard spoke about, or, before there is a check, the last of these. An iteration's figures are of the policy that
     wrote its rollouts, which is the checkpoint before."""
@@ -177,7 +181,9 @@ def _next_cursor(cursor: dict[str, Any], iteration: int, checked: dict[str, floa
 
 def _told(spoken: Alarm, iteration: int, kept: int) -> str:
     if spoken.action == "stop":
-        return f"stopped at iteration {iteration} by the guard of {spoken.guard}: {spoken.text}; iteration {kept} is kept"
+        return (
+            f"stopped at iteration {iteration} by the guard of {spoken.guard}: {spoken.text}; iteration {kept} is kept"
+        )
     return f"iteration {iteration}: {spoken.text}; the guard of {spoken.guard} halves the steps"
 
 
