@@ -36,7 +36,7 @@ from refine_af.parts import Parts
 from refine_af.prompts.pairs import Unreadable, parse_pair
 from refine_af.records import PolicyName
 from refine_af.run import open_run
-from refine_af.stages.policy import distinct_bigrams
+from refine_af.stages.rollouts import distinct_bigrams
 from refine_af.store import Store
 
 ALGORITHMS = ("ppo", "grpo", "rloo", "best_of_n")

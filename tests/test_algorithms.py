@@ -12,6 +12,7 @@ import test_run
 from safetensors.torch import load_file
 
 from refine_af.config import Config
+from refine_af.rl.guards import Alarm
 from refine_af.run import Run, open_run
 from refine_af.store import Store
 
@@ -113,3 +114,20 @@ def test_best_of_n_writes_the_rollouts_as_candidates_of_the_initial_policy(
 
 def test_without_best_of_n_there_are_as_many_candidates_as_asked_for(tiny_config: Config) -> None:
     assert tiny_config.candidates(10) == tiny_config.instances.candidates
+
+
+def test_a_guard_stops_groups_too_and_the_kept_policy_is_the_runs(
+    instructed: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_the_third(config: Any, target: float, curves: Any) -> Alarm | None:
+        return Alarm("diversity", "stop", "told so") if curves["distinct_2"][-1][0] == 3 else None
+
+    monkeypatch.setattr("refine_af.stages.policy.alarm", at_the_third)
+    folder = tmp_path / "run"
+    settings = {"algorithm": "grpo", "iterations": 5, "kl_coefficient": 0.0, "held_out_every": 2}
+    Run(going_on(instructed, folder, tiny_config, **GROUPS, **settings), folder).execute(until="policy")
+    with open_run(folder) as store:
+        assert len(store.metric("policy", "reward_mean")) == 3
+        assert [step for step, _ in store.metric("policy", "check/gain")] == [2]
+    kept = folder / "checkpoints" / "iteration-00001" / "adapter_model.safetensors"
+    assert (folder / "policy" / "adapter_model.safetensors").read_bytes() == kept.read_bytes()

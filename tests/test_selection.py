@@ -21,7 +21,8 @@ from refine_af.seeds import choose_held_out, load_seeds
 from refine_af.stages.context import Context
 from refine_af.stages.instances import _batches, _drop_contradictions, select_best
 from refine_af.stages.instructions import run_instructions
-from refine_af.stages.policy import _drawn, distinct_bigrams
+from refine_af.stages.rollouts import distinct_bigrams
+from refine_af.stages.rollouts import drawn as draw
 from refine_af.stages.seeds import run_seeds
 from refine_af.store import Store
 
@@ -144,7 +145,7 @@ def test_none_can_be_held_out() -> None:
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 3))
 def test_every_instruction_is_drawn_once_before_any_is_drawn_twice(size: int, count: int, seed: int) -> None:
     train = [instruction(str(i)) for i in range(size)]
-    drawn = [i.id for iteration in range(1, 13) for i in _drawn(train, count, seed, iteration)]
+    drawn = [i.id for iteration in range(1, 13) for i in draw(train, count, seed, iteration)]
     assert len(drawn) == 12 * count
     for start in range(0, len(drawn) - size + 1, size):
         assert sorted(drawn[start : start + size]) == sorted(i.id for i in train)
@@ -152,10 +153,10 @@ def test_every_instruction_is_drawn_once_before_any_is_drawn_twice(size: int, co
 
 def test_turns_differ_and_an_iteration_can_be_drawn_again_by_itself() -> None:
     train = [instruction(str(i)) for i in range(20)]
-    turns = [[i.id for i in _drawn(train, 20, 0, iteration)] for iteration in (1, 2, 3)]
+    turns = [[i.id for i in draw(train, 20, 0, iteration)] for iteration in (1, 2, 3)]
     assert len({tuple(t) for t in turns}) == 3
-    assert [i.id for i in _drawn(train, 20, 0, 2)] == turns[1]
-    assert [i.id for i in _drawn(train, 20, 1, 1)] != turns[0]
+    assert [i.id for i in draw(train, 20, 0, 2)] == turns[1]
+    assert [i.id for i in draw(train, 20, 1, 1)] != turns[0]
 
 
 @pytest.mark.parametrize(

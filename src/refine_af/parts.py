@@ -9,10 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_af.config import Config
+from refine_af.config import Config, ScorerConfig
 from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Example, Scorer
 from refine_af.models import (
     LocatedModel,
     build_once,
@@ -40,6 +40,7 @@ class Parts:
         self.config = config
         self._scratch = scratch
         self._feedback: Composite | None = None
+        self._witness: Scorer | None = None
 
     def with_model(self, name: str, revision: str | None) -> Parts:
         """The parts of another model, on the same device and with the same precision; these where it is the same."""
@@ -174,6 +175,16 @@ class Parts:
             made = self._made_feedback(seeds, memory)
             self._feedback = made if memory is None else made.remembering(memory)
         return self._feedback
+
+    def witness(self, seeds: list[Example], memory: Store) -> Scorer:
+        """The scorer ``policy.guards.witness``, made once."""
+        if self._witness is None:
+            from refine_af.feedback.catalogue import Workshop, make_scorer
+
+            name = self.config.policy.guards.witness
+            assert name is not None
+            self._witness = make_scorer(Workshop(self, seeds, memory), name, ScorerConfig())
+        return self._witness
 
     def _made_feedback(self, seeds: list[Example], memory: Store | None) -> Composite:
         from refine_af.feedback.catalogue import Workshop

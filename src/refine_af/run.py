@@ -18,11 +18,12 @@ from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.feedback.check import check_feedback, check_teachers
+from refine_af.feedback.check import check_feedback, check_teachers, check_witness
 from refine_af.files import one_process, write_text
 from refine_af.models import check_model, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
+from refine_af.rl.trackers import check_trackers
 from refine_af.seeds import shown_tasks
 from refine_af.stages.context import Context, calibration_pairs
 from refine_af.store import Store
@@ -71,6 +72,8 @@ class Run:
         calibration = calibration_pairs(shown, self.config)
         check_feedback(self.config.feedback, len(calibration))
         check_teachers(self.config)
+        check_witness(self.config.policy, self.config.feedback)
+        check_trackers(self.config.policy.report_to)
         for place in (self.folder, *self.folder.parents):
             if place.exists():
                 if not place.is_dir():

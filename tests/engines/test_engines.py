@@ -527,3 +527,24 @@ def test_token_scores_hold_the_log_probs(engine: Engine) -> None:
         assert len(found.peaks) == len(found.log_probs)
         assert (found.peaks >= found.log_probs - 1e-4).all()
     assert engine.token_scores([]) == []
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0])
+@pytest.mark.parametrize("stop", [(), (".", "?")])
+def test_sampled_tokens_come_with_their_log_probabilities_at_temperature_1(
+    engine: Engine, reference: tuple[Any, Any], temperature: float, stop: tuple[str, ...]
+) -> None:
+    network, tokenizer = reference
+    sampling = FREE.model_copy(update={"temperature": temperature})
+    made = engine.generate(PROMPTS, sampling, seed=3, stop=stop, log_probs=True)
+    assert len({len(c.token_ids) for c in made}) > 1, "rows must end at different steps, or this proves little"
+    for suffix, one in zip(PROMPTS.suffixes, made, strict=True):
+        prompt = tokenizer.encode(PREFIX + suffix)
+        with torch.no_grad():
+            logits = network(torch.tensor([prompt + list(one.token_ids)])).logits[0, len(prompt) - 1 : -1]
+        rows = logits.double().log_softmax(-1)
+        assert one.log_probs == pytest.approx([float(r[t]) for r, t in zip(rows, one.token_ids, strict=True)], abs=1e-3)
+
+
+def test_log_probabilities_are_left_out_unless_asked_for(engine: Engine) -> None:
+    assert all(c.log_probs is None for c in engine.generate(PROMPTS, FREE, seed=0))

@@ -285,3 +285,13 @@ def test_a_components_curve_says_what_it_adds_at_the_end(store: Store) -> None:
     text = plain(page_of(store))
     assert "Adds −0.125 to the last mean reward." in text
     assert "Other measurements (1)" in text
+
+
+def test_held_out_checks_are_drawn_with_their_interval_and_what_the_guards_need(store: Store) -> None:
+    for step in (2, 4):
+        gain = {"gain": 0.2, "gain_low": 0.1, "gain_high": 0.4, "witness": 0.5, "witness_gain": -0.1}
+        store.add_metrics("policy", step, {f"check/{name}": value for name, value in gain.items()})
+    text = plain(page_of(store))
+    assert "Held-out reward gained" in text
+    assert "Witness gained" in text
+    assert "check/" not in text, "nothing is left over among the other measurements"

@@ -52,14 +52,16 @@ def trajectories(seed: int = 0, count: int = 9, vocabulary: int = 400) -> list[T
     return [Trajectory(rng.choice(prefixes), ids(1, 6), ids(1, 8)) for _ in range(count)]
 
 
-def naive(network: Any, head: Any, items: Sequence[Trajectory]) -> tuple[Tensor, Tensor, Tensor]:
+def naive(
+    network: Any, head: Any, items: Sequence[Trajectory], temperature: float = TEMPERATURE
+) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probabilities, entropies and values by one full forward pass for each trajectory, without any sharing."""
     log_probs, entropies, values = [], [], []
     for one in items:
         ids = torch.tensor([one.prefix_ids + one.prompt_ids + one.response_ids])
         output = network(input_ids=ids, output_hidden_states=True)
         first = len(one.prefix_ids) + len(one.prompt_ids) - 1
-        rows = torch.log_softmax(output.logits[0, first:-1] / TEMPERATURE, -1)  # (T, V)
+        rows = torch.log_softmax(output.logits[0, first:-1] / temperature, -1)  # (T, V)
         log_probs += [row[token] for row, token in zip(rows, one.response_ids, strict=True)]
         entropies += [-(row.exp() * row).sum() for row in rows]
         values += list(head(output.hidden_states[-1][0, first:-1].to(head.weight.dtype)).squeeze(-1))
@@ -70,12 +72,13 @@ def naive(network: Any, head: Any, items: Sequence[Trajectory]) -> tuple[Tensor,
 def test_log_probabilities_entropies_and_values_are_those_of_a_plain_forward_pass(network: Any, seed: int) -> None:
     items, actor = trajectories(seed), disturb(actor_on(network))
     with torch.no_grad():
-        made = actor.evaluate(items, entropy=True)
+        made = actor.evaluate(items, watch=True)
         log_probs, entropies, values = naive(actor.policy, actor.value_head, items)
+        plain, _, _ = naive(actor.policy, actor.value_head, items, temperature=1.0)
     assert made.log_probs.shape == made.values.shape == (sum(len(t.response_ids) for t in items),)
-    assert made.entropy is not None
     torch.testing.assert_close(made.log_probs, log_probs, atol=1e-4, rtol=0)
     torch.testing.assert_close(made.entropy, entropies, atol=1e-4, rtol=0)
+    torch.testing.assert_close(made.plain_log_probs, plain, atol=1e-4, rtol=0)
     torch.testing.assert_close(made.values, values, atol=1e-4, rtol=0)
 
 
@@ -88,8 +91,34 @@ def test_the_result_follows_the_order_of_the_trajectories(network: Any) -> None:
     torch.testing.assert_close(backwards.log_probs, turned, atol=1e-5, rtol=0)
 
 
-def test_entropy_is_left_out_unless_asked_for(network: Any) -> None:
-    assert actor_on(network).evaluate(trajectories()).entropy is None
+def test_what_is_only_looked_at_is_left_out_unless_asked_for(network: Any) -> None:
+    made = actor_on(network).evaluate(trajectories())
+    assert made.entropy.numel() == made.plain_log_probs.numel() == 0
+
+
+def test_slices_of_the_logits_change_neither_figures_nor_gradients(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items, actor = trajectories(), disturb(actor_on(network))
+    results = []
+    for at_once in (1, 2**10, 2**23):
+        monkeypatch.setattr("refine_af.rl.log_probs._LOGITS_AT_ONCE", at_once)
+        made = actor.evaluate(items, watch=True)
+        weights = torch.arange(1.0, len(made.log_probs) + 1)
+        gradients = torch.autograd.grad((weights * made.log_probs).sum(), actor.adapter_parameters())
+        results.append([made.log_probs.detach(), made.entropy, made.plain_log_probs, *gradients])
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-4)
+
+
+def test_padding_and_company_change_nothing(network: Any) -> None:
+    items, actor = trajectories(5), disturb(actor_on(network))
+    with torch.no_grad():
+        together = actor.evaluate(items)
+        alone = [actor.evaluate([one]) for one in items]
+    torch.testing.assert_close(together.log_probs, torch.cat([a.log_probs for a in alone]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(together.values, torch.cat([a.values for a in alone]), atol=1e-5, rtol=0)
 
 
 def test_a_fresh_adapter_changes_nothing_and_a_fresh_critic_says_zero(network: Any) -> None:

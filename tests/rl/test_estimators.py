@@ -15,6 +15,8 @@ from torch import Tensor
 from refine_af.rl.estimators import (
     explained_variance,
     generalized_advantages,
+    importance_weights,
+    low_variance_kl,
     masked_mean,
     masked_variance,
     next_kl_coefficient,
@@ -166,13 +168,16 @@ def test_whitening_equal_values_gives_zeros() -> None:
 def test_the_policy_loss_is_the_clipped_surrogate(seed: int) -> None:
     rng = random.Random(seed)
     new, old, advantages = ([rng.uniform(-1, 1) for _ in range(30)] for _ in range(3))
+    weights = [rng.uniform(0, 2) for _ in range(30)]
     expected, clipped = 0.0, 0
-    for n, o, a in zip(new, old, advantages, strict=True):
+    for n, o, a, w in zip(new, old, advantages, weights, strict=True):
         ratio = math.exp(n - o)
         bounded = min(max(ratio, 0.8), 1.2)
-        expected -= min(ratio * a, bounded * a)
+        expected -= w * min(ratio * a, bounded * a)
         clipped += bounded * a < ratio * a
-    loss, count = policy_loss(torch.tensor(new), torch.tensor(old), torch.tensor(advantages), 0.2)
+    loss, count = policy_loss(
+        torch.tensor(new), torch.tensor(old), torch.tensor(advantages), 0.2, torch.tensor(weights)
+    )
     assert float(loss) == pytest.approx(expected, abs=1e-4)
     assert int(count) == clipped
 
@@ -185,7 +190,7 @@ def test_the_surrogate_stops_pulling_once_a_good_change_left_the_clip(
     change: float, advantage: float, moves: bool
 ) -> None:
     new = torch.tensor([change], requires_grad=True)
-    loss, _ = policy_loss(new, torch.zeros(1), torch.tensor([advantage]), 0.2)
+    loss, _ = policy_loss(new, torch.zeros(1), torch.tensor([advantage]), 0.2, torch.ones(1))
     loss.backward()
     assert new.grad is not None
     slope = float(new.grad)
@@ -224,6 +229,29 @@ def test_explained_variance_is_1_for_exact_values_and_0_for_a_constant_or_withou
     assert explained_variance(returns.clone(), returns, mask) == pytest.approx(1)
     assert explained_variance(torch.full((1, 3), 0.7), returns, mask) == pytest.approx(0, abs=1e-6)
     assert explained_variance(returns, torch.ones(1, 3), mask) == 0.0
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_importance_weights_are_ratios_of_probabilities_up_to_the_cap(seed: int) -> None:
+    rng = random.Random(seed)
+    trainer, engine = ([rng.uniform(0.01, 1) for _ in range(20)] for _ in range(2))
+    log_ratio = torch.tensor([math.log(p) - math.log(q) for p, q in zip(trainer, engine, strict=True)])
+    expected = [min(p / q, 2.0) for p, q in zip(trainer, engine, strict=True)]
+    assert importance_weights(log_ratio, 2.0).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_both_estimates_of_the_kl_have_its_mean_and_k3_is_never_negative_and_spreads_less(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    p_logits = torch.randn(6, generator=generator)
+    q_logits = p_logits + 0.3 * torch.randn(6, generator=generator)
+    p, q = torch.softmax(p_logits, 0), torch.softmax(q_logits, 0)
+    exact = float((p * (p / q).log()).sum())
+    k1, k3 = (p / q).log(), low_variance_kl((q / p).log())
+    for estimate in (k1, k3):
+        assert float((p * estimate).sum()) == pytest.approx(exact, abs=1e-6)
+    assert float(k3.min()) >= 0
+    assert float((p * (k3 - exact) ** 2).sum()) < float((p * (k1 - exact) ** 2).sum())
 
 
 positive = st.floats(1e-3, 1e3)

@@ -4,62 +4,19 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from toys import CONFIG, LORA, VOCABULARY, network, sampled, trainer
 
-from refine_af.config import LoraSettings, PolicyConfig
+from refine_af.config import PolicyConfig
 from refine_af.rl.actor_critic import ActorCritic, Trajectory
 from refine_af.rl.ppo import PPO
 
-VOCABULARY, LENGTH, TOKEN = 12, 8, 3
-LORA = LoraSettings(rank=8, alpha=16, targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"))
-CONFIG = PolicyConfig(
-    rollouts=32,
-    epochs=2,
-    minibatch=16,
-    micro_batch=16,
-    learning_rate=1e-2,
-    value_learning_rate=1e-2,
-    kl_coefficient=0.0,
-    lora=LORA,
-)
-
-
-def network() -> Any:
-    torch.manual_seed(11)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        intermediate_size=64,
-        initializer_range=0.2,
-        bos_token_id=0,
-        eos_token_id=1,
-        tie_word_embeddings=False,
-    )
-    return LlamaForCausalLM(config).eval().requires_grad_(False)
-
-
-def trainer(config: PolicyConfig = CONFIG, seed: int = 0) -> PPO:
-    actor = ActorCritic(network(), config.lora, temperature=1.0, label="toy", seed=seed)
-    return PPO(actor, config, seed)
-
-
-@torch.no_grad()
-def sampled(ppo: PPO, generator: torch.Generator) -> list[Trajectory]:
-    """Responses of the policy as it is now, at temperature 1, to prompts of one random token behind a shared prefix."""
-    count = CONFIG.rollouts
-    ids = torch.cat([torch.zeros(count, 1, dtype=torch.long), torch.randint(2, 9, (count, 1), generator=generator)], 1)
-    for _ in range(LENGTH):
-        probs = torch.softmax(ppo.actor.policy(input_ids=ids).logits[:, -1], -1)
-        ids = torch.cat([ids, torch.multinomial(probs, 1, generator=generator)], 1)
-    return [Trajectory((0,), (row[1],), tuple(row[2:])) for row in ids.tolist()]
+TOKEN = 3
 
 
 def share(one: Trajectory) -> float:
@@ -85,17 +42,54 @@ def with_settings(**changes: Any) -> PolicyConfig:
     return CONFIG.model_copy(update=changes)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_toy_reward_rises_from_chance_to_near_its_optimum(seed: int) -> None:
-    ppo, generator = trainer(seed=seed), torch.Generator().manual_seed(seed)
-    means = []
-    for iteration in range(1, 31):
-        items = sampled(ppo, generator)
-        scores = [share(t) for t in items]
-        means.append(sum(scores) / len(scores))
-        ppo.iterate(iteration, items, scores)
-    assert means[0] < 0.3
-    assert sum(means[-5:]) / 5 > 0.9
+def test_tokens_that_the_engine_drew_too_often_count_less_and_rare_ones_more_up_to_the_cap() -> None:
+    """Where all tokens are shifted alike, the gradient is that of the unweighted ones times the weight."""
+    items, scores = written(count=6)
+    with torch.no_grad():
+        plain = trainer().actor.evaluate(items, watch=True).plain_log_probs
+    sizes = [len(t.response_ids) for t in items]
+    norms, shown = {}, {}
+    for shift in (0.0, math.log(2), -math.log(1.5), -math.log(8)):
+        told = [tuple((row + shift).tolist()) for row in plain.split(sizes)]
+        drawn = [replace(t, engine_log_probs=one) for t, one in zip(items, told, strict=True)]
+        ppo = trainer(with_settings(epochs=1, max_grad_norm=1e9))
+        shown[shift] = ppo.iterate(1, drawn, scores)
+        norms[shift] = shown[shift]["gradient_norm"]
+    assert norms[math.log(2)] == pytest.approx(0.5 * norms[0.0], rel=1e-3)
+    assert norms[-math.log(1.5)] == pytest.approx(1.5 * norms[0.0], rel=1e-3)
+    assert norms[-math.log(8)] == pytest.approx(2.0 * norms[0.0], rel=1e-3), "the cap"
+    assert shown[0.0]["mismatch_kl"] == pytest.approx(0.0, abs=1e-6)
+    assert shown[math.log(2)]["mismatch_kl"] == pytest.approx(0.5 - 1 + math.log(2), abs=1e-4)
+    assert shown[math.log(2)]["importance_weight"] == pytest.approx(0.5, abs=1e-4)
+
+
+def test_without_a_cap_or_the_engines_word_every_token_counts_one() -> None:
+    items, scores = written(count=6)
+    drawn = [replace(t, engine_log_probs=(-9.0,) * len(t.response_ids)) for t in items]
+    plain = trainer().iterate(1, items, scores)
+    unweighted = trainer(with_settings(importance_cap=None)).iterate(1, drawn, scores)
+    assert {k: unweighted[k] for k in plain} == plain
+    assert set(unweighted) - set(plain) == {"mismatch_kl"}
+
+
+def test_minibatches_hold_every_response_once_and_as_few_prefixes_as_can_be() -> None:
+    ppo = trainer(with_settings(minibatch=4))
+    items = [Trajectory((k % 3,), (1,), (2,)) for k in range(24)]
+    minibatches = ppo._minibatches(items, 1, 0)
+    assert sorted(i for m in minibatches for i in m) == list(range(24))
+    assert all(len({items[i].prefix_ids for i in m}) == 1 for m in minibatches)
+    assert ppo._minibatches(items, 1, 0) == minibatches
+    assert len({str(ppo._minibatches(items, 1, epoch)) for epoch in range(5)}) == 5
+
+
+def test_the_first_pass_that_is_kept_for_the_first_step_changes_nothing() -> None:
+    """A micro-batch smaller than the minibatch has it computed again."""
+    items, scores = written()
+    made = []
+    for micro_batch in (4, 3):
+        ppo = trainer(with_settings(minibatch=4, micro_batch=micro_batch, epochs=1))
+        made.append(ppo.iterate(1, items, scores))
+    assert made[0] == pytest.approx(made[1], abs=1e-4)
 
 
 def test_the_kl_penalty_keeps_the_policy_near_where_it_began() -> None:

@@ -121,6 +121,22 @@ class LoraSettings(_Section):
     targets: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1, description="layers that get an adapter")
 
 
+class GuardsConfig(_Section):
+    """When a policy's training is slowed down or stopped."""
+
+    kl_limit: Annotated[float, Field(gt=0)] | None = Field(
+        5.0,
+        description="KL over so many times policy.kl_target halves the steps, and stops where it stays; none: never",
+    )
+    diversity: Share = Field(0.6, description="distinct-2 under this share of the first iteration's stops")
+    patience: Positive = Field(3, description="iterations in a row after which KL or diversity stops")
+    witness: str | None = Field(
+        "relevance",
+        min_length=1,
+        description="scorer outside the reward that must not fall while held-out reward rises; none: no such guard",
+    )
+
+
 class PolicyConfig(_Section):
     """Reinforcement learning of the policy that writes input-output pairs."""
 
@@ -145,12 +161,22 @@ class PolicyConfig(_Section):
     gae_lambda: Share = Field(0.95, description="GAE's trade of bias and variance")
     clip_range: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="clip of the probability ratio")
     value_clip_range: Annotated[float, Field(gt=0)] = Field(0.2, description="clip of the value's change")
+    importance_cap: Annotated[float, Field(ge=1)] | None = Field(
+        2.0, description="cap of the weights for engine and trainer not being the same policy; none: no such weights"
+    )
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients longer than this are scaled")
     unended_penalty: Annotated[float, Field(ge=0)] = Field(
         1.0, description="taken off the reward of a response that has no end"
     )
     held_out: Positive = Field(64, description="instructions kept out of training, scored before and after")
     held_out_samples: Positive = Field(2, description="completions scored for each of them")
+    held_out_every: Natural = Field(
+        10, description="iterations between two checks on them, one completion for each; 0: before and after alone"
+    )
+    guards: GuardsConfig = GuardsConfig()
+    report_to: tuple[Literal["trackio", "tensorboard", "wandb", "mlflow"], ...] = Field(
+        (), description="trackers that are sent the figures of every iteration"
+    )
     lora: LoraSettings = LoraSettings()
 
     @property

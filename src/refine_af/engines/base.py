@@ -27,12 +27,14 @@ class Prompts:
 class Completion:
     """What was sampled. ``token_ids`` holds the end token where there was one; ``text`` never does.
 
-    ``ended`` is False for a completion that was cut by its length.
+    ``ended`` is False for a completion that was cut by its length. ``log_probs`` are what the engine found of each
+    token at temperature 1, in nats, with nothing cut from the distribution; None where they were not asked for.
     """
 
     text: str
     token_ids: tuple[int, ...]
     ended: bool
+    log_probs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,13 @@ class Engine(Protocol):
     model: str
 
     def generate(
-        self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
+        self,
+        prompts: Prompts,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        stop: Sequence[str] = (),
+        log_probs: bool = False,
     ) -> list[Completion]:
         """One completion a prompt, in order; each is cut before the first of the ``stop`` strings.
 

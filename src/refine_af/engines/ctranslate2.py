@@ -97,7 +97,13 @@ class CTranslate2Engine:
         self._most_workers = max(1, min(threads, copies))
 
     def generate(
-        self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
+        self,
+        prompts: Prompts,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        stop: Sequence[str] = (),
+        log_probs: bool = False,
     ) -> list[Completion]:
         prefix = self._pieces(prompts.prefix)
         suffixes = [self._pieces(s) for s in prompts.suffixes]
@@ -106,7 +112,7 @@ class CTranslate2Engine:
         if sampling.temperature == 0:
             # Also for a few prompts, each worker shall have something to do.
             size = min(self._batch_size, max(_ROWS_OF_A_WORKER, -(-len(suffixes) // self._most_workers)))
-            return self._greedy(_jobs(prefix, suffixes, 0, size, sampling.max_tokens), sampling, stop)
+            return self._greedy(_jobs(prefix, suffixes, 0, size, sampling.max_tokens), sampling, stop, log_probs)
         # Alike lengths share a batch: CTranslate2 forwards the shortest prompt's length at once, the rest stepwise.
         order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
         results: list[Completion | None] = [None] * len(suffixes)
@@ -119,7 +125,7 @@ class CTranslate2Engine:
             with ThreadPoolExecutor(len(parts)) as pool:
                 workers = [pool.submit(self._seeded_worker, s, len(parts)).result() for s in seeds]
                 jobs = [
-                    pool.submit(self._run, worker, prefix, [suffixes[i] for i in part], sampling, stop)
+                    pool.submit(self._run, worker, prefix, [suffixes[i] for i in part], sampling, stop, log_probs)
                     for worker, part in zip(workers, parts, strict=True)
                 ]
                 for part, job in zip(parts, jobs, strict=True):
@@ -143,13 +149,15 @@ class CTranslate2Engine:
         done = iter(self._greedy(jobs, SamplingConfig(max_tokens=max_tokens, temperature=0), stop))
         return [[next(done) for _ in group] for group in groups]
 
-    def _greedy(self, jobs: list[_Job], sampling: SamplingConfig, stop: Sequence[str]) -> list[Completion]:
+    def _greedy(
+        self, jobs: list[_Job], sampling: SamplingConfig, stop: Sequence[str], log_probs: bool = False
+    ) -> list[Completion]:
         """The completions of all jobs, by place. Neighbours go to one worker, so that few prefixes are read twice."""
         completions: dict[int, Completion] = {}
 
         def work(worker: Any, mine: list[_Job]) -> None:
             for job in mine:
-                made = self._run(worker, job.prefix, job.suffixes, sampling, stop)
+                made = self._run(worker, job.prefix, job.suffixes, sampling, stop, log_probs)
                 completions.update(zip(job.places, made, strict=True))
 
         with ThreadPoolExecutor(self._most_workers) as pool:
@@ -165,6 +173,7 @@ class CTranslate2Engine:
         batch: list[list[str]],
         sampling: SamplingConfig,
         stop: Sequence[str],
+        log_probs: bool,
     ) -> list[Completion]:
         """One completion a row; ``batch`` is in the order of the lengths."""
         single = sum(len(row) == 1 for row in batch)
@@ -172,14 +181,21 @@ class CTranslate2Engine:
             # CTranslate2 gives pieces of the longer prompts back as if they were written where the shortest has one.
             if not prefix:
                 parts = (batch[:single], batch[single:])
-                return [one for part in parts for one in self._run(worker, prefix, part, sampling, stop)]
+                return [one for part in parts for one in self._run(worker, prefix, part, sampling, stop, log_probs)]
             prefix, batch = prefix[:-1], [[prefix[-1], *row] for row in batch]
         greedy = sampling.temperature == 0
         stopped: set[int] = set()
         written: list[list[int]] = [[] for _ in batch]
+        found: list[list[float]] = [[] for _ in batch]
 
         def watch(step: Any) -> bool:
             written[step.batch_id].append(step.token_id)
+            if log_probs:
+                # Of the whole distribution, before the temperature. Its logits at every step can be had too
+                # (return_logits_vocab), but 4.8.5 mixes those of a batch's rows up once a row has ended.
+                found[step.batch_id].append(step.log_prob)
+            if not stop:
+                return False
             # A stop string spans few tokens, so its end shows in the last of them.
             tail = self._tokenizer.decode(written[step.batch_id][-16:])
             if any(s in tail for s in stop):
@@ -197,15 +213,21 @@ class CTranslate2Engine:
             repetition_penalty=sampling.repetition_penalty,
             include_prompt_in_result=False,
             return_end_token=True,
-            callback=watch if stop else None,
+            return_scores=log_probs,
+            callback=watch if stop or log_probs else None,
         )
-        return [self._completion(r.sequences_ids[0], stop, i in stopped) for i, r in enumerate(results)]
+        return [
+            self._completion(r.sequences_ids[0], stop, i in stopped, tuple(found[i]) if log_probs else None)
+            for i, r in enumerate(results)
+        ]
 
-    def _completion(self, ids: list[int], stop: Sequence[str], stopped: bool) -> Completion:
+    def _completion(
+        self, ids: list[int], stop: Sequence[str], stopped: bool, log_probs: tuple[float, ...] | None
+    ) -> Completion:
         ended = bool(ids) and ids[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
         text, found = cut_at_stop(text, stop)
-        return Completion(text, tuple(ids), ended or stopped or found)
+        return Completion(text, tuple(ids), ended or stopped or found, log_probs)
 
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
         pieces = self._context_and_continuation(texts)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
-from transformers import StoppingCriteria, StoppingCriteriaList
+from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
@@ -56,11 +56,17 @@ class TransformersEngine:
             self._network.train(training)
 
     def generate(
-        self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
+        self,
+        prompts: Prompts,
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        stop: Sequence[str] = (),
+        log_probs: bool = False,
     ) -> list[Completion]:
         prefix = self._encoded(prompts.prefix)
         suffixes = [self._encoded(s) for s in prompts.suffixes]
-        return self._completed(prefix, suffixes, sampling, seed, stop)
+        return self._completed(prefix, suffixes, sampling, seed, stop, log_probs)
 
     def answers(
         self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
@@ -77,7 +83,13 @@ class TransformersEngine:
         return made
 
     def _completed(
-        self, prefix: list[int], suffixes: list[list[int]], sampling: SamplingConfig, seed: int, stop: Sequence[str]
+        self,
+        prefix: list[int],
+        suffixes: list[list[int]],
+        sampling: SamplingConfig,
+        seed: int,
+        stop: Sequence[str],
+        log_probs: bool = False,
     ) -> list[Completion]:
         """One completion a suffix, in order; the prefix goes through the network once for all."""
         order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
@@ -87,7 +99,7 @@ class TransformersEngine:
             for start in range(0, len(order), self._batch_size):
                 chunk = order[start : start + self._batch_size]
                 batch_seed = derived_seed(seed, start, content_id(*(str(prefix + suffixes[i]) for i in chunk)))
-                made = self._run(prefix, [suffixes[i] for i in chunk], cache, sampling, batch_seed, stop)
+                made = self._run(prefix, [suffixes[i] for i in chunk], cache, sampling, batch_seed, stop, log_probs)
                 for i, completion in zip(chunk, made, strict=True):
                     results[i] = completion
         return [r for r in results if r is not None]
@@ -110,6 +122,7 @@ class TransformersEngine:
         sampling: SamplingConfig,
         seed: int,
         stop: Sequence[str],
+        log_probs: bool,
     ) -> list[Completion]:
         pad, end = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id
         device = self._network.device
@@ -133,6 +146,7 @@ class TransformersEngine:
                 "top_p": sampling.top_p,
                 "top_k": sampling.top_k,
             }
+        watch = _TokenLogProbs() if log_probs else None
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             full = self._network.generate(
@@ -146,11 +160,13 @@ class TransformersEngine:
                 stopping_criteria=StoppingCriteriaList([_StopStrings(self._tokenizer, longest, stop)])
                 if stop
                 else None,
+                logits_processor=LogitsProcessorList([watch] if watch else []),
                 **choice,
             )
-        return [self._completion(row, stop) for row in full[:, longest:].tolist()]
+        found = watch.finished(full)[:, longest:].tolist() if watch else [None] * len(rows)
+        return [self._completion(row, stop, of) for row, of in zip(full[:, longest:].tolist(), found, strict=True)]
 
-    def _completion(self, ids: list[int], stop: Sequence[str]) -> Completion:
+    def _completion(self, ids: list[int], stop: Sequence[str], log_probs: list[float] | None) -> Completion:
         end = self._tokenizer.eos_token_id
         ended = end in ids
         if ended:
@@ -158,7 +174,8 @@ class TransformersEngine:
         text, found = cut_at_stop(self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False), stop)
         if found:  # also where the end token is but the padding after it
             ids = self._until_stop(ids, stop)
-        return Completion(text, tuple(ids), ended or found)
+        kept = None if log_probs is None else tuple(log_probs[: len(ids)])
+        return Completion(text, tuple(ids), ended or found, kept)
 
     def _until_stop(self, ids: list[int], stop: Sequence[str]) -> list[int]:
         """The tokens up to the one that completed a stop string; what follows was padding or overrun."""
@@ -218,3 +235,31 @@ class _StopStrings(StoppingCriteria):
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
         tails = self._tokenizer.batch_decode(input_ids[:, max(self._start, input_ids.shape[1] - 16) :])
         return torch.tensor([any(s in t for s in self._stop) for t in tails], device=input_ids.device)
+
+
+class _TokenLogProbs(LogitsProcessor):
+    """Notes each sampled token's log-probability at temperature 1, and changes nothing.
+
+    It runs before the temperature and the cuts. A step's token is known at the next one, so one step's logits are held.
+    """
+
+    def __init__(self) -> None:
+        self._before: Any = None  # (B, V)
+        self._columns: list[Any] = []
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        self._note(input_ids)
+        self._before = scores.float()
+        return scores
+
+    def _note(self, ids: Any) -> None:
+        if self._before is None:  # nothing was sampled yet
+            self._columns.append(torch.zeros(ids.shape, device=ids.device))
+            return
+        chosen = self._before.gather(1, ids[:, -1:])
+        self._columns.append(chosen - self._before.logsumexp(1, keepdim=True))
+
+    def finished(self, full: Any) -> Any:
+        """As ``full`` (B, prompt + sampled), zero over the prompt."""
+        self._note(full)
+        return torch.cat(self._columns, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from refine_af.config import Config, FeedbackConfig, ModelConfig, ScorerConfig, nearest_name
+from refine_af.config import Config, FeedbackConfig, ModelConfig, PolicyConfig, ScorerConfig, nearest_name
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better
 from refine_af.feedback.catalogue import CATALOGUE, SPECIAL, default_weight
@@ -53,6 +53,23 @@ def check_teachers(config: Config) -> None:
         from refine_af.feedback.evaluator.teachers import training_pairs
 
         training_pairs(config)
+
+
+def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:
+    """Raises UsageError for a witness that is unknown, can't be had, knows no good and bad, or is in the reward."""
+    name, where = policy.guards.witness, "policy.guards.witness"
+    if name is None or not policy.trains or not policy.held_out_every:
+        return
+    if name not in CATALOGUE:
+        _check_own(name, list(CATALOGUE), where)
+    elif CATALOGUE[name].better == "neither":
+        raise UsageError(f"{where}: neither high nor low values of {name} are better, so it can't be a witness")
+    elif CATALOGUE[name].model == EMBEDDED:
+        locate_encoder(EMBEDDED)
+    elif CATALOGUE[name].model is not None:
+        check_model(ModelConfig(name=CATALOGUE[name].model or ""))
+    if name in [used for used, _ in _scorers(feedback)]:
+        raise UsageError(f"{where}: {name} is a part of the reward, so it is no witness; name another scorer, or null")
 
 
 def runs_models(config: FeedbackConfig) -> bool:

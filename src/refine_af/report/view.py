@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from refine_af.report.charts import FunnelRow, Series, bar_chart, funnel_chart, histogram, line_chart
 from refine_af.report.contributions import Contributions
+from refine_af.report.curves import Figure, component_figures, curve_figures, one_line, other_figures
 from refine_af.report.data import Event, Funnel, HeldOut, Interval, Report, Stage, Task
 from refine_af.report.numbers import number, signed
 from refine_af.report.verbs import verb_objects
@@ -30,39 +30,6 @@ from refine_af.report.wording import (
     worded,
 )
 
-Figure = dict[str, Any]  # title, chart, note
-
-# Title, the metrics drawn together, the note under the chart. The order is the page's.
-_CURVES: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
-    (
-        "Reward",
-        (("reward_mean", "mean"),),
-        "Mean of an iteration's rollouts; the band is one standard deviation.",
-    ),
-    ("KL to the initial policy", (("kl", "KL"),), "Nats a response: how far the policy has moved."),
-    ("KL coefficient", (("kl_coef", "coefficient"),), "Weight of the KL penalty, set by the controller."),
-    ("Entropy", (("entropy", "entropy"),), "Nats a token; a fall to zero is a collapse."),
-    ("Clipped share", (("clip_share", "share"),), "Tokens whose probability ratio was clipped; with RLOO, responses."),
-    ("Policy loss", (("policy_loss", "loss"),), "The clipped surrogate."),
-    ("Value loss", (("value_loss", "loss"),), "Squared error of the critic."),
-    (
-        "Explained variance",
-        (("explained_variance", "share"),),
-        "1: the critic foresees the return; 0 or less: no use.",
-    ),
-    ("Response length", (("response_tokens", "tokens"),), "Tokens a response, mean."),
-    (
-        "Well-formed responses",
-        (("ended_share", "ended"), ("parsed_share", "parsed")),
-        "Shares with an end, and with a pair.",
-    ),
-    (
-        "Diversity",
-        (("distinct_2", "distinct-2"),),
-        "Different word pairs over all word pairs of an iteration.",
-    ),
-)
-
 
 def view(report: Report, *, title: str, folder: str) -> dict[str, Any]:
     """The template's variables. Their texts are plain and escaped by the template; charts are markup."""
@@ -74,10 +41,10 @@ def view(report: Report, *, title: str, folder: str) -> dict[str, Any]:
         "unattributed": report.unattributed,
         "reward": _reward(report.held_out),
         "contributions": _contributions(report.contributions),
-        "curves": _curves(report),
-        "components": _components(report),
-        "other_curves": _other_curves(report),
-        "loss": _one_line("Fine-tuning loss", report.loss, "loss", "optimiser step"),
+        "curves": curve_figures(report),
+        "components": component_figures(report),
+        "other_curves": other_figures(report),
+        "loss": one_line("Fine-tuning loss", report.loss, "loss", "optimiser step"),
         "instructions": _instructions(report),
         "evaluation": _evaluation(report),
         "samples": [_sample(s) for s in report.samples],
@@ -198,53 +165,6 @@ def _contributions(found: Contributions | None) -> Figure | None:
         "rows": rows,
         "total": ("mean reward", [signed(reward) for _, _, reward in found.groups]),
     }
-
-
-def _one_line(
-    title: str, points: Sequence[tuple[int, float]], name: str, x_label: str, note: str = ""
-) -> Figure | None:
-    if not points:
-        return None
-    return {
-        "title": title,
-        "chart": line_chart([Series(name, points)], title=title, x_label=x_label),
-        "note": note,
-    }
-
-
-def _curves(report: Report) -> list[Figure]:
-    figures = []
-    for title, metrics, note in _CURVES:
-        lines = [Series(label, report.curves[name]) for name, label in metrics if report.curves.get(name)]
-        if not lines:
-            continue
-        if metrics[0][0] == "reward_mean":
-            lines = [_with_deviation(lines[0], dict(report.curves.get("reward_std", [])))]
-        figures.append({"title": title, "chart": line_chart(lines, title=title, x_label="iteration"), "note": note})
-    return figures
-
-
-def _with_deviation(line: Series, deviation: dict[float, float]) -> Series:
-    band = [(y - deviation.get(x, 0.0), y + deviation.get(x, 0.0)) for x, y in line.points]
-    return Series(line.name, line.points, band if deviation else ())
-
-
-def _components(report: Report) -> list[Figure]:
-    figures = []
-    for name, points in report.curves.items():
-        if name.startswith("component/"):
-            name = name.removeprefix("component/")
-            share = dict(report.curves.get(f"share/{name}", ()))
-            note = f"Adds {signed(share[points[-1][0]])} to the last mean reward." if points[-1][0] in share else ""
-            figures.append(_one_line(clean(name), points, name, "iteration", note))
-    return [figure for figure in figures if figure]
-
-
-def _other_curves(report: Report) -> list[Figure]:
-    known = {name for _, metrics, _ in _CURVES for name, _ in metrics} | {"reward_std"}
-    parts = ("component/", "share/")
-    rest = [(n, p) for n, p in report.curves.items() if n not in known and not n.startswith(parts)]
-    return [figure for name, points in rest if (figure := _one_line(worded(name), points, name, "iteration"))]
 
 
 def _instructions(report: Report) -> Figure | None:

@@ -1,7 +1,9 @@
 """One network in three roles: policy (adapter on), reference (adapter off), critic (a head on the policy's states).
 
 Only response positions are turned into logits, and what all prompts share is computed once for a batch, with its
-gradient. Padding stands to the right, where under a causal mask nothing real can see it.
+gradient. Padding stands to the right, where under a causal mask nothing real can see it: rows begin at the same
+position, so all have the position ids that they would have alone, and no mask is needed. (Left padding, which a
+generator needs to have its next tokens in one column, needs both.)
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, get_peft_model, set_peft_model_state_dict
+from peft import get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import DynamicCache
 
 from refine_af.batching import alike
 from refine_af.config import LoraSettings
-from refine_af.errors import UsageError
+from refine_af.rl.log_probs import token_figures
+from refine_af.rl.lora import lora_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,20 +32,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """A prompt, in its shared and its own part, and the response that the policy gave. Neither part may be empty."""
+    """A prompt, in its shared and its own part, and the response that the policy gave. The own part and the response
+    are never empty. ``engine_log_probs``: of the response's tokens at temperature 1, by what sampled them."""
 
     prefix_ids: tuple[int, ...]
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
+    engine_log_probs: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """Per response token, all (N,) with the responses one after another."""
+    """Per response token, all (N,) with the responses one after another; the last two empty unless asked for."""
 
-    log_probs: Tensor
+    log_probs: Tensor  # at the policy's temperature
     values: Tensor
-    entropy: Tensor | None
+    entropy: Tensor
+    plain_log_probs: Tensor  # at temperature 1
 
 
 class ActorCritic(nn.Module):
@@ -54,20 +60,9 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.temperature = temperature
         torch.manual_seed(seed)  # the adapter's first weights
-        settings = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,
-            target_modules=list(lora.targets),
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        )
-        names = {n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)}
-        unknown = [t for t in lora.targets if t not in names]  # peft minds only where none of them fits
-        if unknown:
-            raise UsageError(
-                f"lora.targets {unknown}: no such layers in {label}; there are: {', '.join(sorted(names))}"
-            )
-        self.policy = get_peft_model(network, settings)
+        self._is_reference = False
+        self._reference_prefixes: dict[tuple[int, ...], DynamicCache] = {}
+        self.policy = get_peft_model(network, lora_config(network, lora, label))
         self.policy.peft_config["default"].base_model_name_or_path = label
         self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
         nn.init.zeros_(self.value_head.weight)
@@ -82,9 +77,13 @@ class ActorCritic(nn.Module):
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """While it lasts, the network is the initial policy."""
+        """While it lasts, the network is the initial policy, which never changes, nor do its prefixes' states."""
         with self.policy.disable_adapter():
-            yield
+            self._is_reference = True
+            try:
+                yield
+            finally:
+                self._is_reference = False
 
     def release(self) -> None:
         """Takes the adapter off the network, which is then as it was."""
@@ -97,8 +96,8 @@ class ActorCritic(nn.Module):
     def load_adapter(self, folder: Path) -> None:
         set_peft_model_state_dict(self.policy, load_file(folder / "adapter_model.safetensors"))
 
-    def evaluate(self, trajectories: Sequence[Trajectory], *, entropy: bool = False) -> Evaluation:
-        """Log-probabilities, values and (asked for) entropies of the responses' tokens, at the policy's temperature."""
+    def evaluate(self, trajectories: Sequence[Trajectory], *, watch: bool = False) -> Evaluation:
+        """Log-probabilities and values of the responses' tokens; ``watch`` asks for what is only looked at, too."""
         by_place: dict[int, Tensor] = {}
         order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].prefix_ids)
         for prefix, members in groupby(order, key=lambda i: trajectories[i].prefix_ids):
@@ -111,30 +110,26 @@ class ActorCritic(nn.Module):
                 by_place.update(zip(places, states.split(sizes), strict=True))
         states = torch.cat([by_place[i] for i in range(len(trajectories))])  # (N, H)
         targets = torch.tensor([t for one in trajectories for t in one.response_ids], device=states.device)
-        logits = self._output_layer(states).float() / self.temperature  # (N, V)
-        normalizer = logits.logsumexp(-1)
-        log_probs = logits.gather(-1, targets[:, None]).squeeze(-1) - normalizer
-        spread = None
-        if entropy:
-            spread = normalizer - (torch.softmax(logits, -1) * logits).sum(-1)
+        output_layer = self._base.get_output_embeddings()
+        found = token_figures(states, targets, output_layer, self.temperature, watch=watch)
         # The critic reads the policy's states and leaves them alone: no gradient of its loss reaches the adapter.
         values = self.value_head(states.detach().float()).squeeze(-1)
-        return Evaluation(log_probs, values, spread)
+        return Evaluation(found.log_probs, values, found.entropy, found.plain)
 
     @property
     def _base(self) -> Any:
         return self.policy.get_base_model()
 
-    def _output_layer(self, states: Tensor) -> Tensor:
-        logits: Tensor = self._base.get_output_embeddings()(states)
-        return logits
-
     def _prefix_cache(self, prefix: tuple[int, ...]) -> DynamicCache | None:
         """The keys and values of a prefix, computed once, with their gradient, for all rows that begin with it."""
         if not prefix:
             return None
+        if self._is_reference and prefix in self._reference_prefixes:
+            return self._reference_prefixes[prefix]
         cache = DynamicCache(config=self._base.config)
         self._decoder(input_ids=torch.tensor([prefix], device=self.device), past_key_values=cache, use_cache=True)
+        if self._is_reference and not torch.is_grad_enabled():
+            self._reference_prefixes[prefix] = cache
         return cache
 
     @property

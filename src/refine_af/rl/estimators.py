@@ -52,15 +52,35 @@ def masked_variance(values: Tensor, mask: Tensor) -> Tensor:
     return masked_mean((values - masked_mean(values, mask)) ** 2, mask)
 
 
-def policy_loss(new: Tensor, old: Tensor, advantages: Tensor, clip_range: float) -> tuple[Tensor, Tensor]:
-    """Clipped surrogate, summed over tokens, and how many tokens were clipped. Inputs (N,).
+def policy_loss(
+    new: Tensor, old: Tensor, advantages: Tensor, clip_range: float, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Clipped surrogate, weighted and summed over tokens, and how many tokens were clipped. Inputs (N,).
 
-    Schulman et al. 2017 (arXiv 1707.06347), eq. 7, negated to be minimised.
+    Schulman et al. 2017 (arXiv 1707.06347), eq. 7, negated to be minimised; for the weights see
+    :func:`importance_weights`.
     """
     ratio = torch.exp(new - old)
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
     losses = torch.maximum(-advantages * ratio, -advantages * clipped)
-    return losses.sum(), (-advantages * clipped > -advantages * ratio).sum()
+    return (weights * losses).sum(), (-advantages * clipped > -advantages * ratio).sum()
+
+
+def importance_weights(log_ratio: Tensor, cap: float) -> Tensor:
+    """min(π_trainer / π_engine, cap) of tokens that one sampled and the other learns from, by their log ratio.
+
+    Truncated importance sampling (Ionides 2008), for engines that differ from the trainer by their kernels or their
+    precision as in Yao et al. 2025, "Your efficient RL framework secretly brings you off-policy RL training".
+    """
+    return log_ratio.exp().clamp(max=cap)
+
+
+def low_variance_kl(log_ratio: Tensor) -> Tensor:
+    """k3 = (r − 1) − log r, of r = q / p at tokens drawn from p: a KL(p, q) estimate that is never below 0.
+
+    Schulman 2020, "Approximating KL divergence". The penalty is k1 = −log r, whose mean is the same; k3 spreads less.
+    """
+    return log_ratio.exp() - 1 - log_ratio
 
 
 def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip_range: float) -> Tensor:

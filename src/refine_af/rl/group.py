@@ -53,7 +53,7 @@ def train_in_groups(
     tokenizer: PreTrainedTokenizerBase,
     config: PolicyConfig,
     sample: Sample,
-    learned: Callable[[int, Learned], None],
+    learned: Callable[[int, Learned], bool],
     *,
     temperature: float,
     label: str,
@@ -64,7 +64,7 @@ def train_in_groups(
     """Trains an adapter on ``network`` for all iterations; those before the checkpoint ``resume`` are done.
 
     ``temperature`` is what responses are sampled at, ``label`` the model's name, ``work`` a folder for unfinished
-    checkpoints. While ``sample`` runs, the network is the policy, in evaluation mode.
+    checkpoints. While ``sample`` runs, the network is the policy, in evaluation mode. ``learned`` says whether to stop.
     """
     shutil.rmtree(work, ignore_errors=True)
     with quiet_libraries():
@@ -189,7 +189,7 @@ class _Rloo(_FromOutside, RLOOTrainer):
 class _Iterations(TrainerCallback):
     """Hands on the figures and the checkpoint of each iteration when TRL has written both."""
 
-    def __init__(self, trainer: Any, learned: Callable[[int, Learned], None]) -> None:
+    def __init__(self, trainer: Any, learned: Callable[[int, Learned], bool]) -> None:
         self._trainer = trainer
         self._learned = learned
         self._figures: dict[str, float] = {}
@@ -207,7 +207,8 @@ class _Iterations(TrainerCallback):
             for file in written.iterdir():
                 file.rename(folder / file.name)
 
-        self._learned(state.global_step // args.save_steps, Learned(self._figures, save))
+        stop = self._learned(state.global_step // args.save_steps, Learned(self._figures, save))
+        control.should_training_stop = control.should_training_stop or stop
         shutil.rmtree(written)
 
 

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def lora_config(network: PreTrainedModel, lora: LoraSettings, label: str) -> LoraConfig:
     """Raises UsageError for targets that the network, called ``label``, hasn't got."""
-    names = {n.rsplit(".", 1)[-1] for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+    output = network.get_output_embeddings()  # stays frozen: PPO never keeps its gradients
+    linear = {n.rsplit(".", 1)[-1]: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+    names = {name for name, module in linear.items() if module is not output}
     unknown = [t for t in lora.targets if t not in names]  # peft minds only where none of them fits
     if unknown:
         raise UsageError(f"lora.targets {unknown}: no such layers in {label}; there are: {', '.join(sorted(names))}")

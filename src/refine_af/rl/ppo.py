@@ -1,7 +1,7 @@
 """Proximal policy optimisation of a LoRA policy with a critic, one iteration at a time.
 
-Left out of the textbook: an entropy bonus, a learning-rate schedule, several environments. Kept: a token-level KL
-penalty to the initial policy with an adaptive weight, GAE, whitened advantages, clipped policy and value losses.
+Left out of the textbook: an entropy bonus, several environments. Kept: a token-level KL penalty to the initial policy
+with an adaptive weight, GAE, whitened advantages, clipped policy and value losses.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from torch import Tensor
 
 from refine_af.config import PolicyConfig
 from refine_af.records import derived_random
-from refine_af.rl.actor_critic import ActorCritic, Trajectory
+from refine_af.rl.actor_critic import ActorCritic, Evaluation, Trajectory
 from refine_af.rl.estimators import (
     explained_variance,
     generalized_advantages,
+    importance_weights,
+    low_variance_kl,
     masked_mean,
     next_kl_coefficient,
     policy_loss,
@@ -39,14 +41,17 @@ class Experience:
     values: Tensor
     advantages: Tensor
     returns: Tensor
+    weights: Tensor  # of importance; 1 where the engine didn't say what it sampled from
+    ahead: Evaluation | None  # of the first minibatch, with its graph
 
 
 class PPO:
-    """Holds what changes from iteration to iteration: adapter, critic, optimiser, KL weight."""
+    """Holds what changes from iteration to iteration: adapter, critic, optimiser, KL weight, step size."""
 
     def __init__(self, actor: ActorCritic, config: PolicyConfig, seed: int) -> None:
         self.actor = actor
         self.kl_coefficient = config.kl_coefficient
+        self.step_scale = 1.0  # what guards have left of the adapter's learning rate
         self._config = config
         self._seed = seed
         self._adapter = actor.adapter_parameters()
@@ -64,61 +69,120 @@ class PPO:
         if iteration == 1:
             # A critic that starts at the mean reward need not first learn the reward's level.
             self.actor.value_head.bias.data.fill_(sum(scores) / len(scores))
-        experience, figures = self._collect(trajectories, torch.tensor(scores, dtype=torch.float32))
-        figures |= self._learn(experience, iteration)
+        self._optimizer.param_groups[0]["lr"] = self._config.learning_rate * self.step_scale
+        epochs = [self._minibatches(trajectories, iteration, epoch) for epoch in range(self._config.epochs)]
+        experience, figures = self._collect(
+            trajectories, torch.tensor(scores, dtype=torch.float32), epochs[0][0], untrained=iteration == 1
+        )
+        figures |= self._learn(experience, [minibatch for epoch in epochs for minibatch in epoch])
         self.kl_coefficient = next_kl_coefficient(self.kl_coefficient, figures["kl"], self._config.kl_target)
         return figures
 
-    @torch.no_grad()
-    def _collect(self, trajectories: Sequence[Trajectory], scores: Tensor) -> tuple[Experience, dict[str, float]]:
-        """Old log-probabilities, values and the reference's, all by the network that will be trained."""
-        columns: dict[str, list[Tensor]] = {"old": [], "values": [], "entropy": [], "reference": []}
-        for chunk in _chunks(trajectories, self._config.micro_batch):
-            now = self.actor.evaluate(chunk, entropy=True)
-            with self.actor.reference():
-                before = self.actor.evaluate(chunk)
-            assert now.entropy is not None
-            for name, tensor in zip(columns, (now.log_probs, now.values, now.entropy, before.log_probs), strict=True):
-                columns[name].append(tensor.cpu())
+    def _minibatches(self, trajectories: Sequence[Trajectory], iteration: int, epoch: int) -> list[Sequence[int]]:
+        """Places in random order, each once. Rows of one prefix stand together as far as they fill minibatches: a step
+        computes every prefix in it forwards and backwards, which for few rows is as dear as the rows."""
+        random = derived_random(self._seed, "minibatches", iteration, epoch)
+        order = list(range(len(trajectories)))
+        random.shuffle(order)
+        order.sort(key=lambda i: trajectories[i].prefix_ids)
+        minibatches = _chunks(order, self._config.minibatch)
+        random.shuffle(minibatches)
+        return minibatches
+
+    def _collect(
+        self, trajectories: Sequence[Trajectory], scores: Tensor, first: Sequence[int], *, untrained: bool
+    ) -> tuple[Experience, dict[str, float]]:
+        """Old log-probabilities, values and the reference's, all by the network that will be trained: an engine's own
+        log-probabilities are those of other kernels or a lower precision, and ρ would not be 1 before the first step
+        (recomputed since TRL's and OpenRLHF's PPO). ``untrained``: the policy is the reference still."""
+        size = self._config.micro_batch
+        ahead: Evaluation | None = None
+        chunks = _chunks(range(len(trajectories)), size)
+        if len(first) <= size:
+            # No step comes before the first minibatch's, which would compute this again: so it keeps its graph.
+            chunks = [first, *_chunks([i for i in range(len(trajectories)) if i not in first], size)]
+        columns: list[list[Tensor]] = [[], [], [], [], []]
+        for chunk in chunks:
+            members = [trajectories[i] for i in chunk]
+            with torch.set_grad_enabled(chunk is first):
+                now = self.actor.evaluate(members, watch=True)
+            ahead = now if chunk is first else ahead
+            before = now.log_probs if untrained else self._reference(members)
+            taken = (now.log_probs, now.values, now.entropy, now.plain_log_probs, before)
+            for column, tensor in zip(columns, taken, strict=True):
+                column.append(tensor.detach().cpu())
+        order = [i for chunk in chunks for i in chunk]
         lengths = [len(t.response_ids) for t in trajectories]
-        old, values, entropy, reference = (_padded(torch.cat(c), lengths) for c in columns.values())
+        back = torch.tensor(order).argsort()
+        old, values, entropy, plain, reference = (
+            _padded(torch.cat(c), [lengths[i] for i in order])[back] for c in columns
+        )
         mask = _padded(torch.ones(sum(lengths)), lengths)
         rewards = token_rewards(scores, old, reference, mask, self.kl_coefficient)
         advantages, returns = generalized_advantages(rewards, values, mask, self._config.gamma, self._config.gae_lambda)
-        figures = {
+        weights, figures = self._importance(trajectories, plain, mask)
+        figures |= {
             "kl": float(((old - reference) * mask).sum(1).mean()),
+            "kl_k3": float((low_variance_kl(reference - old) * mask).sum(1).mean()),
             "kl_coef": self.kl_coefficient,
+            "step_scale": self.step_scale,
             "entropy": float(masked_mean(entropy, mask)),
             "explained_variance": explained_variance(values, returns, mask),
         }
-        return Experience(trajectories, mask, old, values, whitened(advantages, mask), returns), figures
+        white = whitened(advantages, mask)
+        return Experience(trajectories, mask, old, values, white, returns, weights, ahead), figures
 
-    def _learn(self, experience: Experience, iteration: int) -> dict[str, float]:
+    @torch.no_grad()
+    def _reference(self, trajectories: Sequence[Trajectory]) -> Tensor:
+        with self.actor.reference():
+            return self.actor.evaluate(trajectories).log_probs
+
+    def _importance(
+        self, trajectories: Sequence[Trajectory], plain: Tensor, mask: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Weights (B, T) of what another engine sampled, and how far it is from the trainer.
+
+        An engine tells its log-probabilities at temperature 1. To first order in the difference of their logits, the
+        log ratio at temperature T is the one at 1 over T, and exactly so at T = 1.
+        """
+        given = [t.engine_log_probs for t in trajectories]
+        told = [torch.tensor(one) for one in given if one is not None]
+        if len(told) < len(given):
+            return mask.clone(), {}
+        engine = torch.nn.utils.rnn.pad_sequence(told, batch_first=True)
+        log_ratio = (plain - engine) / self.actor.temperature
+        figures = {"mismatch_kl": float(masked_mean(low_variance_kl(log_ratio), mask))}
+        if self._config.importance_cap is None:
+            return mask.clone(), figures
+        weights = importance_weights(log_ratio, self._config.importance_cap) * mask
+        return weights, figures | {"importance_weight": float(masked_mean(weights, mask))}
+
+    def _learn(self, experience: Experience, minibatches: Sequence[Sequence[int]]) -> dict[str, float]:
         sums = {"policy_loss": 0.0, "value_loss": 0.0, "clip_share": 0.0, "gradient_norm": 0.0}
-        steps = 0
-        for epoch in range(self._config.epochs):
-            order = list(range(len(experience.trajectories)))
-            derived_random(self._seed, "minibatches", iteration, epoch).shuffle(order)
-            for minibatch in _chunks(order, self._config.minibatch):
-                for name, value in self._step(experience, minibatch).items():
-                    sums[name] += value
-                steps += 1
-        return {name: value / steps for name, value in sums.items()}
+        for number, minibatch in enumerate(minibatches):
+            ahead = experience.ahead if number == 0 else None
+            for name, value in self._step(experience, minibatch, ahead).items():
+                sums[name] += value
+        return {name: value / len(minibatches) for name, value in sums.items()}
 
-    def _step(self, experience: Experience, minibatch: Sequence[int]) -> dict[str, float]:
+    def _step(self, experience: Experience, minibatch: Sequence[int], ahead: Evaluation | None) -> dict[str, float]:
         """One optimiser step; the minibatch goes through in micro-batches whose gradients add up."""
         count = float(experience.mask[list(minibatch)].sum())
         figures = {"policy_loss": 0.0, "value_loss": 0.0, "clip_share": 0.0}
         self._optimizer.zero_grad(set_to_none=True)
         for places in _chunks(minibatch, self._config.micro_batch):
-            now = self.actor.evaluate([experience.trajectories[i] for i in places])
+            now = ahead or self.actor.evaluate([experience.trajectories[i] for i in places])
             real = experience.mask[list(places)].bool()
 
             def flat(tensor: Tensor, places: Sequence[int] = places, real: Tensor = real) -> Tensor:
                 return tensor[list(places)][real].to(self.actor.device)  # (N,)
 
             surrogate, clipped = policy_loss(
-                now.log_probs, flat(experience.log_probs), flat(experience.advantages), self._config.clip_range
+                now.log_probs,
+                flat(experience.log_probs),
+                flat(experience.advantages),
+                self._config.clip_range,
+                flat(experience.weights),
             )
             error = value_loss(
                 now.values, flat(experience.values), flat(experience.returns), self._config.value_clip_range
@@ -134,12 +198,14 @@ class PPO:
         return figures | {"gradient_norm": float(norm)}
 
     def save(self, folder: Path) -> None:
-        """Everything from which :meth:`load` goes on to the same weights."""
+        """Everything from which :meth:`load` goes on to the same weights. Random choices come from the seed and the
+        iteration, so there is no generator's state to keep."""
         self.actor.save_adapter(folder)
         state = {
             "optimizer": self._optimizer.state_dict(),
             "value_head": self.actor.value_head.state_dict(),
             "kl_coefficient": self.kl_coefficient,
+            "step_scale": self.step_scale,
         }
         torch.save(state, folder / "trainer.pt")
 
@@ -149,6 +215,7 @@ class PPO:
         self._optimizer.load_state_dict(state["optimizer"])
         self.actor.value_head.load_state_dict(state["value_head"])
         self.kl_coefficient = state["kl_coefficient"]
+        self.step_scale = state.get("step_scale", 1.0)  # older checkpoints have none
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

@@ -53,7 +53,13 @@ class PairWriter:
         return self._frames[bool(instruction.is_classification)]
 
     def write(
-        self, engine: Engine, instructions: Sequence[Instruction], sampling: SamplingConfig, seed: int
+        self,
+        engine: Engine,
+        instructions: Sequence[Instruction],
+        sampling: SamplingConfig,
+        seed: int,
+        *,
+        log_probs: bool = False,
     ) -> list[WrittenPair]:
         """One judged completion an instruction, in order. Instructions may repeat, to have several candidates."""
         completions: list[Completion | None] = [None] * len(instructions)
@@ -62,7 +68,7 @@ class PairWriter:
             if not places:
                 continue
             prompts = Prompts(frame.before, tuple(instructions[i].text + frame.after for i in places))
-            made = engine.generate(prompts, sampling, seed=seed, stop=frame.stop)
+            made = engine.generate(prompts, sampling, seed=seed, stop=frame.stop, log_probs=log_probs)
             for i, completion in zip(places, made, strict=True):
                 completions[i] = completion
         return self._judged(instructions, [c for c in completions if c is not None])
@@ -106,3 +112,10 @@ def _read(completion: Completion) -> tuple[Pair | None, tuple[str, str] | None]:
         return None, (pair.reason, "")
     fault = pair_fault(pair)
     return (None, fault) if fault else (pair, None)
+
+
+def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:
+    """What each component adds to the mean reward, over all completions: one that is no pair has the floor, and nothing
+    of the components in it."""
+    names = sorted({n for w in written for n in w.judgement.shares})
+    return {name: sum(w.judgement.shares.get(name, 0.0) for w in written) / len(written) for name in names}

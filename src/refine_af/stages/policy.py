@@ -8,31 +8,36 @@ that whatever the rows say is done can be gone on from.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
-from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
-from refine_af.evaluation.significance import Difference, paired_difference
 from refine_af.models import build_once
-from refine_af.novelty import tokens
-from refine_af.records import Instruction, Rollout, StageCounts, derived_random, derived_seed
-from refine_af.stages.context import Context, generated_instructions
+from refine_af.records import Instruction, StageCounts, derived_seed
+from refine_af.rl.guards import Alarm, alarm
+from refine_af.stages.context import Context
+from refine_af.stages.held_out import STAGE, compare_held_out, rollout, score_held_out, scored
 from refine_af.stages.pairs import PairWriter, WrittenPair
+from refine_af.stages.rollouts import (
+    checkpoint,
+    drawn,
+    rollout_figures,
+    sampled,
+    score,
+    split_instructions,
+    trajectory,
+)
 
 if TYPE_CHECKING:
     from refine_af.rl.actor_critic import Trajectory
-    from refine_af.rl.ppo import PPO
-
-STAGE = "policy"
+    from refine_af.rl.trackers import Trackers
 
 
 def run_policy(context: Context) -> str:
     config, store = context.config.policy, context.store
     if not config.trains:
-        context.progress.begin(STAGE, None, "iterations")
         store.finish_stage(STAGE, StageCounts())
         return f"left as it is (policy.algorithm: {config.algorithm})"
     if context.config.instances.sampling.temperature == 0:
@@ -41,40 +46,46 @@ def run_policy(context: Context) -> str:
     writer = PairWriter(context)
     done = int(store.cursor(STAGE).get("iterations", 0))
     context.progress.begin(STAGE, config.iterations, "iterations", done)
-    if not _scored(context, "before"):
-        _score_held_out(context, writer, context.parts.initial_engine, held_out, "before")
-    if done < config.iterations:
-        train_it = _train_in_groups if config.in_groups else _train
-        train_it(context, writer, train, done)
-    adapter = _checkpoint(context, config.iterations)
-    if not _scored(context, "after"):
+    if not scored(context, "before"):
+        score_held_out(context, writer, context.parts.initial_engine, held_out, "before")
+    _train(context, writer, train, held_out)
+    cursor = store.cursor(STAGE)
+    stopped = cursor.get("stopped")
+    adapter = checkpoint(context, cursor["kept"] if stopped else config.iterations)
+    if not scored(context, "after"):
         with context.parts.adapted_engine(adapter) as engine:
-            _score_held_out(context, writer, engine, held_out, "after")
+            score_held_out(context, writer, engine, held_out, "after")
     build_once(context.folder / "policy", lambda to: _copy_adapter(adapter, to))
-    difference = _compare_held_out(context)
-    sampled = int(store.scalar("SELECT COUNT(*) FROM rollouts"))
-    store.finish_stage(STAGE, StageCounts(read=sampled, kept=sampled))
+    difference = compare_held_out(context)
+    count = int(store.scalar("SELECT COUNT(*) FROM rollouts"))
+    store.finish_stage(STAGE, StageCounts(read=count, kept=count))
+    how = f", stopped at iteration {cursor['iterations']} by the guard of {stopped}" if stopped else ""
     return (
         f"held-out reward {difference.mean:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}) "
-        f"over {len(held_out)} instructions"
+        f"over {len(held_out)} instructions{how}"
     )
 
 
-def split_instructions(context: Context) -> tuple[list[Instruction], list[Instruction]]:
-    """Instructions to train on and to measure on. The seeds that demonstrate instructions are trained on too; the
-    held-out ones of this stage are generated instructions, a third of them at most."""
-    generated = generated_instructions(context.store)
-    count = max(1, min(context.config.policy.held_out, len(generated) // 3))
-    shuffled = list(generated)
-    derived_random(context.config.seed, STAGE, "held out").shuffle(shuffled)
-    held_out = {i.id for i in shuffled[:count]}
-    train = [i for i in generated if i.id not in held_out]
-    longest = context.config.instructions.max_demonstration_words
-    train += [i for i in context.store.instructions(origin="seed", status="kept") if len(i.text.split()) <= longest]
-    return train, [i for i in generated if i.id in held_out]
+def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], held_out: Sequence[Instruction]) -> None:
+    """Iterations until there are enough of them or a guard stops."""
+    cursor = context.store.cursor(STAGE)
+    done = int(cursor.get("iterations", 0))
+    if done == context.config.policy.iterations or cursor.get("stopped"):
+        return
+    from refine_af.rl.trackers import Trackers
+
+    with Trackers(context.config, context.folder) as trackers:
+        (_by_groups if context.config.policy.in_groups else _by_ppo)(context, writer, train, held_out, done, trackers)
 
 
-def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], done: int) -> None:
+def _by_ppo(
+    context: Context,
+    writer: PairWriter,
+    train: Sequence[Instruction],
+    held_out: Sequence[Instruction],
+    done: int,
+    trackers: Trackers,
+) -> None:
     from refine_af.rl.actor_critic import ActorCritic
     from refine_af.rl.ppo import PPO
 
@@ -89,27 +100,52 @@ def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], d
     trainer = PPO(actor, config.policy, seed)
     try:
         if done:
-            trainer.load(_checkpoint(context, done))
+            trainer.load(checkpoint(context, done))
         for iteration in range(done + 1, config.policy.iterations + 1):
-            _iterate(context, writer, trainer, train, iteration)
+            chosen = drawn(train, config.policy.rollouts, seed, iteration)
+            written, checked = sampled(context, writer, chosen, held_out, iteration)
+            # A response without a single token is an immediate end without its token: nothing to learn from.
+            usable = [w for w in written if w.completion.token_ids]
+            learned = trainer.iterate(
+                iteration, [trajectory(context, writer, w) for w in usable], [score(context, w) for w in usable]
+            )
+            done_now = _looked_at(context, iteration, written, learned, checked)
+            if done_now.spoken is not None and done_now.spoken.action == "smaller steps":
+                trainer.step_scale /= 2
+            _commit(context, done_now, trainer.save, trackers)
+            if done_now.stops:
+                break
     finally:
         actor.release()
 
 
-def _train_in_groups(context: Context, writer: PairWriter, train: Sequence[Instruction], done: int) -> None:
+def _by_groups(
+    context: Context,
+    writer: PairWriter,
+    train: Sequence[Instruction],
+    held_out: Sequence[Instruction],
+    done: int,
+    trackers: Trackers,
+) -> None:
     from refine_af.rl.group import Learned, train_in_groups
 
     config, parts = context.config, context.parts
     written: list[WrittenPair] = []
+    checked: dict[str, float] = {}
 
     def sample(iteration: int) -> list[tuple[Trajectory, float]]:
         size = config.policy.group_size
-        drawn = _drawn(train, config.policy.rollouts // size, config.seed, iteration)
-        written[:] = _sampled(context, writer, [one for one in drawn for _ in range(size)], iteration)
-        return [(_trajectory(context, writer, w), _score(context, w)) for w in written]
+        chosen = drawn(train, config.policy.rollouts // size, config.seed, iteration)
+        rows, figures = sampled(context, writer, [one for one in chosen for _ in range(size)], held_out, iteration)
+        written[:] = rows
+        checked.clear()
+        checked.update(figures)
+        return [(trajectory(context, writer, w), score(context, w)) for w in written]
 
-    def learned(iteration: int, left: Learned) -> None:
-        _commit(context, iteration, written, left.figures, left.save)
+    def learned(iteration: int, left: Learned) -> bool:
+        done_now = _looked_at(context, iteration, list(written), left.figures, dict(checked))
+        _commit(context, done_now, left.save, trackers)
+        return done_now.stops
 
     train_in_groups(
         parts.network,
@@ -121,188 +157,99 @@ def _train_in_groups(context: Context, writer: PairWriter, train: Sequence[Instr
         label=parts.located.label,
         seed=derived_seed(config.seed, STAGE, "adapter"),
         work=context.folder / "checkpoints" / "unfinished",
-        resume=_checkpoint(context, done) if done else None,
+        resume=checkpoint(context, done) if done else None,
     )
 
 
-def _iterate(context: Context, writer: PairWriter, trainer: PPO, train: Sequence[Instruction], iteration: int) -> None:
-    chosen = _drawn(train, context.config.policy.rollouts, context.config.seed, iteration)
-    written = _sampled(context, writer, chosen, iteration)
-    # A response without a single token is an immediate end without its token: nothing to learn from.
-    usable = [w for w in written if w.completion.token_ids]
-    figures = trainer.iterate(
-        iteration, [_trajectory(context, writer, w) for w in usable], [_score(context, w) for w in usable]
-    )
-    _commit(context, iteration, written, figures, trainer.save)
+@dataclass(frozen=True, slots=True)
+class _Iteration:
+    """What an iteration leaves: its responses, its figures, those of the check before it, and what a guard says."""
+
+    number: int
+    written: Sequence[WrittenPair]
+    figures: dict[str, float]
+    checked: dict[str, float]
+    spoken: Alarm | None
+
+    @property
+    def stops(self) -> bool:
+        return self.spoken is not None and self.spoken.action == "stop"
 
 
-def _sampled(context: Context, writer: PairWriter, chosen: Sequence[Instruction], iteration: int) -> list[WrittenPair]:
-    # Rollouts are drawn from the whole distribution: the policy that is trained has no nucleus cut out of it.
-    whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
-    sampling = context.config.instances.sampling.model_copy(update=whole)
-    with _rollout_engine(context, iteration) as engine:
-        return writer.write(engine, chosen, sampling, derived_seed(context.config.seed, STAGE, iteration))
-
-
-def _score(context: Context, written: WrittenPair) -> float:
-    penalty = 0.0 if written.completion.ended else context.config.policy.unended_penalty
-    return written.judgement.reward - penalty
-
-
-def _commit(
+def _looked_at(
     context: Context,
     iteration: int,
     written: Sequence[WrittenPair],
-    figures: dict[str, float],
-    save: Callable[[Path], None],
-) -> None:
+    learned: dict[str, float],
+    checked: dict[str, float],
+) -> _Iteration:
+    figures = learned | rollout_figures(written)
+    curves: dict[str, list[tuple[int, float]]] = {
+        name: [*context.store.metric(STAGE, name), (iteration, figures[name])]
+        for name in ("kl", "distinct_2")
+        if name in figures  # KL is not measured by groups without a penalty
+    }
+    curves |= {name: [(iteration - 1, value)] for name, value in checked.items()}
+    config = context.config.policy
+    return _Iteration(iteration, written, figures, checked, alarm(config.guards, config.kl_target, curves))
+
+
+def _commit(context: Context, done: _Iteration, save: Callable[[Path], None], trackers: Trackers) -> None:
     """The iteration's checkpoint, then its rows."""
-    store = context.store
-    figures = figures | rollout_figures(written)
-    folder = _checkpoint(context, iteration)
+    iteration, figures, store = done.number, done.figures, context.store
+    folder = checkpoint(context, iteration)
     shutil.rmtree(folder, ignore_errors=True)  # one whose rows were never committed
     build_once(folder, save)
+    cursor = _next_cursor(store.cursor(STAGE), iteration, done.checked, done.spoken)
     with store.transaction():
-        store.add_rollouts(_rollout(w, "train", iteration, i) for i, w in enumerate(written))
+        store.add_rollouts(rollout(w, "train", iteration, i) for i, w in enumerate(done.written))
         store.add_metrics(STAGE, iteration, figures)
-        store.save_cursor(STAGE, iterations=iteration)
-    # The one before stays, in case the machine dies between the rename and the commit.
-    shutil.rmtree(_checkpoint(context, iteration - 2), ignore_errors=True)
-    context.progress.update(
-        iteration,
-        {
-            "reward": f"{figures['reward_mean']:+.2f}",
-            "KL": f"{figures['kl']:.2f}" if "kl" in figures else "not measured",
-            "readable": f"{figures['parsed_share']:.0%}",
-        },
-    )
-
-
-@contextmanager
-def _rollout_engine(context: Context, iteration: int) -> Iterator[Engine]:
-    """The policy as the last iteration left it, in the engine that generates."""
-    parts = context.parts
-    if parts.engine_name == "transformers":
-        yield parts.shared_engine(adapter=True)
-    elif iteration == 1:
-        yield parts.initial_engine  # a fresh adapter changes nothing
-    else:
-        with parts.adapted_engine(_checkpoint(context, iteration - 1)) as engine:
-            yield engine
-
-
-def _drawn(train: Sequence[Instruction], count: int, seed: int, iteration: int) -> list[Instruction]:
-    """Instructions for an iteration: none twice before all were drawn once."""
-    deck: list[Instruction] = []
-    first = (iteration - 1) * count
-    for turn in range(first // len(train), (first + count - 1) // len(train) + 1):
-        cards = list(train)
-        derived_random(seed, STAGE, "deck", turn).shuffle(cards)
-        deck += cards
-    start = first % len(train)
-    return deck[start : start + count]
-
-
-def _trajectory(context: Context, writer: PairWriter, written: WrittenPair) -> Trajectory:
-    from refine_af.rl.actor_critic import Trajectory
-
-    def encoded(text: str) -> tuple[int, ...]:
-        return tuple(context.parts.tokenizer.encode(text, add_special_tokens=False))
-
-    frame = writer.frame(written.instruction)
-    own = encoded(written.instruction.text + frame.after)
-    return Trajectory(encoded(frame.before), own, written.completion.token_ids)
-
-
-def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
-    """What is watched beside PPO's own figures: reward and its components, length, readability, diversity."""
-    rewards = [w.judgement.reward for w in written]
-    mean = sum(rewards) / len(rewards)
-    figures = {
-        "reward_mean": mean,
-        "reward_std": (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5,
-        "response_tokens": sum(len(w.completion.token_ids) for w in written) / len(written),
-        "ended_share": sum(w.completion.ended for w in written) / len(written),
-        "parsed_share": sum(w.pair is not None for w in written) / len(written),
-        "distinct_2": distinct_bigrams([w.completion.text for w in written]),
+        store.add_metrics(STAGE, iteration - 1, done.checked)
+        store.save_cursor(STAGE, **cursor)
+        if done.spoken is not None:
+            context.warn(STAGE, _told(context, done.spoken, iteration, cursor["kept"]))
+    _drop_checkpoints(context, keep={cursor["kept"], iteration - 1, iteration})
+    shown = {
+        "reward": f"{figures['reward_mean']:+.2f}",
+        "KL": f"{figures['kl']:.2f}" if "kl" in figures else "not measured",
     }
-    for name in sorted({n for w in written for n in w.judgement.components}):
-        values = [w.judgement.components[name] for w in written if name in w.judgement.components]
-        figures[f"component/{name}"] = sum(values) / len(values)
-    return figures | {f"share/{name}": share for name, share in mean_shares(written).items()}
+    shown |= {"held out": f"{done.checked['check/gain']:+.2f}"} if done.checked else {}
+    context.progress.update(iteration, shown | {"readable": f"{figures['parsed_share']:.0%}"})
+    trackers.log(iteration, figures | done.checked)
 
 
-def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:
-    """What each component adds to the mean reward, over all completions: one that is no pair has the floor, and nothing
-    of the components in it."""
-    names = sorted({n for w in written for n in w.judgement.shares})
-    return {name: sum(w.judgement.shares.get(name, 0.0) for w in written) / len(written) for name in names}
+def _next_cursor(
+    cursor: dict[str, Any], iteration: int, checked: dict[str, float], spoken: Alarm | None
+) -> dict[str, Any]:
+    """``kept`` is the checkpoint to go back to where a guard stops: that with the highest held-out reward of those that
+    no guard spoke about, or, before there is a check, the last of these. An iteration's figures are of the policy that
+    wrote its rollouts, which is the checkpoint before."""
+    kept, best = int(cursor.get("kept", 1)), cursor.get("best")
+    if spoken is None and checked and (best is None or checked["check/reward"] > best):
+        kept, best = iteration - 1, checked["check/reward"]
+    elif spoken is None and best is None:
+        kept = max(1, iteration - 1)
+    stopped = spoken.guard if spoken is not None and spoken.action == "stop" else None
+    return {"iterations": iteration, "kept": kept, "best": best, "stopped": stopped}
 
 
-def distinct_bigrams(texts: Sequence[str]) -> float:
-    """Different word bigrams over all word bigrams of the texts, in [0, 1]. Li et al. 2016 (arXiv 1510.03055)."""
-    bigrams = [pair for text in texts for words in [tokens(text)] for pair in zip(words, words[1:])]  # noqa: B905
-    return len(set(bigrams)) / len(bigrams) if bigrams else 0.0
+def _told(context: Context, spoken: Alarm, iteration: int, kept: int) -> str:
+    if spoken.action == "stop":
+        return (
+            f"stopped at iteration {iteration} by the guard of {spoken.guard}: {spoken.text}; iteration {kept} is kept"
+        )
+    # The steps of TRL's trainers are left alone: what would change them is no part of their checkpoints.
+    what = "" if context.config.policy.in_groups else f"; the guard of {spoken.guard} halves the steps"
+    return f"iteration {iteration}: {spoken.text}{what}"
 
 
-def _checkpoint(context: Context, iteration: int) -> Path:
-    return context.folder / "checkpoints" / f"iteration-{iteration:05d}"
+def _drop_checkpoints(context: Context, keep: set[int]) -> None:
+    """The one before the last stays, in case the machine dies between the rename and the commit."""
+    for folder in (context.folder / "checkpoints").glob("iteration-*"):
+        if int(folder.name.removeprefix("iteration-")) not in keep:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _copy_adapter(source: Path, target: Path) -> None:
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy2(source / name, target / name)
-
-
-def _scored(context: Context, split: str) -> bool:
-    return bool(context.store.scalar("SELECT COUNT(*) FROM rollouts WHERE split = ?", split))
-
-
-def _score_held_out(
-    context: Context,
-    writer: PairWriter,
-    engine: Engine,
-    held_out: Sequence[Instruction],
-    split: Literal["before", "after"],
-) -> None:
-    """Pairs for the held-out instructions, sampled as the instances will be, with the same seed before and after."""
-    samples = context.config.policy.held_out_samples
-    asked = [i for i in held_out for _ in range(samples)]
-    seed = derived_seed(context.config.seed, STAGE, "held out")
-    written = writer.write(engine, asked, context.config.instances.sampling, seed)
-    with context.store.transaction():
-        context.store.add_rollouts(_rollout(w, split, 0, i) for i, w in enumerate(written))
-        shares = {f"held_out_{split}/{name}": share for name, share in mean_shares(written).items()}
-        context.store.add_metrics(STAGE, 0, shares)
-
-
-def _rollout(written: WrittenPair, split: Literal["train", "before", "after"], iteration: int, place: int) -> Rollout:
-    completion = written.completion
-    return Rollout(
-        iteration, place, split, written.instruction.id, completion.text, len(completion.token_ids),
-        completion.ended, written.judgement.reward,
-    )  # fmt: skip
-
-
-def _compare_held_out(context: Context) -> Difference:
-    """Instructions are the units of the interval: an instruction's samples are averaged first."""
-    means: dict[str, list[float]] = {}
-    for split in ("before", "after"):
-        rows = context.store.query(
-            "SELECT AVG(reward) mean FROM rollouts WHERE split = ? GROUP BY instruction_id ORDER BY instruction_id",
-            split,
-        )
-        means[split] = [row["mean"] for row in rows]
-    difference = paired_difference(means["before"], means["after"], seed=context.config.seed)
-    context.store.add_metrics(
-        STAGE,
-        0,
-        {
-            "held_out_before": sum(means["before"]) / len(means["before"]),
-            "held_out_after": sum(means["after"]) / len(means["after"]),
-            "held_out_difference": difference.mean,
-            "held_out_difference_low": difference.low,
-            "held_out_difference_high": difference.high,
-        },
-    )
-    return difference

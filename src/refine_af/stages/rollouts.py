@@ -1,0 +1,129 @@
+"""An iteration's responses: to which instructions, by which engine, what they are worth, what is watched of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import TYPE_CHECKING
+
+from refine_af.engines.base import Engine
+from refine_af.novelty import tokens
+from refine_af.records import Instruction, derived_random, derived_seed
+from refine_af.stages.context import Context, generated_instructions
+from refine_af.stages.held_out import STAGE, check
+from refine_af.stages.pairs import PairWriter, WrittenPair, mean_shares
+
+if TYPE_CHECKING:
+    from refine_af.rl.actor_critic import Trajectory
+
+
+def split_instructions(context: Context) -> tuple[list[Instruction], list[Instruction]]:
+    """Instructions to train on and to measure on. The seeds that demonstrate instructions are trained on too; the
+    held-out ones of this stage are generated instructions, a third of them at most."""
+    generated = generated_instructions(context.store)
+    count = max(1, min(context.config.policy.held_out, len(generated) // 3))
+    shuffled = list(generated)
+    derived_random(context.config.seed, STAGE, "held out").shuffle(shuffled)
+    held_out = {i.id for i in shuffled[:count]}
+    train = [i for i in generated if i.id not in held_out]
+    longest = context.config.instructions.max_demonstration_words
+    train += [i for i in context.store.instructions(origin="seed", status="kept") if len(i.text.split()) <= longest]
+    return train, [i for i in generated if i.id in held_out]
+
+
+def sampled(
+    context: Context,
+    writer: PairWriter,
+    chosen: Sequence[Instruction],
+    held_out: Sequence[Instruction],
+    iteration: int,
+) -> tuple[list[WrittenPair], dict[str, float]]:
+    """The iteration's responses, and, where one is due, the figures of a check on the held-out instructions.
+
+    The check is of the policy as the last iteration left it: that is the one in the engine.
+    """
+    config, seed = context.config, context.config.seed
+    # Rollouts are drawn from the whole distribution: the policy that is trained has no nucleus cut out of it.
+    whole = {"top_p": 1.0, "top_k": 0, "repetition_penalty": 1.0}
+    sampling = config.instances.sampling.model_copy(update=whole)
+    checked: dict[str, float] = {}
+    with _rollout_engine(context, iteration) as engine:
+        if iteration > 1 and config.policy.held_out_every and (iteration - 1) % config.policy.held_out_every == 0:
+            checked = check(context, writer, engine, held_out, iteration - 1)
+        weighed = not config.policy.in_groups  # TRL's trainers are given no importance weights
+        written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration), log_probs=weighed)
+    return written, checked
+
+
+@contextmanager
+def _rollout_engine(context: Context, iteration: int) -> Iterator[Engine]:
+    """The policy as the last iteration left it, in the engine that generates."""
+    parts = context.parts
+    if parts.engine_name == "transformers":
+        yield parts.shared_engine(adapter=True)
+    elif iteration == 1:
+        yield parts.initial_engine  # a fresh adapter changes nothing
+    else:
+        with parts.adapted_engine(checkpoint(context, iteration - 1)) as engine:
+            yield engine
+
+
+def drawn(train: Sequence[Instruction], count: int, seed: int, iteration: int) -> list[Instruction]:
+    """Instructions for an iteration: none twice before all were drawn once."""
+    deck: list[Instruction] = []
+    first = (iteration - 1) * count
+    for turn in range(first // len(train), (first + count - 1) // len(train) + 1):
+        cards = list(train)
+        derived_random(seed, STAGE, "deck", turn).shuffle(cards)
+        deck += cards
+    start = first % len(train)
+    return deck[start : start + count]
+
+
+def score(context: Context, written: WrittenPair) -> float:
+    """What training pays for. A response that was cut is penalised and not masked: that it has no end is the policy's
+    doing."""
+    penalty = 0.0 if written.completion.ended else context.config.policy.unended_penalty
+    return written.judgement.reward - penalty
+
+
+def trajectory(context: Context, writer: PairWriter, written: WrittenPair) -> Trajectory:
+    from refine_af.rl.actor_critic import Trajectory
+
+    def encoded(text: str) -> tuple[int, ...]:
+        return tuple(context.parts.tokenizer.encode(text, add_special_tokens=False))
+
+    frame = writer.frame(written.instruction)
+    own = encoded(written.instruction.text + frame.after)
+    return Trajectory(encoded(frame.before), own, written.completion.token_ids, written.completion.log_probs)
+
+
+def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
+    """What is watched beside PPO's own figures: reward and its components, length, readability, diversity."""
+    rewards = [w.judgement.reward for w in written]
+    mean = sum(rewards) / len(rewards)
+    figures = {
+        "reward_mean": mean,
+        "reward_std": (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5,
+        "response_tokens": sum(len(w.completion.token_ids) for w in written) / len(written),
+        "ended_share": sum(w.completion.ended for w in written) / len(written),
+        "parsed_share": sum(w.pair is not None for w in written) / len(written),
+        "distinct_2": distinct_bigrams([w.completion.text for w in written]),
+    }
+    for name in sorted({n for w in written for n in w.judgement.components}):
+        values = [w.judgement.components[name] for w in written if name in w.judgement.components]
+        figures[f"component/{name}"] = fmean(values)
+        figures[f"component_std/{name}"] = pstdev(values)
+    return figures | {f"share/{name}": share for name, share in mean_shares(written).items()}
+
+
+def distinct_bigrams(texts: Sequence[str]) -> float:
+    """Different word bigrams over all word bigrams of the texts, in [0, 1]. Li et al. 2016 (arXiv 1510.03055)."""
+    bigrams = [pair for text in texts for words in [tokens(text)] for pair in zip(words, words[1:])]  # noqa: B905
+    return len(set(bigrams)) / len(bigrams) if bigrams else 0.0
+
+
+def checkpoint(context: Context, iteration: int) -> Path:
+    return context.folder / "checkpoints" / f"iteration-{iteration:05d}"

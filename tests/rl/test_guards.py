@@ -1,0 +1,133 @@
+"""What makes a guard speak, what it does then, and which checkpoint is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refine_af.config import Config, GuardsConfig
+from refine_af.errors import UsageError
+from refine_af.rl.guards import Alarm, alarm
+from refine_af.run import Run, open_run
+from refine_af.stages.policy import _next_cursor
+
+GUARDS = GuardsConfig(kl_limit=2.0, diversity=0.5, patience=3)
+
+
+def spoken(kl: list[float], distinct: list[float] | None = None, **checks: float) -> Alarm | None:
+    """With a KL target of 10, so a limit of 20."""
+    distinct = distinct or [0.9] * len(kl)
+    curves = {"kl": list(enumerate(kl, 1)), "distinct_2": list(enumerate(distinct, 1))}
+    curves |= {f"check/{name}": [(len(kl) - 1, value)] for name, value in checks.items()}
+    return alarm(GUARDS, 10.0, curves)
+
+
+def test_a_healthy_policy_hears_nothing() -> None:
+    assert spoken([0, 5, 19.9]) is None
+    assert spoken([0]) is None
+
+
+def test_kl_over_the_limit_halves_the_steps_and_stops_where_it_stays() -> None:
+    assert spoken([0, 5, 21]).action == "smaller steps"  # type: ignore[union-attr]
+    assert spoken([0, 21, 22]).action == "smaller steps"  # type: ignore[union-attr]
+    assert spoken([0, 21, 22, 23]).action == "stop"  # type: ignore[union-attr]
+    assert spoken([0, 21, 22, 15, 23]).action == "smaller steps", "in a row"  # type: ignore[union-attr]
+    assert alarm(GuardsConfig(kl_limit=None), 10.0, {"kl": [(1, 1e9)], "distinct_2": [(1, 1.0)]}) is None
+
+
+def test_lost_diversity_stops_once_it_is_no_chance() -> None:
+    kl = [0.0] * 5
+    assert spoken(kl, [0.8, 0.8, 0.8, 0.3, 0.3]) is None
+    found = spoken(kl, [0.8, 0.8, 0.39, 0.39, 0.3])
+    assert found is not None
+    assert (found.guard, found.action) == ("diversity", "stop")
+    assert "0.30" in found.text
+    assert "0.80" in found.text
+
+
+@pytest.mark.parametrize(
+    ("gain_low", "witness_high", "speaks"),
+    [(0.1, -0.1, True), (-0.1, -0.1, False), (0.1, 0.1, False), (-0.1, 0.1, False)],
+)
+def test_reward_that_rises_while_the_witness_falls_is_hacking_where_both_are_sure(
+    gain_low: float, witness_high: float, speaks: bool
+) -> None:
+    found = spoken([0, 0, 0], gain=0.5, gain_low=gain_low, witness_gain=-0.2, witness_gain_high=witness_high)
+    assert (found is not None) == speaks
+    if found:
+        assert (found.guard, found.action) == ("reward hacking", "stop")
+
+
+def test_a_check_of_an_earlier_iteration_does_not_speak_again() -> None:
+    curves: dict[str, list[tuple[int, float]]] = {"kl": [(9, 0.0)], "distinct_2": [(9, 1.0)]}
+    for name, value in (("gain", 1.0), ("gain_low", 1.0), ("witness_gain", -1.0), ("witness_gain_high", -1.0)):
+        curves[f"check/{name}"] = [(4, value)]
+    assert alarm(GUARDS, 10.0, curves) is None
+
+
+def test_the_checkpoint_that_is_kept_is_the_best_checked_one_that_no_guard_spoke_about() -> None:
+    cursor: dict[str, Any] = {}
+    lower, stop = Alarm("KL", "smaller steps", ""), Alarm("reward hacking", "stop", "")
+    steps: list[tuple[dict[str, float], Alarm | None, int]] = [
+        ({}, None, 1),
+        ({}, None, 1),  # iteration 2 shows that checkpoint 1 is sound
+        ({}, None, 2),
+        ({}, lower, 2),
+        ({"check/reward": 0.5}, None, 4),
+        ({}, None, 4),
+        ({"check/reward": 0.7}, None, 6),
+        ({"check/reward": 0.6}, None, 6),
+        ({"check/reward": 0.9}, stop, 6),
+    ]
+    for iteration, (checked, said, kept) in enumerate(steps, 1):
+        cursor = _next_cursor(cursor, iteration, checked, said)
+        assert cursor["kept"] == kept, iteration
+    assert cursor["stopped"] == "reward hacking"
+
+
+def test_a_stopped_policy_is_the_kept_one_and_the_run_says_so_and_goes_on(
+    tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def at_the_third(config: Any, target: float, curves: Any) -> Alarm | None:
+        return Alarm("diversity", "stop", "told so") if curves["kl"][-1][0] == 3 else None
+
+    monkeypatch.setattr("refine_af.stages.policy.alarm", at_the_third)
+    policy = tiny_config.policy.model_copy(update={"iterations": 5, "held_out_every": 0})
+    folder = tmp_path / "run"
+    Run(tiny_config.model_copy(update={"policy": policy}), folder).execute(until="instances")
+    kept = folder / "checkpoints" / "iteration-00001" / "adapter_model.safetensors"
+    assert (folder / "policy" / "adapter_model.safetensors").read_bytes() == kept.read_bytes()
+    with open_run(folder) as store:
+        assert len(store.metric("policy", "kl")) == 3
+        told = [e["text"] for e in store.query("SELECT text FROM events WHERE kind = 'warning' AND stage = 'policy'")]
+        assert store.instances(policy="tuned")
+    assert told == ["stopped at iteration 3 by the guard of diversity: told so; iteration 1 is kept"]
+
+
+def test_smaller_steps_last_and_are_seen(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "refine_af.stages.policy.alarm",
+        lambda config, target, curves: Alarm("KL", "smaller steps", "") if curves["kl"][-1][0] == 1 else None,
+    )
+    Run(tiny_config, tmp_path / "run").execute(until="policy")
+    with open_run(tmp_path / "run") as store:
+        assert [v for _, v in store.metric("policy", "step_scale")] == [1.0, 0.5, 0.5]
+        checks = store.metric("policy", "check/gain")
+        assert [step for step, _ in checks] == [2], "every second policy, and the last by the measure after"
+        assert [step for step, _ in store.metric("policy", "check/reward")] == [2]
+
+
+@pytest.mark.parametrize(
+    ("witness", "message"), [("length", "neither"), ("coherrence", "coherence"), ("relevance", "part of the reward")]
+)
+def test_a_witness_that_can_bear_none_is_a_wrong_use(
+    tiny_config: Config, tmp_path: Path, witness: str, message: str
+) -> None:
+    guards = tiny_config.policy.guards.model_copy(update={"witness": witness})
+    policy = tiny_config.policy.model_copy(update={"guards": guards})
+    feedback = tiny_config.feedback.model_copy(update={"name": "relevance"})
+    with pytest.raises(UsageError, match=message):
+        Run(tiny_config.model_copy(update={"policy": policy, "feedback": feedback}), tmp_path / "run").execute()
+    assert not (tmp_path / "run").exists()
