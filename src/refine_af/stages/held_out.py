@@ -36,8 +36,9 @@ def score_held_out(
     written = writer.write(engine, asked, context.config.instances.sampling, seed)
     with context.store.transaction():
         context.store.add_rollouts(rollout(w, split, 0, i) for i, w in enumerate(written))
-        shares = {f"held_out_{split}/{name}": share for name, share in mean_shares(written).items()}
-        context.store.add_metrics(STAGE, 0, shares)
+        # Where nothing could be read, no component added anything.
+        shares = dict.fromkeys(context.store.calibrations(), 0.0) | mean_shares(written)
+        context.store.add_metrics(STAGE, 0, {f"held_out_{split}/{name}": share for name, share in shares.items()})
 
 
 def rollout(written: WrittenPair, split: Split, iteration: int, place: int) -> Rollout:
