@@ -19,7 +19,8 @@ from refine_af.progress import Silent
 from refine_af.records import Instance, Instruction, SeedTask
 from refine_af.seeds import choose_held_out, load_seeds
 from refine_af.stages.context import Context
-from refine_af.stages.instances import _batches, _drop_contradictions, select_best
+from refine_af.stages.candidates import batches, select_best
+from refine_af.stages.instances import _drop_contradictions
 from refine_af.stages.instructions import run_instructions
 from refine_af.stages.policy import _drawn, distinct_bigrams
 from refine_af.stages.seeds import run_seeds
@@ -79,10 +80,10 @@ def test_batches_hold_every_candidate_once_and_one_kind_each(
     kinds: list[bool | None], candidates: int, size: int
 ) -> None:
     instructions = [instruction(str(i), kind) for i, kind in enumerate(kinds)]
-    batches = list(_batches(instructions, candidates, size))
-    assert Counter(i.id for b in batches for i in b) == {i.id: candidates for i in instructions}
-    assert all(len({bool(i.is_classification) for i in b}) == 1 for b in batches)
-    assert all(len(b) <= max(size, candidates) for b in batches)
+    made = list(batches(instructions, candidates, size))
+    assert Counter(i.id for b in made for i in b) == {i.id: candidates for i in instructions}
+    assert all(len({bool(i.is_classification) for i in b}) == 1 for b in made)
+    assert all(len(b) <= max(size, candidates) for b in made)
 
 
 def test_contradictions_count_among_as_many_of_the_best_as_there_are_candidates_without_best_of_n(
