@@ -18,8 +18,8 @@ from refine_af.errors import UsageError
 from refine_af.progress import Silent
 from refine_af.records import Instance, Instruction, SeedTask
 from refine_af.seeds import choose_held_out, load_seeds
-from refine_af.stages.context import Context
 from refine_af.stages.candidates import batches, select_best
+from refine_af.stages.context import Context
 from refine_af.stages.instances import _drop_contradictions
 from refine_af.stages.instructions import run_instructions
 from refine_af.stages.policy import _drawn, distinct_bigrams

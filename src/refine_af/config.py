@@ -233,8 +233,8 @@ class ExperimentConfig(_Section):
 
     arms: tuple[ArmName, ...] = Field(
         (),
-        description="whose pairs make the data sets; the first is the control; none: no experiment. initial: the policy "
-        "before training, tuned: after it, best_of_n: the initial one's best of as many as training sampled",
+        description="whose pairs make the data sets, the control first; none: no experiment. initial: the policy "
+        "before training, tuned: after it, best_of_n: before it, the best of as many more as training sampled",
     )
     seeds: tuple[Natural, ...] = Field((0,), min_length=1, description="each data set is trained on once for each seed")
     sizes: tuple[Positive, ...] = Field(

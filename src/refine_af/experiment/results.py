@@ -64,7 +64,7 @@ def compare_arms(
 
 
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation of each instance's mean scores: the instances stay the units, however many trainings there were."""
+    """One evaluation of each instance's mean scores: instances stay the units, however many trainings there were."""
     columns = [{(row.task, row.id): row for row in one.rows} for one in evaluations]
     rows = [
         replace(

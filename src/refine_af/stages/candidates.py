@@ -27,8 +27,10 @@ def batches(instructions: Sequence[Instruction], candidates: int, size: int) -> 
 
 
 def save_batch(context: Context, stage: str, written: Iterable[WrittenPair], policy: PolicyName, model: str) -> None:
-    """Adds a batch's pairs with their scores, or the rejections of what is none; the caller saves the cursor in the same
-    transaction. A pair of best_of_n that the initial policy wrote too is a duplicate: they are one choice."""
+    """Adds a batch's pairs with their scores, or the rejections of what is none, in the caller's transaction.
+
+    A pair of best_of_n that the initial policy wrote too is a duplicate: the arm chooses among both.
+    """
     store = context.store
     known = {i.id for i in store.instances(policy="initial")} if policy == "best_of_n" else set()
     instances: dict[str, Instance] = {}
