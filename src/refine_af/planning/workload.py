@@ -98,7 +98,7 @@ def expectations(facts: ModelFacts | None) -> Expectations:
 
 
 def workload(config: Config, seeds: int, facts: ModelFacts | None) -> list[StageWork]:
-    """The seven stages in order, for ``seeds`` tasks written by people."""
+    """The stages in order, for ``seeds`` tasks written by people."""
     held_out = round(seeds * config.seeds.held_out)
     hope = expectations(facts)
     return [
@@ -108,6 +108,7 @@ def workload(config: Config, seeds: int, facts: ModelFacts | None) -> list[Stage
         _instances(config, hope, seeds - held_out),
         _finetune(config, hope),
         _evaluate(config, hope, held_out),
+        arms_work(config, hope, held_out),
         StageWork("report", "write report.html from the database"),
     ]
 

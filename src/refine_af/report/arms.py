@@ -22,8 +22,8 @@ class SizedComparison:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """``names``: the control first. ``counts`` tell how the data sets came about; ``scores`` are (ROUGE-L, exact match),
-    means over instances, of the base under ("base", 0, 0) and of each training under (arm, size, seed)."""
+    """``names``: the control first. ``counts`` tell how the data sets came about; ``scores`` are (ROUGE-L, exact
+    match), means over instances, of the base under ("base", 0, 0) and of each training under (arm, size, seed)."""
 
     names: list[str]
     sizes: list[int]

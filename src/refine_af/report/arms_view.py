@@ -58,8 +58,8 @@ def _intro(arms: Arms, main: Comparison) -> str:
     seeds = f", with each of {len(arms.seeds)} seeds" if len(arms.seeds) > 1 else ""
     pooled = " An instance's score is its mean over the seeds." if seeds else ""
     return (
-        f"The base model was tuned on a data set of {arms.sizes[-1]:,} instructions for each arm: the same instructions, "
-        f"the same rule of selection, the same steps{seeds}. A task counts as improved where its mean "
+        f"The base model was tuned on a data set of {arms.sizes[-1]:,} instructions for each arm: the same "
+        f"instructions, the same rule of selection, the same steps{seeds}. A task counts as improved where its mean "
         f"{metric_name(main.metric)} is higher than that of the control, the {_TITLES[arms.names[0]]}. "
         f"{main.against[0].overall.tasks} tasks, {arms.instances:,} instances.{pooled}"
     )
@@ -68,8 +68,8 @@ def _intro(arms: Arms, main: Comparison) -> str:
 def _data(arms: Arms) -> str:
     contaminated = ", ".join(f"{arms.counts[f'{name}/contaminated']} of {_TITLES[name]}" for name in arms.names)
     return (
-        f"{arms.counts['instructions']:,} instructions have a pair in every arm; {arms.counts['left_out']:,} are left out "
-        f"of all, since some arm has none. Dropped because they match the evaluation's text: {contaminated}."
+        f"{arms.counts['instructions']:,} instructions have a pair in every arm; {arms.counts['left_out']:,} are left "
+        f"out of all, since some arm has none. Dropped because they match the evaluation's text: {contaminated}."
     )
 
 

@@ -3,6 +3,7 @@ alone."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,10 +44,19 @@ def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, n
             context.progress.begin(name, steps, "steps", int(resume.name.split("-")[1]) if resume else 0)
             try:
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-                build_once(target, lambda to: trainer.model.save_pretrained(str(to), save_embedding_layers=False))
+                build_once(target, lambda to: _save(trainer.model, to))
             finally:
                 trainer.model.unload()
     shutil.rmtree(work, ignore_errors=True)
+
+
+def _save(model: Any, folder: Path) -> None:
+    """The adapter's files, the same in every process: PEFT writes the names of layers in the order of a set."""
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    file = folder / "adapter_config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["target_modules"] = sorted(values["target_modules"])
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def training_rows(context: Context, pairs: Sequence[Instance]) -> tuple[list[dict[str, list[int]]], int]:
