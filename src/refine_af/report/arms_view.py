@@ -36,7 +36,11 @@ def arms_view(arms: Arms | None) -> dict[str, Any] | None:
         return None
     control = arms.names[0]
     main = arms.pooled(control)
+    learnt = "tuned" in arms.names[1:]
     return {
+        "heading": "Did reinforcement learning make the better data?"
+        if learnt
+        else "Which data set is the better one?",
         "intro": _intro(arms, main),
         "data": _data(arms),
         "titles": [_TITLES[versus.name] for versus in main.against],
@@ -66,10 +70,11 @@ def _intro(arms: Arms, main: Comparison) -> str:
 
 
 def _data(arms: Arms) -> str:
-    contaminated = ", ".join(f"{arms.counts[f'{name}/contaminated']} of {_TITLES[name]}" for name in arms.names)
+    contaminated = ", ".join(f"{_TITLES[name]} {arms.counts[f'{name}/contaminated']}" for name in arms.names)
     return (
         f"{arms.counts['instructions']:,} instructions have a pair in every arm; {arms.counts['left_out']:,} are left "
-        f"out of all, since some arm has none. Dropped because they match the evaluation's text: {contaminated}."
+        f"out of all, since some arm has none. Pairs dropped because they match a text of the evaluation: "
+        f"{contaminated}."
     )
 
 
@@ -79,11 +84,15 @@ def _figures(against: Sequence[Versus]) -> list[tuple[str, list[Cell]]]:
     return [
         ("Tasks improved, of all", [_share(g, decided=False) for g in groups]),
         ("… of the decided", [_share(g, decided=True) for g in groups]),
-        ("Won, tied, lost", [(f"{g.wins} / {g.ties} / {g.losses}", "") for g in groups]),
+        ("Won, tied, lost", [(_outcomes(g), "") for g in groups]),
         ("Mean difference", [_difference(g) for g in groups]),
         ("Sign test", [(f"p {p_value(g.sign_p)}", "") for g in groups]),
         ("Wilcoxon", [(f"p {p_value(g.wilcoxon_p)}", "") for g in groups]),
     ]
+
+
+def _outcomes(group: Group) -> str:
+    return f"{group.wins}/{group.ties}/{group.losses}"
 
 
 def _share(group: Group, *, decided: bool) -> Cell:
@@ -100,7 +109,7 @@ def _categories(versus: Versus, control: str) -> dict[str, Any]:
         (
             clean(group.name) or "(none)",
             [
-                (f"{group.wins} / {group.ties} / {group.losses}", ""),
+                (_outcomes(group), ""),
                 _share(group, decided=False),
                 _share(group, decided=True),
                 _difference(group),
@@ -151,10 +160,7 @@ def _seeds(arms: Arms) -> dict[str, Any]:
     rows = []
     for place, seed in enumerate(arms.seeds):
         compared = next(c.comparison for c in arms.comparisons if (c.size, c.seed) == (size, seed))
-        shares = [
-            (percent(v.overall.share_decided.value), f"{v.overall.wins} / {v.overall.ties} / {v.overall.losses}")
-            for v in compared.against
-        ]
+        shares = [(percent(v.overall.share_decided.value), _outcomes(v.overall)) for v in compared.against]
         rows.append((str(seed), [*((f"{scores[name][place]:.2f}", "") for name in arms.names), *shares]))
     spread = [(number(max(values) - min(values)), "") for values in scores.values()]
     rows.append(("range", [*spread, *[("", "")] * (len(arms.names) - 1)]))
