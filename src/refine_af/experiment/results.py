@@ -34,7 +34,8 @@ class Compared:
     comparison: Comparison
 
     def as_dict(self) -> dict[str, Any]:
-        return {"size": self.size, "seed": self.seed, **as_dict(self.comparison)}
+        """For JSON; the comparison's own ``seed`` is that of its bootstrap."""
+        return {"size": self.size, "training_seed": self.seed, **as_dict(self.comparison)}
 
 
 def read_evaluations(folder: Path, options: ExperimentConfig, sizes: Sequence[int]) -> dict[str, Evaluation]:
