@@ -295,38 +295,7 @@ def test_other_tasks_than_it_began_with_are_refused(
         Run(config, tmp_path / "run").execute()
 
 
-# -- what is refused, and what a run without arms does -------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        (["experiment.arms=[tuned]"], "arms has tuned alone"),
-        (["experiment.arms=[initial, initial]"], "arms names one twice"),
-        (["experiment.arms=[initial, tuned]", "policy.algorithm=none"], "which trains nothing"),
-        (["experiment.arms=[initial, best_of_n]", "policy.algorithm=best_of_n"], "it is no control"),
-        (["experiment.arms=[initial, tuned]", "experiment.sizes=[15]"], "instructions.target is 14"),
-        (["experiment.arms=[initial, tuned]", "experiment.tasks=nowhere.jsonl"], "nowhere.jsonl"),
-        (["experiment.arms=[initial, tuned]", "seeds.held_out=0"], "leaves no seed task"),
-        (["experiment.arms=[initial, tuned]", "experiment.shots=2"], "have no examples"),
-    ],
-)
-def test_a_mistake_is_one_line_before_anything_is_written(
-    changes: list[str], told: str, tiny_settings: list[str], tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match=told) as caught:
-        Run(made_config(None, None, None, [*tiny_settings, REWARD, *changes]), tmp_path / "run").execute()
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_chat_prompt_without_a_template_is_refused_before_the_run(
-    tiny_base_model: Path, tiny_settings: list[str], tmp_path: Path
-) -> None:
-    changes = [f"model.name={tiny_base_model}", "experiment.arms=[initial, tuned]", "experiment.prompt=chat"]
-    with pytest.raises(UsageError, match="no chat template"):
-        Run(made_config(None, None, None, [*tiny_settings, REWARD, *changes]), tmp_path / "run").execute()
-    assert not (tmp_path / "run").exists()
+# -- what a run without arms, tasks or CTranslate2 does -----------------------------------------------
 
 
 def test_without_arms_the_stage_leaves_nothing(before: Path, settings: list[str], tmp_path: Path) -> None:
@@ -336,6 +305,18 @@ def test_without_arms_the_stage_leaves_nothing(before: Path, settings: list[str]
     with open_run(tmp_path / "run") as store:
         assert collect_arms(store) is None
     assert 'id="arms"' not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_transformers_engine_trains_and_evaluates_arms_too(
+    before: Path, settings: list[str], tmp_path: Path
+) -> None:
+    changes = ("experiment.arms=[initial, tuned]", "model.engine=transformers", "experiment.instances=1")
+    config = going_on(before, tmp_path / "run", settings, *changes)
+    Run(config, tmp_path / "run").execute(until="arms")
+    found = json.loads((tmp_path / "run" / "arms" / "comparison.json").read_text())
+    assert {name.partition("-")[0] for name in found["scores"]} == {"base", "initial", "tuned"}
+    answers = [lines(trained(tmp_path / "run", arm) / "evaluation/predictions.jsonl") for arm in ("initial", "tuned")]
+    assert answers[0] != answers[1]
 
 
 def test_held_out_seeds_are_the_tasks_where_none_are_given(before: Path, settings: list[str], tmp_path: Path) -> None:

@@ -50,8 +50,6 @@ def run_arms(context: Context) -> str:
         _write_candidates(context)
     _make_data_sets(context, tasks)
     made = sizes(context)
-    if options.sizes and made[-1] < max(options.sizes):
-        context.warn(STAGE, f"{made[-1]} instructions have a pair in every arm, fewer than experiment.sizes asks for")
     _evaluate(context, tasks, BASE, None)
     for size in made:
         for seed in options.seeds:
@@ -110,6 +108,11 @@ def _make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
         with store.transaction():
             make_data_sets(context, tasks)
             store.save_cursor(STAGE, **cursor | {"data_sets": True})
+            there, asked = sizes(context)[-1], max(config.experiment.sizes, default=0)
+            if there < asked:
+                context.warn(
+                    STAGE, f"{there} instructions have a pair in every arm, fewer than experiment.sizes asks for"
+                )
     instructions = len(generated_instructions(store))
     for arm in config.experiment.arms:
         extra = config.sampled_in_training(instructions) if arm == "best_of_n" else 0

@@ -32,7 +32,6 @@ def save_batch(context: Context, stage: str, written: Iterable[WrittenPair], pol
     A pair of best_of_n that the initial policy wrote too is a duplicate: the arm chooses among both.
     """
     store = context.store
-    known = {i.id for i in store.instances(policy="initial")} if policy == "best_of_n" else set()
     instances: dict[str, Instance] = {}
     rejections: list[Rejection] = []
     scores: list[tuple[str, str, float, float]] = []
@@ -44,7 +43,7 @@ def save_batch(context: Context, stage: str, written: Iterable[WrittenPair], pol
             continue
         content = (one.instruction.id, one.pair.input, one.pair.output)
         id = content_id(policy, *content)
-        if id in instances or content_id("initial", *content) in known:
+        if id in instances or (policy == "best_of_n" and store.has_instance(content_id("initial", *content))):
             rejections.append(Rejection(stage, "duplicate", text, policy))
             continue
         judged = one.judgement
