@@ -18,8 +18,9 @@ from refine_af.errors import UsageError
 from refine_af.progress import Silent
 from refine_af.records import Instance, Instruction, SeedTask
 from refine_af.seeds import choose_held_out, load_seeds
+from refine_af.stages.candidates import batches, select_best
 from refine_af.stages.context import Context
-from refine_af.stages.instances import _batches, _drop_contradictions, select_best
+from refine_af.stages.instances import _drop_contaminated, _drop_contradictions
 from refine_af.stages.instructions import run_instructions
 from refine_af.stages.rollouts import distinct_bigrams
 from refine_af.stages.rollouts import drawn as draw
@@ -80,10 +81,10 @@ def test_batches_hold_every_candidate_once_and_one_kind_each(
     kinds: list[bool | None], candidates: int, size: int
 ) -> None:
     instructions = [instruction(str(i), kind) for i, kind in enumerate(kinds)]
-    batches = list(_batches(instructions, candidates, size))
-    assert Counter(i.id for b in batches for i in b) == {i.id: candidates for i in instructions}
-    assert all(len({bool(i.is_classification) for i in b}) == 1 for b in batches)
-    assert all(len(b) <= max(size, candidates) for b in batches)
+    made = list(batches(instructions, candidates, size))
+    assert Counter(i.id for b in made for i in b) == {i.id: candidates for i in instructions}
+    assert all(len({bool(i.is_classification) for i in b}) == 1 for b in made)
+    assert all(len(b) <= max(size, candidates) for b in made)
 
 
 def test_contradictions_count_among_as_many_of_the_best_as_there_are_candidates_without_best_of_n(
@@ -106,6 +107,27 @@ def test_contradictions_count_among_as_many_of_the_best_as_there_are_candidates_
         _drop_contradictions(Context(config, store, tmp_path, cast(Any, None), Silent()), "initial")
         assert [i.instruction_id for i in store.instances()] == ["a"] * 3
         assert store.rejection_reasons("instances") == {"one input, two outputs": 2}
+
+
+def test_pairs_that_repeat_a_held_out_seed_are_dropped_with_what_they_repeat(tmp_path: Path) -> None:
+    asked = "The old mill by the river burned down last winter"
+    with Store(tmp_path / "run.db") as store:
+        held_out = Instruction("s", "Find the place", False, "seed", 0, "people", (), None, None, "held_out")
+        store.add_instructions([held_out, instruction("a")])
+        store.add_instances(
+            [
+                Instance("s1", "s", asked, "the mill", "people", "seed"),
+                Instance("a1", "a", asked, "a mill", "m", "tuned", 0.5),
+                Instance("a2", "a", "A boat on the lake", "a boat", "m", "tuned", 0.1),
+            ]
+        )
+        context = Context(load_config(), store, tmp_path, cast(Any, None), Silent())
+        for _ in range(2):  # a process that is killed behind it does it again
+            _drop_contaminated(context, "tuned")
+        assert [i.id for i in store.instances()] == ["s1", "a2"]
+        (row,) = store.query("SELECT * FROM rejections")
+        assert row["reason"] == "matches an evaluation task"
+        assert row["detail"] == "tuned: ROUGE-L 1.000 to the input of Find the place"
 
 
 # -- held-out seeds ------------------------------------------------------------------------------------

@@ -110,7 +110,41 @@ CREATE TABLE unjudged (
 );
 """
 
-MIGRATIONS: tuple[tuple[str, str], ...] = (("0001_initial", _INITIAL), ("0002_feedback", _FEEDBACK))
+_EXPERIMENT = """
+CREATE TABLE instances_with_arms (
+    id TEXT PRIMARY KEY,
+    instruction_id TEXT NOT NULL REFERENCES instructions (id),
+    input TEXT NOT NULL,
+    output TEXT NOT NULL,
+    model TEXT NOT NULL,
+    policy TEXT NOT NULL CHECK (policy IN ('seed', 'initial', 'tuned', 'best_of_n')),
+    reward REAL,
+    selected INTEGER NOT NULL DEFAULT 0
+);
+INSERT INTO instances_with_arms (rowid, id, instruction_id, input, output, model, policy, reward, selected)
+    SELECT rowid, id, instruction_id, input, output, model, policy, reward, selected FROM instances ORDER BY rowid;
+DROP TABLE instances;                   -- SQLite can't change a CHECK
+ALTER TABLE instances_with_arms RENAME TO instances;
+CREATE INDEX instances_by_instruction ON instances (instruction_id);
+CREATE TABLE arm_rows (
+    arm TEXT NOT NULL CHECK (arm IN ('initial', 'tuned', 'best_of_n')),
+    place INTEGER NOT NULL,             -- of the instruction: a data set of k instructions has the places below k
+    instance_id TEXT NOT NULL REFERENCES instances (id),
+    PRIMARY KEY (arm, instance_id)
+);
+CREATE TABLE comparisons (
+    size INTEGER NOT NULL,              -- instructions in each data set
+    seed INTEGER,                       -- of the fine-tuning; NULL: an instance's mean over all seeds
+    control TEXT NOT NULL,              -- an arm, or 'base'
+    comparison TEXT NOT NULL            -- JSON
+);
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    ("0001_initial", _INITIAL),
+    ("0002_feedback", _FEEDBACK),
+    ("0003_experiment", _EXPERIMENT),
+)
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Origin = Literal["seed", "generated"]
-PolicyName = Literal["seed", "initial", "tuned"]
+PolicyName = Literal["seed", "initial", "tuned", "best_of_n"]
 
 
 def content_id(*parts: str) -> str:

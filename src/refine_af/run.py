@@ -18,6 +18,7 @@ from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
+from refine_af.experiment.check import check_experiment
 from refine_af.feedback.check import check_feedback, check_teachers, check_witness
 from refine_af.files import one_process, write_text
 from refine_af.models import check_model, check_packages
@@ -28,7 +29,7 @@ from refine_af.seeds import shown_tasks
 from refine_af.stages.context import Context, calibration_pairs
 from refine_af.store import Store
 
-STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "report")
+STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "arms", "report")
 # How much is computed at once: changes rounding and memory, not what is computed, so a run that was too large for
 # the memory can go on.
 _CHANGEABLE = {"policy.micro_batch", "finetune.micro_batch", "feedback.batch_size"}
@@ -74,6 +75,7 @@ class Run:
         check_teachers(self.config)
         check_witness(self.config.policy, self.config.feedback)
         check_trackers(self.config.policy.report_to)
+        check_experiment(self.config)
         for place in (self.folder, *self.folder.parents):
             if place.exists():
                 if not place.is_dir():
@@ -166,7 +168,7 @@ def run_status(store: Store) -> dict[str, object]:
     return {
         "stages": stages,
         "instructions": len(store.instructions(origin="generated")),
-        "instances": {p: len(store.instances(policy=p)) for p in ("initial", "tuned")},
+        "instances": {p: len(store.instances(policy=p)) for p in ("initial", "tuned", "best_of_n")},
         "selected": len(store.instances(selected=True)),
         "reward": dict(store.metric("policy", "reward_mean")),
         "metrics": {

@@ -19,9 +19,10 @@ def render_status(found: dict[str, Any], console: Console | None = None) -> None
         table.add_row(name, stage["status"], read, kept, reasons)
     console.print(table)
     made = found["instances"]
+    best_of_n = f", {made['best_of_n']} for best-of-n" if made["best_of_n"] else ""
     console.print(
         f"\n{found['instructions']} instructions; {made['tuned']} pairs by the tuned policy, {made['initial']} by the "
-        f"initial one; {found['selected']} selected"
+        f"initial one{best_of_n}; {found['selected']} selected"
     )
     if found["reward"]:
         curve = "  ".join(f"{value:+.2f}" for value in found["reward"].values())

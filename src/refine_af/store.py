@@ -306,6 +306,9 @@ class Store:
             for r in rows
         ]
 
+    def has_instance(self, id: str) -> bool:
+        return bool(self.query("SELECT 1 FROM instances WHERE id = ?", id))
+
     def scores(self, instance_id: str) -> dict[str, float]:
         """Scorer name to value, of one instance."""
         return {

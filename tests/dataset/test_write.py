@@ -43,12 +43,16 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
+def rows(store: Store) -> list[dict[str, Any]]:
+    return dataset_rows(store, store.instances(selected=True))
+
+
 def jsonl(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "train.jsonl").read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def test_a_row_says_what_it_is_and_where_it_came_from(store: Store) -> None:
-    first, second = dataset_rows(store)
+    first, second = rows(store)
     assert first == {
         "id": "p1",
         "instruction": f"Say {ODD}",
@@ -65,32 +69,32 @@ def test_a_row_says_what_it_is_and_where_it_came_from(store: Store) -> None:
 
 
 def test_both_formats_hold_the_same_rows(store: Store, tmp_path: Path) -> None:
-    write_dataset(store, tmp_path / "dataset", Config())
-    assert jsonl(tmp_path / "dataset") == dataset_rows(store)
-    assert pq.read_table(tmp_path / "dataset" / "train.parquet").to_pylist() == dataset_rows(store)
+    write_dataset(rows(store), tmp_path / "dataset", Config(), 4)
+    assert jsonl(tmp_path / "dataset") == rows(store)
+    assert pq.read_table(tmp_path / "dataset" / "train.parquet").to_pylist() == rows(store)
 
 
 def test_writing_again_replaces_everything_and_leaves_nothing_over(store: Store, tmp_path: Path) -> None:
     folder = tmp_path / "dataset"
-    write_dataset(store, folder, Config())
+    write_dataset(rows(store), folder, Config(), 4)
     first = {p.name: p.read_bytes() for p in folder.iterdir()}
-    write_dataset(store, folder, Config())
+    write_dataset(rows(store), folder, Config(), 4)
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == first
     assert set(first) == {"train.parquet", "train.jsonl", "README.md"}
     store.delete_instances(["p3"])
-    write_dataset(store, folder, Config())
+    write_dataset(rows(store), folder, Config(), 4)
     assert [r["id"] for r in jsonl(folder)] == ["p1"]
 
 
 def test_without_a_selected_row_the_files_are_there_and_empty(tmp_path: Path) -> None:
     with Store(tmp_path / "run.db") as store:
-        write_dataset(store, tmp_path / "dataset", Config())
+        write_dataset(rows(store), tmp_path / "dataset", Config(), 4)
     assert jsonl(tmp_path / "dataset") == []
     assert pq.read_table(tmp_path / "dataset" / "train.parquet").num_rows == 0
 
 
 def test_the_card_opens_with_yaml_that_the_hub_reads(store: Store, tmp_path: Path) -> None:
-    write_dataset(store, tmp_path, Config())
+    write_dataset(rows(store), tmp_path, Config(), 4)
     _, front, body = (tmp_path / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     header = yaml.safe_load(front)
     assert header["configs"] == [{"config_name": "default", "data_files": "train.parquet"}]
@@ -109,12 +113,12 @@ def test_the_card_opens_with_yaml_that_the_hub_reads(store: Store, tmp_path: Pat
     ],
 )  # fmt: skip
 def test_the_card_names_the_size_as_the_hub_does(store: Store, count: int, category: str) -> None:
-    card = write._card(dataset_rows(store)[:1] * count, Config(), 4)
+    card = write._card(rows(store)[:1] * count, Config(), 4)
     assert f"size_categories: [{category}]" in card
 
 
 def test_the_cards_example_stays_in_its_fence_whatever_the_output_holds(store: Store) -> None:
-    row = dataset_rows(store)[0] | {"output": "```python\nprint()\n```"}
+    row = rows(store)[0] | {"output": "```python\nprint()\n```"}
     lines = write._card([row], Config(), 4).split("\n")
     opening = next(i for i, line in enumerate(lines) if line.endswith("json") and line.startswith("```"))
     fence = lines[opening].removesuffix("json")

@@ -40,7 +40,7 @@ def plan_of(preset: str, *overrides: str, hardware: Hardware = SERVER) -> Plan:
 def test_every_preset_has_a_plan_whose_parts_add_up(preset: str) -> None:
     plan = plan_of(preset)
     assert [stage.name for stage in plan.stages] == [
-        "seeds", "instructions", "policy", "instances", "finetune", "evaluate", "report",
+        "seeds", "instructions", "policy", "instances", "finetune", "evaluate", "arms", "report",
     ]  # fmt: skip
     seconds = [piece.seconds for stage in plan.stages for piece in stage.pieces]
     assert all(s is not None and s >= 0 for s in seconds)
@@ -112,6 +112,30 @@ def test_best_of_n_writes_as_much_as_training_and_the_tuned_pairs_would() -> Non
     half = ppo.stage("instances").completion_tokens / 2  # the other half is the control's
     # Shared out evenly and rounded up: less than one more for each of 56 instructions.
     assert sampled + half <= best.stage("instances").completion_tokens < sampled + half + 56 * 27
+
+
+def test_arms_cost_trainings_evaluations_and_best_of_ns_candidates_and_nothing_without_them() -> None:
+    none = plan_of("embedded")
+    assert (none.stage("arms").hours, none.stage("arms").pieces) == (0, ())
+    few = plan_of("embedded", "experiment.arms=[initial, tuned]")
+    many = plan_of("embedded", "experiment.arms=[initial, tuned]", "experiment.seeds=[0, 1, 2]")
+    best = plan_of("embedded", "experiment.arms=[initial, tuned, best_of_n]")
+    assert few.hours > none.hours
+    assert many.stage("arms").trained_tokens == pytest.approx(3 * few.stage("arms").trained_tokens, abs=1)
+    # The base answers once, whatever is trained.
+    answers = [plan.stage("arms").piece("answers").completion_tokens for plan in (few, many)]
+    assert answers[1] == pytest.approx(answers[0] / 3 * 7, abs=1)
+    sampled = none.stage("policy").piece("rollouts").completion_tokens
+    written = best.stage("arms").piece("candidates of best_of_n").completion_tokens
+    assert sampled <= written < sampled + 56 * 27
+
+
+def test_the_tasks_of_an_experiment_are_counted(tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.jsonl"
+    rows = [{"instruction": "Say it", "input": str(i), "output": "it"} for i in range(10)]
+    tasks.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ("experiment.arms=[initial, tuned]", f"experiment.tasks={tasks}", "experiment.instances=4")
+    assert "answer 4 instances each" in plan_of("embedded", *options).stage("arms").words
 
 
 def test_a_7b_in_bfloat16_weighs_13_5_gb_and_twice_that_in_float32() -> None:

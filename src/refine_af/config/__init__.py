@@ -2,8 +2,10 @@
 
 from refine_af.config.load import PRESETS, as_yaml, differences, load_config, nearest_name
 from refine_af.config.options import (
+    ArmName,
     Config,
     EvaluationConfig,
+    ExperimentConfig,
     FeedbackConfig,
     FinetuneConfig,
     GuardsConfig,
@@ -19,8 +21,10 @@ from refine_af.config.options import (
 
 __all__ = [
     "PRESETS",
+    "ArmName",
     "Config",
     "EvaluationConfig",
+    "ExperimentConfig",
     "FeedbackConfig",
     "FinetuneConfig",
     "GuardsConfig",

@@ -112,6 +112,8 @@ def _explained(error: ValidationError, where: str) -> str:
         return f"unknown option {key!r} in {where}{nearest_name(leaf, known)}; known there: {', '.join(known)}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     message = first["msg"].removeprefix("Value error, ")
+    if not key:  # sections that don't go together
+        return f"{where}: {message}"
     # Where the options of a section don't go together, the message says which.
     if first["type"] == "value_error" and isinstance(first["input"], dict):
         return f"option {key} in {where}: {message}{more}"

@@ -238,6 +238,42 @@ class EvaluationConfig(_Section):
     cut: Literal["none", "first_line", "blank_line"] = Field("none", description="where an answer that runs on is cut")
 
 
+ArmName = Literal["initial", "tuned", "best_of_n"]
+
+
+class ExperimentConfig(_Section):
+    """The paper's comparison: one data set for each arm from the same instructions, the base model tuned on each, all
+    evaluated on the same tasks."""
+
+    arms: tuple[ArmName, ...] = Field(
+        (),
+        description="whose pairs make the data sets, the control first; none: no experiment. initial: the policy "
+        "before training, tuned: after it, best_of_n: before it, the best of as many more as training sampled",
+    )
+    seeds: tuple[Natural, ...] = Field((0,), min_length=1, description="each data set is trained on once for each seed")
+    sizes: tuple[Positive, ...] = Field(
+        (), description="instructions in a data set, one training for each size; none: all that every arm has"
+    )
+    tasks: str | None = Field(
+        None, min_length=1, description="what `refine-af evaluate --tasks` takes; none: the held-out seed tasks"
+    )
+    instances: Positive | None = Field(None, description="first instances of each task; none: all")
+    shots: Literal[0, 2] = Field(0, description="positive examples shown")
+    max_source: Positive = Field(1024, description="longest source, in tokens; what is longer is cut")
+    max_target: Positive = Field(128, description="longest answer, in tokens")
+    cut: Literal["none", "first_line", "blank_line"] = Field("none", description="where an answer that runs on is cut")
+    prompt: Literal["auto", "plain", "chat"] = Field("auto", description="auto: the chat template where there is one")
+
+    @model_validator(mode="after")
+    def _no_arm_twice(self) -> ExperimentConfig:
+        if len(self.arms) == 1:
+            raise ValueError(f"arms has {self.arms[0]} alone; a comparison takes two or more, the control first")
+        for name, values in (("arms", self.arms), ("seeds", self.seeds), ("sizes", self.sizes)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
+        return self
+
+
 class Config(_Section):
     """A whole run."""
 
@@ -251,11 +287,29 @@ class Config(_Section):
     instances: InstancesConfig = InstancesConfig()
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    experiment: ExperimentConfig = ExperimentConfig()
 
     def candidates(self, instructions: int) -> int:
-        """Completions that a policy writes for each of so many instructions. Under best_of_n the initial policy writes
-        the completions too that training would have sampled, shared out evenly and rounded up."""
-        extra = 0
-        if self.policy.algorithm == "best_of_n":
-            extra = -(-self.policy.iterations * self.policy.rollouts // instructions)
+        """Completions that a policy writes for each of so many instructions; under best_of_n the initial policy writes
+        those too that training would have sampled."""
+        extra = self.sampled_in_training(instructions) if self.policy.algorithm == "best_of_n" else 0
         return self.instances.candidates + extra
+
+    def sampled_in_training(self, instructions: int) -> int:
+        """The completions that training samples, shared out evenly among so many instructions and rounded up."""
+        return -(-self.policy.iterations * self.policy.rollouts // instructions)
+
+    @model_validator(mode="after")
+    def _arms_can_be_made(self) -> Config:
+        arms, algorithm = self.experiment.arms, self.policy.algorithm
+        if "tuned" in arms and not self.policy.trains:
+            raise ValueError(f"experiment.arms names tuned, but policy.algorithm is {algorithm}, which trains nothing")
+        if arms and algorithm == "best_of_n":
+            raise ValueError(
+                "policy.algorithm best_of_n gives the initial policy more candidates, so that it is no control; "
+                "set it to none and name best_of_n in experiment.arms"
+            )
+        largest, target = max(self.experiment.sizes, default=0), self.instructions.target
+        if arms and largest > target:
+            raise ValueError(f"experiment.sizes asks for {largest} instructions, but instructions.target is {target}")
+        return self

@@ -1,9 +1,10 @@
-"""Writes the selected instances as Parquet and JSONL with a card. Files are made anew from the rows each time."""
+"""Writes chosen instances as Parquet and JSONL with a card. Files are made anew from the rows each time."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,15 @@ import pyarrow.parquet as pq
 
 from refine_af.config import Config
 from refine_af.files import write_text
+from refine_af.records import Instance
 from refine_af.store import Store
 
 
-def dataset_rows(store: Store) -> list[dict[str, Any]]:
-    """The selected instances, each with its instruction, reward, scores and where it came from."""
+def dataset_rows(store: Store, instances: Iterable[Instance]) -> list[dict[str, Any]]:
+    """The instances, each with its instruction, reward, scores and where it came from."""
     instructions = {i.id: i for i in store.instructions()}
     rows = []
-    for instance in store.instances(selected=True):
+    for instance in instances:
         instruction = instructions[instance.instruction_id]
         rows.append(
             {
@@ -38,17 +40,18 @@ def dataset_rows(store: Store) -> list[dict[str, Any]]:
     return rows
 
 
-def write_dataset(store: Store, folder: Path, config: Config) -> None:
-    """train.parquet, train.jsonl and README.md in ``folder``; each appears whole or not at all."""
+def write_dataset(rows: list[dict[str, Any]], folder: Path, config: Config, candidates: int) -> None:
+    """train.parquet, train.jsonl and README.md in ``folder``; each appears whole or not at all.
+
+    ``candidates``: completions of an instruction from which its rows were chosen.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    rows = dataset_rows(store)
     temporary = folder / ".train.parquet"
     pq.write_table(pa.Table.from_pylist(rows), temporary)
     os.replace(temporary, folder / "train.parquet")
     lines = "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows)
     write_text(folder / "train.jsonl", lines)
-    instructions = store.instructions(origin="generated", status="kept")
-    write_text(folder / "README.md", _card(rows, config, config.candidates(len(instructions))))
+    write_text(folder / "README.md", _card(rows, config, candidates))
 
 
 # The Hub's classes of size, by their upper bounds.
@@ -57,7 +60,8 @@ _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "
 
 def _card(rows: list[dict[str, Any]], config: Config, candidates: int) -> str:
     size = next((name for bound, name in _SIZES if len(rows) < bound), "10M<n<100M")
-    policy = rows[0]["policy"] if rows else "none"
+    # Best-of-n chooses among the initial policy's pairs too.
+    policy = max((r["policy"] for r in rows), key=["initial", "best_of_n", "tuned"].index, default="none")
     example = json.dumps(rows[0], ensure_ascii=False, indent=2) if rows else "{}"
     return f"""---
 language: en

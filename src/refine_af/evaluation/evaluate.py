@@ -56,18 +56,45 @@ def evaluate(
     with exhaustion_explained(out), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
         _refuse_a_file(out)
         subject = find_subject(model, config, prompt, served, Path(scratch))
-        settings = {**subject.settings, **asdict(options), "tasks": tasks_id(loaded.tasks)}
-        _refuse_other_settings(out, settings)
+        _refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
         for note in loaded.notes:
             progress.note(note)
         out.mkdir(parents=True, exist_ok=True)
         with one_process(out):
-            if (out / "scores.json").is_file():
+            if is_complete(out):
                 progress.note(f"{out} holds this evaluation already")
-            else:
-                _complete(subject, loaded.tasks, options, settings, out, progress)
+            evaluate_subject(subject, loaded.tasks, options, out, progress)
     scores: dict[str, Any] = json.loads((out / "scores.json").read_text(encoding="utf-8"))
     return scores
+
+
+def evaluate_subject(
+    subject: Subject,
+    tasks: tuple[EvaluationTask, ...],
+    options: Options,
+    out: Path,
+    progress: Progress,
+    *,
+    name: str = STAGE,
+) -> None:
+    """Makes the evaluation's folder ``out`` complete, which it may be already; ``name`` is what progress calls it.
+
+    Raises UsageError where the folder is of another evaluation.
+    """
+    settings = all_settings(subject, tasks, options)
+    _refuse_other_settings(out, settings)
+    if not is_complete(out):
+        out.mkdir(parents=True, exist_ok=True)
+        _complete(subject, tasks, options, settings, out, progress, name)
+
+
+def is_complete(out: Path) -> bool:
+    return (out / "scores.json").is_file()
+
+
+def all_settings(subject: Subject, tasks: tuple[EvaluationTask, ...], options: Options) -> dict[str, Any]:
+    """All that scores depend on, as it stands in ``scores.json``."""
+    return {**subject.settings, **asdict(options), "tasks": tasks_id(tasks)}
 
 
 def _refuse_a_file(out: Path) -> None:
@@ -77,11 +104,11 @@ def _refuse_a_file(out: Path) -> None:
 
 
 def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
-    if (out / "scores.json").is_file():
+    if is_complete(out):
         known = json.loads((out / "scores.json").read_text(encoding="utf-8"))["settings"]
     elif (out / _JOURNAL).is_file():
         known = _whole_lines(out / _JOURNAL)[0]["settings"]
-    elif out.is_dir() and any(file.name != ".lock" for file in out.iterdir()):
+    elif out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise UsageError(f"{out} holds other files and no evaluation; name another --out")
     else:
         return
@@ -97,6 +124,7 @@ def _complete(
     settings: dict[str, Any],
     out: Path,
     progress: Progress,
+    name: str,
 ) -> None:
     journal = out / _JOURNAL
     if not journal.exists():
@@ -104,7 +132,7 @@ def _complete(
     _take_off_half_a_line(journal)
     answers = {row["id"]: row["answer"] for row in _whole_lines(journal) if "id" in row}
     total = sum(len(task.instances) for task in tasks)
-    progress.begin(STAGE, total, "answers", len(answers))
+    progress.begin(name, total, "answers", len(answers))
     if len(answers) < total:
         _ask(subject, tasks, options, answers, journal, progress)
     scored = score_answers(tasks, _cut(answers, options.cut))

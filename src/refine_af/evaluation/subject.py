@@ -100,9 +100,10 @@ def _is_embedded(name: str) -> bool:
 
 
 class LocalSubject:
-    """A model on this machine, with an adapter or without."""
+    """A model on this machine, with an adapter or without; ``name`` is the adapter's in the settings, its path by
+    default."""
 
-    def __init__(self, parts: Parts, adapter: Path | None, prompt: PromptForm) -> None:
+    def __init__(self, parts: Parts, adapter: Path | None, prompt: PromptForm, name: str | None = None) -> None:
         self._parts = parts
         self._adapter = adapter
         self._frame = _frame(parts, prompt)
@@ -110,7 +111,7 @@ class LocalSubject:
         self.unit = parts.threads * parts.config.model.batch_size
         label, weights = parts.located.label, parts.located.identity
         if adapter is not None:
-            label = f"{label} with {adapter}"
+            label = f"{label} with {name or adapter}"
             weights = content_id(weights, *(_contents(file) for file in sorted(adapter.glob("adapter_*"))))
         self.settings: dict[str, Any] = {
             "model": label,

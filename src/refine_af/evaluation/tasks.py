@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refine_af.errors import UsageError
-from refine_af.records import content_id
+from refine_af.records import SeedTask, content_id
 from refine_af.user_files import Numbered, csv_rows, jsonl_rows, read_text
 
 OFFICIAL_INSTANCES = 100  # of a task: the first ones, which its authors balanced by label
@@ -75,6 +75,22 @@ def load_tasks(path: Path, instances: int | None = None) -> LoadedTasks:
     if not seen:
         raise UsageError(f"{path} holds no instance; give rows of instruction, input and references, or task files")
     return LoadedTasks(tasks, loaded.notes)
+
+
+def tasks_of_seeds(seeds: Iterable[SeedTask]) -> tuple[EvaluationTask, ...]:
+    """Seed tasks as tasks of one instance each."""
+    return _distinctly_named(
+        [
+            EvaluationTask(
+                _short(seed.instruction),
+                seed.category,
+                seed.instruction,
+                (),
+                (EvaluationInstance(seed.id, seed.input, (seed.output,)),),
+            )
+            for seed in seeds
+        ]
+    )
 
 
 def tasks_id(tasks: Iterable[EvaluationTask]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from refine_af.config import Config
+from refine_af.planning.lengths import TOKENS_PER_WORD, expectations
 from refine_af.planning.memory import Setup
 from refine_af.planning.models import reward_models
 from refine_af.planning.units import count
-from refine_af.planning.workload import TOKENS_PER_WORD, expectations
 
 
 def assumptions(config: Config, setup: Setup | None) -> tuple[str, ...]:

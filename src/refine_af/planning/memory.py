@@ -8,16 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from refine_af.config import Config
+from refine_af.planning.lengths import completions_needed, expectations, longest_pair, micro_batch_tokens
 from refine_af.planning.models import ModelFacts, reward_models, short_name
 from refine_af.planning.units import GB, count
-from refine_af.planning.workload import (
-    Generation,
-    StageWork,
-    completions_needed,
-    expectations,
-    longest_pair,
-    micro_batch_tokens,
-)
+from refine_af.planning.workload import Generation, StageWork
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +47,7 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
     """What is in memory at the stage's peak. Generation and training take turns: the larger of the two
     counts."""
     generating = [piece for piece in stage.pieces if isinstance(piece, Generation)]
-    training = stage.name in ("policy", "finetune") and bool(stage.pieces)
+    training = stage.name in ("policy", "finetune", "arms") and bool(stage.pieces)
     overhead = Part("process", setup.overhead_gb, "Python, its libraries and what the allocator holds back")
     if not generating and not training:
         return (Part("process", 0.2, "Python without a model"),)
@@ -73,7 +67,7 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
                 f"{count(setup.facts.parameters)} parameters × {size} B ({config.model.quantization}){why}",
             )
         )
-    if stage.name in ("policy", "instances"):
+    if stage.name in ("policy", "instances") or (stage.name == "arms" and "best_of_n" in config.experiment.arms):
         parts += reward_parts(config)
     decode = [max((_cache(setup, piece) for piece in generating), key=lambda part: part.gb)] if generating else []
     train: list[Part] = []
@@ -144,7 +138,7 @@ def _training(config: Config, setup: Setup, stage: str) -> tuple[Part, Part]:
         tokens = float(micro * response)
     factor = 34 * weight_bytes(config, setup.kind) // 2
     per_token, how = factor * facts.layers, f"{factor} B × {facts.hidden} hidden × {facts.layers} layers"
-    if stage == "finetune" and setup.kind == "gpu":
+    if stage != "policy" and setup.kind == "gpu":
         # Gradient checkpointing keeps each layer's input and, for the layer at work, everything.
         kept = weight_bytes(config, setup.kind)
         per_token = kept * facts.layers + factor
@@ -189,6 +183,13 @@ def disk(config: Config, setup: Setup | None, stages: Sequence[StageWork]) -> tu
                 f"{count(both)} LoRA parameters × 28 B (adapter, two checkpoints with Adam's moments)",
             )
         )
+        if config.experiment.arms:
+            one = setup.facts.lora_parameters(tuned.lora.rank, tuned.lora.targets)
+            options = config.experiment
+            adapters = len(options.arms) * len(options.seeds) * max(1, len(options.sizes))
+            parts.append(
+                Part("arms/", adapters * one * 4 / GB, f"{adapters} adapters of {count(one)} LoRA parameters × 4 B")
+            )
     return tuple(parts)
 
 

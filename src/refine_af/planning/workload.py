@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Literal
 
 from refine_af.config import Config
+from refine_af.evaluation.tasks import load_tasks
+from refine_af.planning.lengths import (
+    FRAME_TOKENS,
+    LABEL_TOKENS,
+    TOKENS_PER_WORD,
+    Expectations,
+    completions_needed,
+    expectations,
+    instruction_tokens,
+    mean_words,
+    micro_batch_tokens,
+    pair_length,
+    pair_prompt,
+)
 from refine_af.planning.models import ModelFacts, reward_models, short_name
 
-TOKENS_PER_WORD = 1.35  # English prose in a vocabulary of 32,000 to 50,000 pieces, punctuation included
-FRAME_TOKENS = 30  # a prompt's header and the words around its parts
-LABEL_TOKENS = 15  # "Instruction:", "Input:", "Output:" and the line breaks of one demonstration
 CLASSIFICATION_PROMPT = 75  # the question whether a task is classification, with an example of each kind
 TAUGHT_BY_A_SEED = 5  # pairs that the evaluator reads, the seed's own and spoilt ones
 CALIBRATED_ON = 24  # seeds on which that question is calibrated
-
-
-@dataclass(frozen=True, slots=True)
-class Expectations:
-    """What a model's completions are expected to be like. Assumptions: the pilot of a run shows its true
-    yield."""
-
-    items: float  # instructions in a completion, after the first filters
-    kept: float  # share of them that is novel and long enough
-    tokens_per_item: float  # of the list, so that a small max_tokens holds fewer items
-    pair_share: float  # of max_tokens that a pair uses on average
-    answer_share: float  # of max_tokens that an answer in the evaluation uses
-
-
-# The small model's are those of a run of the embedded preset; those of a base model of 7B are a guess: longer lists,
-# most of its pairs ended early.
-SMALL = Expectations(items=2.7, kept=0.43, tokens_per_item=14, pair_share=0.48, answer_share=0.8)
-LARGE = Expectations(items=4, kept=0.30, tokens_per_item=45, pair_share=0.4, answer_share=0.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +84,8 @@ class StageWork:
     pieces: tuple[Work, ...] = ()
 
 
-def expectations(facts: ModelFacts | None) -> Expectations:
-    """Those of the model's size class; of a large model where the size isn't known."""
-    return SMALL if facts is not None and facts.small else LARGE
-
-
 def workload(config: Config, seeds: int, facts: ModelFacts | None) -> list[StageWork]:
-    """The seven stages in order, for ``seeds`` tasks written by people."""
+    """The stages in order, for ``seeds`` tasks written by people."""
     held_out = round(seeds * config.seeds.held_out)
     hope = expectations(facts)
     return [
@@ -108,17 +95,9 @@ def workload(config: Config, seeds: int, facts: ModelFacts | None) -> list[Stage
         _instances(config, hope, seeds - held_out),
         _finetune(config, hope),
         _evaluate(config, hope, held_out),
+        _arms(config, hope, held_out),
         StageWork("report", "write report.html from the database"),
     ]
-
-
-def completions_needed(config: Config, hope: Expectations) -> tuple[int, int]:
-    """Completions and rounds until the target is reached, in whole rounds, no more than max_rounds."""
-    options = config.instructions
-    items = min(hope.items, max(1.0, options.sampling.max_tokens / hope.tokens_per_item))
-    rounds = math.ceil(options.target / (items * hope.kept) / options.prompts_per_round)
-    rounds = min(rounds, options.max_rounds)
-    return rounds * options.prompts_per_round, rounds
 
 
 def _instructions(config: Config, hope: Expectations) -> StageWork:
@@ -149,29 +128,6 @@ def _instructions(config: Config, hope: Expectations) -> StageWork:
     )
 
 
-def pair_prefix(config: Config) -> float:
-    """Tokens with which all prompts for a pair begin: the header and the demonstrations."""
-    options = config.instances
-    demonstration = mean_words(options.max_demonstration_words, pairs=True) * TOKENS_PER_WORD + LABEL_TOKENS
-    return FRAME_TOKENS + options.demonstrations * demonstration
-
-
-def pair_prompt(config: Config) -> float:
-    """Tokens of the prompt that asks for a pair: the shared beginning and the instruction itself."""
-    return pair_prefix(config) + instruction_tokens()
-
-
-def micro_batch_tokens(config: Config, response: float, rows: int) -> float:
-    """Tokens that a micro-batch of ``rows`` rollouts sends through the network.
-
-    PPO's shared beginning goes through once for each of its two kinds of prompts (classification or not),
-    then every rollout's own instruction and response. TRL's trainers send every prompt whole.
-    """
-    if config.policy.in_groups:
-        return rows * (pair_prompt(config) + response)
-    return 2 * pair_prefix(config) + rows * (instruction_tokens() + response)
-
-
 def _log_probabilities(config: Config, tokens: float) -> Sequence[Pass]:
     """What goes through without a gradient, for ``tokens`` in one pass over all rollouts."""
     options = config.policy
@@ -180,11 +136,6 @@ def _log_probabilities(config: Config, tokens: float) -> Sequence[Pass]:
     reference = options.algorithm == "ppo" or options.kl_coefficient > 0
     whose = [name for name, needed in (("policy", policy), ("reference", reference)) if needed]
     return [Pass(f"log-probabilities, {' and '.join(whose)}", len(whose) * tokens, "forward")] if whose else []
-
-
-def instruction_tokens() -> float:
-    """A mean instruction, taken to be as long as the built-in ones."""
-    return mean_words(10_000, pairs=False) * TOKENS_PER_WORD
 
 
 def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
@@ -276,19 +227,6 @@ def _finetune(config: Config, hope: Expectations) -> StageWork:
     )
 
 
-def pair_length(config: Config, hope: Expectations) -> float:
-    """Tokens of a pair in the fine-tuning data: template, instruction, input and output."""
-    new = hope.pair_share * config.instances.sampling.max_tokens
-    return min(float(config.finetune.max_length), LABEL_TOKENS + instruction_tokens() + new)
-
-
-def longest_pair(config: Config) -> int:
-    """Tokens of the longest row that fine-tuning can meet: the longest instruction and a full completion."""
-    instruction = config.instructions.max_words * TOKENS_PER_WORD
-    longest = FRAME_TOKENS + instruction + config.instances.sampling.max_tokens
-    return min(config.finetune.max_length, math.ceil(longest))
-
-
 def _evaluate(config: Config, hope: Expectations, held_out: int) -> StageWork:
     limit = config.evaluation.max_tokens
     prompt = LABEL_TOKENS + mean_words(10_000, pairs=True) * TOKENS_PER_WORD / 2
@@ -310,6 +248,64 @@ def _evaluate(config: Config, hope: Expectations, held_out: int) -> StageWork:
     )
 
 
+def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
+    options, target, sampling = config.experiment, config.instructions.target, config.instances.sampling
+    if not options.arms:
+        return StageWork("arms", "nothing: experiment.arms is empty")
+    sizes = options.sizes or (target,)
+    trainings = len(options.arms) * len(options.seeds)
+    pairs = trainings * sum(sizes) * config.instances.per_instruction
+    answers, prompt = (1 + trainings * len(sizes)), min(options.max_source, _evaluation_prompt(config))
+    asked = held_out if options.tasks is None else _tasks_read(options.tasks, options.instances)[0]
+    extra = target * config.sampled_in_training(target) if "best_of_n" in options.arms else 0
+    new, generations = hope.pair_share * sampling.max_tokens, []
+    if extra:
+        generations.append(
+            Generation(
+                "candidates of best_of_n", extra, pair_prompt(config), True, new, sampling.max_tokens,
+                config.model.batch_size,
+            )
+        )  # fmt: skip
+    generations.append(
+        Generation(
+            "answers",
+            answers * asked,
+            prompt,
+            False,
+            hope.answer_share * options.max_target,
+            options.max_target,
+            config.model.batch_size,
+            answers,
+        )
+    )
+    return StageWork(
+        "arms",
+        f"{', '.join(options.arms)}: {trainings * len(sizes)} trainings on up to {max(sizes):,} instructions; base and "
+        f"tuned models answer {asked:,} instances each",
+        (
+            *generations,
+            *(_rewards(config, extra, new, 0) if extra else ()),
+            Pass("updates", config.finetune.epochs * pairs * pair_length(config, hope), "finetune"),
+        ),
+    )
+
+
+def _evaluation_prompt(config: Config) -> float:
+    """Tokens of a mean source: what the tasks hold, and the words around it."""
+    options = config.experiment
+    if options.tasks is None:
+        return LABEL_TOKENS + mean_words(10_000, pairs=True) * TOKENS_PER_WORD / 2
+    return LABEL_TOKENS + _tasks_read(options.tasks, options.instances)[1] * TOKENS_PER_WORD
+
+
+@cache
+def _tasks_read(path: str, instances: int | None) -> tuple[int, float]:
+    """How many instances an experiment's tasks have, and their mean words with the definition; examples left out."""
+    tasks = load_tasks(Path(path).expanduser(), instances).tasks
+    words = [len(f"{task.definition} {one.input}".split()) for task in tasks for one in task.instances]
+    return len(words), sum(words) / len(words)
+
+
 def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pass]:
     """Passes that the reward takes. A function of the user's own counts nothing."""
     if config.feedback.name == "embedded":
@@ -328,14 +324,3 @@ def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pas
         Pass(f"rewards: {short_name(model.name)}", model.passes * pairs * length, "reward", model.active)
         for model in reward_models(config.feedback)
     ]
-
-
-@cache
-def mean_words(longest: int, *, pairs: bool) -> float:
-    """Mean length in words of the built-in seeds no longer than ``longest``: instructions, or whole pairs."""
-    text = resources.files("refine_af.seeds").joinpath("seed_tasks.jsonl").read_text(encoding="utf-8")
-    tasks = [json.loads(line) for line in text.splitlines() if line.strip()]
-    fields = ("instruction", "input", "output") if pairs else ("instruction",)
-    lengths = sorted(sum(len(task[field].split()) for field in fields) for task in tasks)
-    short = [length for length in lengths if length <= longest] or lengths[:1]
-    return sum(short) / len(short)

@@ -1,5 +1,5 @@
-"""What the report shows, read from the run's database into dataclasses; the queries of the report are here and in
-contributions.py.
+"""What the report shows, read from the run's database into dataclasses; the queries of the report are here, in arms.py
+and in contributions.py.
 
 A table without rows gives None or an empty list, so that an unfinished run's report can say what is missing.
 """
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, zip_longest
 from typing import Any, TypeVar
 
+from refine_af.report.arms import Arms, collect_arms
 from refine_af.report.contributions import Contributions, contributions
 from refine_af.store import Store
 
@@ -140,6 +141,7 @@ class Report:
     rounds: dict[str, list[tuple[int, float]]]  # of the instructions: read, kept
     texts: list[str]  # the kept instructions
     evaluation: Evaluation | None
+    arms: Arms | None
     samples: list[Sample]
     events: list[Event]
 
@@ -173,6 +175,7 @@ def collect(store: Store) -> Report:
             rounds=_metrics(store, "instructions"),
             texts=texts,
             evaluation=_evaluation(store),
+            arms=collect_arms(store),
             samples=_samples(store),
             events=[Event(**dict(r)) for r in store.query("SELECT at, stage, kind, text FROM events ORDER BY id")],
         )

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from refine_af.report.arms_view import arms_view
 from refine_af.report.charts import FunnelRow, Series, bar_chart, funnel_chart, histogram, line_chart
 from refine_af.report.contributions import Contributions
 from refine_af.report.curves import Figure, component_figures, curve_figures, one_line, other_figures
@@ -37,6 +38,7 @@ def view(report: Report, *, title: str, folder: str) -> dict[str, Any]:
         "title": clean(title),
         "facts": _facts(report, folder),
         "big": _big_numbers(report),
+        "arms": arms_view(report.arms),
         "funnels": _funnels(report),
         "unattributed": report.unattributed,
         "reward": _reward(report.held_out),

@@ -1,14 +1,17 @@
-"""Fine-tunes the base model on the selected pairs: TRL's SFTTrainer, LoRA, loss on the response alone."""
+"""Fine-tunes the base model on pairs, the selected ones or an arm's: TRL's SFTTrainer, LoRA, loss on the response
+alone."""
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from refine_af.models import build_once, quiet_libraries, torch_device
 from refine_af.prompts.answers import answer_frame, asked
-from refine_af.records import StageCounts, derived_seed
+from refine_af.records import Instance, StageCounts, derived_seed
 from refine_af.stages.context import Context
 
 STAGE = "finetune"
@@ -16,36 +19,53 @@ _COMPLETE = "complete"  # written into a checkpoint after everything else in it
 
 
 def run_finetune(context: Context) -> str:
-    store = context.store
-    rows, too_long = training_rows(context)
-    if too_long:
-        context.warn(STAGE, f"{too_long} pairs are longer than finetune.max_length and were cut")
-    work = context.folder / "checkpoints" / "finetune"
-    target = context.folder / "model"
+    store, selected = context.store, context.store.instances(selected=True)
+    tune(context, selected, context.folder / "model", derived_seed(context.config.seed, STAGE), STAGE)
+    losses = [value for _, value in store.metric(STAGE, "loss")]
+    store.finish_stage(STAGE, StageCounts(read=len(selected), kept=len(selected)))
+    return f"{len(selected)} pairs, {len(losses)} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
+
+
+def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, name: str) -> None:
+    """Trains an adapter of the base model on the pairs into ``target``, or goes on from the last checkpoint.
+
+    Figures are kept as metrics of ``name``, under which progress is shown and checkpoints stand until the end. The
+    result depends on the pairs, their order, the config and ``seed`` alone.
+    """
+    work = context.folder / "checkpoints" / name
     if not target.is_dir():
+        rows, too_long = training_rows(context, pairs)
+        if too_long:
+            context.warn(name, f"{too_long} pairs are longer than finetune.max_length and were cut")
         with quiet_libraries():
-            trainer = _trainer(context, rows, work)
+            trainer = _trainer(context, rows, work, seed, name)
             resume = last_complete_checkpoint(work)
             steps = trainer.args.max_steps
-            context.progress.begin(STAGE, steps, "steps", int(resume.name.split("-")[1]) if resume else 0)
+            context.progress.begin(name, steps, "steps", int(resume.name.split("-")[1]) if resume else 0)
             try:
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-                build_once(target, lambda to: trainer.model.save_pretrained(str(to), save_embedding_layers=False))
+                build_once(target, lambda to: _save(trainer.model, to))
             finally:
                 trainer.model.unload()
     shutil.rmtree(work, ignore_errors=True)
-    losses = [value for _, value in store.metric(STAGE, "loss")]
-    store.finish_stage(STAGE, StageCounts(read=len(rows), kept=len(rows)))
-    return f"{len(rows)} pairs, {len(losses)} steps, loss {losses[0]:.3f} to {losses[-1]:.3f}"
 
 
-def training_rows(context: Context) -> tuple[list[dict[str, list[int]]], int]:
-    """Token ids and labels (−100 on the prompt) of each selected pair, and how many were cut to max_length."""
+def _save(model: Any, folder: Path) -> None:
+    """The adapter's files, the same in every process: PEFT writes the names of layers in the order of a set."""
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    file = folder / "adapter_config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["target_modules"] = sorted(values["target_modules"])
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def training_rows(context: Context, pairs: Sequence[Instance]) -> tuple[list[dict[str, list[int]]], int]:
+    """Token ids and labels (−100 on the prompt) of each pair, and how many were cut to max_length."""
     tokenizer, longest = context.parts.tokenizer, context.config.finetune.max_length
     frame = answer_frame(context.parts.dialect)
     texts = {i.id: i.text for i in context.store.instructions()}
     rows, cut = [], 0
-    for instance in context.store.instances(selected=True):
+    for instance in pairs:
         prompt = frame.prompt(asked(texts[instance.instruction_id], instance.input))
         before = tokenizer.encode(prompt, add_special_tokens=False)
         after = [*tokenizer.encode(instance.output, add_special_tokens=False), tokenizer.eos_token_id]
@@ -57,7 +77,7 @@ def training_rows(context: Context) -> tuple[list[dict[str, list[int]]], int]:
     return rows, cut
 
 
-def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path) -> Any:
+def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path, seed: int, name: str) -> Any:
     import torch
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
@@ -78,7 +98,7 @@ def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path) -> 
         lr_scheduler_type="linear",
         warmup_steps=max(1, steps // 20),
         max_length=config.max_length,
-        seed=derived_seed(context.config.seed, STAGE),
+        seed=seed,
         logging_steps=1,
         save_strategy="steps",
         save_steps=config.checkpoint_steps,
@@ -103,7 +123,7 @@ def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path) -> 
             lora_dropout=0.0,
             task_type="CAUSAL_LM",
         ),
-        callbacks=[_reporter(context)],
+        callbacks=[_reporter(context, name)],
     )
     trainer.remove_callback(_printer())
     return trainer
@@ -115,7 +135,7 @@ def _printer() -> type:
     return PrinterCallback
 
 
-def _reporter(context: Context) -> Any:
+def _reporter(context: Context, name: str) -> Any:
     """Keeps the figures of each step, shows them, and marks a checkpoint when all of it is written."""
     from transformers import TrainerCallback
 
@@ -123,7 +143,7 @@ def _reporter(context: Context) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **kwargs: Any) -> None:
             if "loss" in logs:
                 kept = {k: v for k, v in logs.items() if k in ("loss", "learning_rate", "grad_norm")}
-                context.store.add_metrics(STAGE, state.global_step, kept)
+                context.store.add_metrics(name, state.global_step, kept)
                 context.progress.update(state.global_step, {"loss": f"{logs['loss']:.3f}"})
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -6,18 +6,25 @@ A batch of completions is one transaction, so that a killed run loses at most on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from itertools import groupby
 
-from refine_af.dataset.write import write_dataset
+from refine_af.dataset.write import dataset_rows, write_dataset
 from refine_af.engines.base import Engine
 from refine_af.errors import RefineError
-from refine_af.filters import contradicts
-from refine_af.prompts.pairs import Pair
-from refine_af.records import Instance, Instruction, PolicyName, Rejection, StageCounts, content_id, derived_seed
-from refine_af.stages.context import Context, generated_instructions
-from refine_af.stages.pairs import PairWriter, WrittenPair
+from refine_af.evaluation.decontaminate import contaminated
+from refine_af.evaluation.tasks import tasks_of_seeds
+from refine_af.records import PolicyName, StageCounts, derived_seed
+from refine_af.stages.candidates import (
+    batches,
+    by_instruction,
+    contradiction,
+    contradictory,
+    matching,
+    save_batch,
+    select_best,
+)
+from refine_af.stages.context import Context, generated_instructions, seed_tasks
+from refine_af.stages.pairs import PairWriter
 
 STAGE = "instances"
 
@@ -28,27 +35,30 @@ def run_instances(context: Context) -> str:
     adapter = context.folder / "policy"
     policies: tuple[PolicyName, ...] = ("initial", "tuned") if config.policy.trains else ("initial",)
     candidates = config.candidates(len(instructions))
-    batches = list(_batches(instructions, candidates, config.model.batch_size))
+    parts = list(batches(instructions, candidates, config.model.batch_size))
     done = store.cursor(STAGE).get("batches", 0)
-    context.progress.begin(STAGE, len(batches) * len(policies), "batches", done)
+    context.progress.begin(STAGE, len(parts) * len(policies), "batches", done)
     writer = PairWriter(context)
     for place, policy in enumerate(policies):
-        first = max(0, done - place * len(batches))
-        if first >= len(batches):
+        first = max(0, done - place * len(parts))
+        if first >= len(parts):
             continue
         source: AbstractContextManager[Engine]
         source = (
             context.parts.adapted_engine(adapter) if policy == "tuned" else nullcontext(context.parts.initial_engine)
         )
         with source as engine:
-            for number in range(first, len(batches)):
+            for number in range(first, len(parts)):
                 seed = derived_seed(config.seed, STAGE, policy, number)
-                written = writer.write(engine, batches[number], config.instances.sampling, seed)
-                done = place * len(batches) + number + 1
-                _save_batch(context, written, policy, engine.model, done)
+                written = writer.write(engine, parts[number], config.instances.sampling, seed)
+                done = place * len(parts) + number + 1
+                with store.transaction():
+                    save_batch(context, STAGE, written, policy, engine.model)
+                    store.save_cursor(STAGE, batches=done)
                 context.progress.update(done, _figures(context, policy))
     with store.transaction():
         for policy in policies:
+            _drop_contaminated(context, policy)
             _drop_contradictions(context, policy)
         selected = select_best(
             store.instances(policy=policies[-1]), config.instances.per_instruction, config.instances.min_reward
@@ -59,86 +69,36 @@ def run_instances(context: Context) -> str:
             "no instance was selected; `refine-af status` shows why pairs were rejected: "
             "try more candidates, longer completions, or a lower instances.min_reward"
         )
-    write_dataset(store, context.folder / "dataset", config)
+    rows = dataset_rows(store, store.instances(selected=True))
+    write_dataset(rows, context.folder / "dataset", config, candidates)
     read = len(instructions) * candidates * len(policies)
     kept = sum(len(store.instances(policy=p)) for p in policies)
     store.finish_stage(STAGE, StageCounts(read=read, kept=kept, rejected=store.rejected(STAGE)))
     return f"{len(selected)} selected of {kept} readable pairs in {read} completions"
 
 
-def _batches(instructions: list[Instruction], candidates: int, size: int) -> Iterator[list[Instruction]]:
-    """Batches of about ``size`` completions: each instruction's candidates together, one kind of prompt a batch."""
-    ordered = sorted(instructions, key=lambda i: bool(i.is_classification))
-    step = max(1, size // candidates)
-    for _, group in groupby(ordered, key=lambda i: bool(i.is_classification)):
-        members = list(group)
-        for start in range(0, len(members), step):
-            yield [i for i in members[start : start + step] for _ in range(candidates)]
-
-
-def _save_batch(context: Context, written: list[WrittenPair], policy: PolicyName, model: str, done: int) -> None:
-    instances: dict[str, Instance] = {}
-    rejections: list[Rejection] = []
-    scores: list[tuple[str, str, float, float]] = []
-    for one in written:
-        if one.pair is None:
-            reason, detail = one.fault or ("unreadable", "")
-            note = f"{policy}: {detail}" if detail else policy
-            rejections.append(Rejection(STAGE, reason, f"{one.instruction.text}\n{one.completion.text}", note))
-            continue
-        id = content_id(policy, one.instruction.id, one.pair.input, one.pair.output)
-        if id in instances:
-            text = f"{one.instruction.text}\n{one.completion.text}"
-            rejections.append(Rejection(STAGE, "duplicate", text, policy))
-            continue
-        instances[id] = Instance(
-            id, one.instruction.id, one.pair.input, one.pair.output, model, policy, one.judgement.reward
-        )
-        judged = one.judgement
-        scores += [(id, name, value, judged.shares.get(name, 0.0)) for name, value in judged.components.items()]
+def _drop_contaminated(context: Context, policy: PolicyName) -> None:
+    """Pairs that repeat a held-out seed's instruction or input, on which the run is evaluated. Instructions passed the
+    novelty filter, which has all seeds in it; inputs were not looked at before."""
     store = context.store
-    with store.transaction():
-        store.add_instances(instances.values())
-        store.add_scores(scores)
-        store.add_rejections(rejections)
-        store.save_cursor(STAGE, batches=done)
+    tasks = tasks_of_seeds(seed_tasks(store, "held_out"))
+    texts = {i.id: i.text for i in store.instructions()}
+    members = store.instances(policy=policy)
+    found = contaminated([(texts[m.instruction_id], m.input) for m in members], tasks)
+    store.delete_instances(members[one.row].id for one in found)
+    store.add_rejections(
+        matching(members[one.row], texts[members[one.row].instruction_id], STAGE, one, policy) for one in found
+    )
 
 
 def _drop_contradictions(context: Context, policy: PolicyName) -> None:
-    """Self-Instruct's rule: one input with different outputs, and none of the instruction's pairs can be trusted.
-
-    Where best_of_n wrote more candidates, it looks at the best of them, as many as there are without it: among many
-    samples some have an input in common, and the rule would drop nearly every instruction.
-    """
+    """An instruction's pairs, all of them, where one input has different outputs."""
     store, usual = context.store, context.config.instances.candidates
     texts = {i.id: i.text for i in store.instructions()}
-    by_instruction: dict[str, list[Instance]] = {}
-    for instance in store.instances(policy=policy):
-        by_instruction.setdefault(instance.instruction_id, []).append(instance)
-    for id, members in by_instruction.items():
-        best = {m.id for m in select_best(members, usual)}
-        shared = contradicts(Pair(m.input, m.output) for m in members if m.id in best)
-        if shared is None:
-            continue
-        store.delete_instances(m.id for m in members)
-        store.add_rejections(
-            Rejection(STAGE, "one input, two outputs", f"{texts[id]}\nInput: {m.input}\nOutput: {m.output}",
-                      f"{policy}: {shared[:80]}")
-            for m in members
-        )  # fmt: skip
-
-
-def select_best(instances: list[Instance], per_instruction: int, min_reward: float | None = None) -> list[Instance]:
-    """The instances with the highest reward of each instruction; the earlier one where rewards tie."""
-    by_instruction: dict[str, list[Instance]] = {}
-    for instance in instances:
-        if min_reward is None or (instance.reward is not None and instance.reward >= min_reward):
-            by_instruction.setdefault(instance.instruction_id, []).append(instance)
-    return [
-        best
-        for members in by_instruction.values()
-        for best in sorted(members, key=lambda i: float("inf") if i.reward is None else -i.reward)[:per_instruction]
-    ]
+    for id, members in by_instruction(store.instances(policy=policy)).items():
+        if (shared := contradiction(members, usual)) is not None:
+            store.delete_instances(m.id for m in members)
+            store.add_rejections(contradictory(m, texts[id], STAGE, shared) for m in members)
 
 
 def _figures(context: Context, policy: PolicyName) -> dict[str, str]:

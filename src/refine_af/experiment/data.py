@@ -1,0 +1,120 @@
+"""The arms' data sets: from the same instructions, chosen by the same rule, of the same size, without rows that repeat
+the evaluation. Whatever was not taken is a rejection of the stage `arms`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from refine_af.config import ArmName
+from refine_af.errors import RefineError
+from refine_af.evaluation.decontaminate import contaminated
+from refine_af.evaluation.tasks import EvaluationTask
+from refine_af.records import Instance, Rejection, derived_random
+from refine_af.stages.candidates import by_instruction, contradiction, contradictory, matching, pair_text, select_best
+from refine_af.stages.context import Context
+from refine_af.store import Store
+
+STAGE = "arms"
+LEFT_OUT = "another arm has no such pair"
+
+
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What every arm has: instance by instruction, as many for each arm; and the pairs that are left out for that."""
+
+    kept: Mapping[ArmName, Mapping[str, Sequence[Instance]]]
+    left_out: tuple[tuple[ArmName, Instance], ...]
+
+
+def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
+    """Adds ``arm_rows``, rejections and counts; the caller's transaction makes it a unit of work.
+
+    Raises RefineError where no instruction has a pair in every arm.
+    """
+    store, config = context.store, context.config
+    texts = {i.id: i.text for i in store.instructions()}
+    chosen: dict[ArmName, list[Instance]] = {}
+    figures: dict[str, float] = {}
+    for arm in config.experiment.arms:
+        rows = select_best(_pool(context, arm, texts), config.instances.per_instruction, config.instances.min_reward)
+        found = contaminated([(texts[row.instruction_id], row.input) for row in rows], tasks)
+        store.add_rejections(
+            matching(rows[one.row], texts[rows[one.row].instruction_id], STAGE, one, arm) for one in found
+        )
+        dropped = {one.row for one in found}
+        chosen[arm] = [row for place, row in enumerate(rows) if place not in dropped]
+        figures |= {f"{arm}/chosen": len(rows), f"{arm}/contaminated": len(found)}
+    matched = match(chosen)
+    store.add_rejections(
+        Rejection(STAGE, LEFT_OUT, pair_text(row, texts[row.instruction_id]), arm) for arm, row in matched.left_out
+    )
+    order = [id for id in texts if id in matched.kept[config.experiment.arms[0]]]
+    if not order:
+        raise RefineError(
+            "no instruction has a pair in every arm; `refine-af status` shows why pairs were rejected: "
+            "try more candidates or a lower instances.min_reward"
+        )
+    derived_random(config.seed, STAGE, "order").shuffle(order)
+    store.many(
+        "INSERT INTO arm_rows (arm, place, instance_id) VALUES (?, ?, ?)",
+        [
+            (arm, place, row.id)
+            for arm, rows in matched.kept.items()
+            for place, id in enumerate(order)
+            for row in rows[id]
+        ],
+    )
+    left_out = {row.instruction_id for _, row in matched.left_out} - set(order)
+    store.add_metrics(STAGE, 0, figures | {"instructions": len(order), "left_out": len(left_out)})
+
+
+def match(chosen: Mapping[ArmName, Sequence[Instance]]) -> Matched:
+    """The instructions for which every arm has a pair, each with as many pairs as the arm with the fewest."""
+    groups = {arm: by_instruction(rows) for arm, rows in chosen.items()}
+    kept: dict[ArmName, dict[str, Sequence[Instance]]] = {arm: {} for arm in chosen}
+    left_out: list[tuple[ArmName, Instance]] = []
+    for arm, group in groups.items():
+        for id, rows in group.items():
+            fewest = min(len(other.get(id, ())) for other in groups.values())
+            if fewest:
+                kept[arm][id] = rows[:fewest]
+            left_out += [(arm, row) for row in rows[fewest:]]
+    return Matched(kept, tuple(left_out))
+
+
+def _pool(context: Context, arm: ArmName, texts: Mapping[str, str]) -> list[Instance]:
+    """The pairs an arm may choose from. Best-of-n has the initial policy's and those that were written for it; where
+    they contradict each other, its own are dropped and the instruction is none of the arm's."""
+    store = context.store
+    if arm != "best_of_n":
+        return store.instances(policy=arm)
+    pool: list[Instance] = []
+    both = [*store.instances(policy="initial"), *store.instances(policy="best_of_n")]
+    for id, members in by_instruction(both).items():
+        shared = contradiction(members, context.config.instances.candidates)
+        if shared is None:
+            pool += members
+            continue
+        own = [member for member in members if member.policy == "best_of_n"]
+        store.delete_instances(member.id for member in own)
+        store.add_rejections(contradictory(member, texts[id], STAGE, shared) for member in own)
+    return pool
+
+
+def arm_instances(store: Store, arm: ArmName, size: int | None = None) -> list[Instance]:
+    """An arm's data set in its order: the pairs of the first ``size`` instructions, of all without it."""
+    rows = store.query(
+        "SELECT instance_id FROM arm_rows WHERE arm = ?1 AND (?2 IS NULL OR place < ?2) ORDER BY place, rowid",
+        arm,
+        size,
+    )
+    known = {i.id: i for i in store.instances()}
+    return [known[row["instance_id"]] for row in rows]
+
+
+def sizes(context: Context) -> list[int]:
+    """Instructions in each data set, the smallest first; a size that was not reached is all that there are."""
+    there = int(dict(context.store.metric(STAGE, "instructions"))[0])
+    asked = context.config.experiment.sizes or (there,)
+    return sorted({min(size, there) for size in asked})

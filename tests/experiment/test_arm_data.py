@@ -1,0 +1,94 @@
+"""Promises of the arms' data sets and of what is pooled over seeds, without a model."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refine_af import migrations
+from refine_af.config import ExperimentConfig
+from refine_af.evaluation.compare import Evaluation, Scored
+from refine_af.experiment.data import match
+from refine_af.experiment.results import compare_arms, pool, trained_name
+from refine_af.records import Instance
+from refine_af.store import Store
+
+ARMS = ("initial", "tuned", "best_of_n")
+
+
+def instances(arm: str, counts: dict[str, int]) -> list[Instance]:
+    return [
+        Instance(f"{arm}-{id}-{n}", id, "", f"out {n}", "m", arm, -float(n))  # type: ignore[arg-type]
+        for id, count in counts.items()
+        for n in range(count)
+    ]
+
+
+def evaluation(name: str, scores: list[float]) -> Evaluation:
+    return Evaluation(name, [Scored(f"i{n}", f"t{n}", "", score, 0.0) for n, score in enumerate(scores)])
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3)), min_size=2, max_size=3))
+def test_every_arm_keeps_the_same_instructions_as_many_pairs_each_and_loses_none(counts: list[dict[str, int]]) -> None:
+    chosen = {arm: instances(arm, found) for arm, found in zip(ARMS, counts, strict=False)}
+    matched = match(chosen)  # type: ignore[arg-type]
+    common = set.intersection(*(set(found) for found in counts))
+    for arm, rows in chosen.items():
+        kept = matched.kept[arm]  # type: ignore[index]
+        assert set(kept) == common
+        assert all(len(kept[id]) == min(found[id] for found in counts) for id in common)
+        together = [row for part in kept.values() for row in part] + [r for a, r in matched.left_out if a == arm]
+        assert sorted(row.id for row in together) == sorted(row.id for row in rows)
+        # What is left out is the worse part.
+        assert all(row.id.endswith(f"-{n}") for part in kept.values() for n, row in enumerate(part))
+
+
+def test_an_instances_score_is_its_mean_over_the_seeds() -> None:
+    pooled = pool([evaluation("a", [10, 20]), evaluation("b", [30, 20])])
+    assert [row.rouge_l for row in pooled.rows] == [20, 20]
+
+
+def test_a_task_that_the_seeds_pull_both_ways_alike_ties() -> None:
+    options = ExperimentConfig(arms=("initial", "tuned"), seeds=(0, 1))
+    found = {"base": evaluation("base", [0, 0])}
+    for seed, scores in enumerate(([10.1, 30.0], [20.3, 40.0])):
+        found[trained_name("initial", 5, seed)] = evaluation("x", [15.2, 35.0])
+        found[trained_name("tuned", 5, seed)] = evaluation("y", scores)
+    compared = compare_arms(found, options, [5], 0)
+    assert [(one.seed, one.comparison.control) for one in compared] == [
+        (None, "initial"), (None, "base"), (0, "initial"), (1, "initial"),
+    ]  # fmt: skip
+    assert compared[0].comparison.against[0].overall.ties == 2
+    assert compared[1].comparison.against[0].overall.wins == 2
+    assert [one.comparison.against[0].overall.losses for one in compared[2:]] == [2, 0]
+
+
+def test_a_database_from_before_keeps_its_rows_and_takes_the_new_policy(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    db = sqlite3.connect(path, isolation_level=None)
+    known = migrations.MIGRATIONS
+    db.execute("CREATE TABLE migrations (name TEXT PRIMARY KEY)")
+    for name, script in known[:2]:
+        db.executescript(script)
+        db.execute("INSERT INTO migrations VALUES (?)", (name,))
+    db.execute("INSERT INTO instructions VALUES ('a', 'Do a', NULL, 'generated', 1, 'm', '[]', NULL, NULL, 'kept')")
+    for rowid, id in ((7, "z"), (3, "y")):
+        values = (rowid, id, "a", "", "out", "m", "tuned", 0.5, 1)
+        db.execute(
+            "INSERT INTO instances (rowid, id, instruction_id, input, output, model, policy, reward, selected) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
+    db.execute("INSERT INTO scores VALUES ('z', 'pmi', 0.25, 0.1)")
+    db.close()
+    with Store(path) as store:
+        assert [(i.id, i.policy, i.reward, i.selected) for i in store.instances()] == [
+            ("y", "tuned", 0.5, True), ("z", "tuned", 0.5, True),
+        ]  # fmt: skip
+        assert store.scores("z") == {"pmi": 0.25}
+        store.add_instances([Instance("w", "a", "", "out", "m", "best_of_n")])
+        assert [i.id for i in store.instances()][-1] == "w"
+        assert store.scalar("SELECT COUNT(*) FROM sqlite_master WHERE name = 'instances_by_instruction'") == 1
