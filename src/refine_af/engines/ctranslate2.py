@@ -19,7 +19,8 @@ from ctranslate2.converters import transformers as converters
 
 from refine_af.batching import alike, cheapest_batches
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, common_beginning, cut_at_stop
+from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
+from refine_af.engines.ending import Ending
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class CTranslate2Engine:
         self._most_workers = max(1, min(threads, copies))
 
     def generate(
-        self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Sequence[str] = ()
+        self, prompts: Prompts, sampling: SamplingConfig, *, seed: int, stop: Stop = NO_STOP
     ) -> list[Completion]:
         prefix = self._pieces(prompts.prefix)
         suffixes = [self._pieces(s) for s in prompts.suffixes]
@@ -127,9 +128,7 @@ class CTranslate2Engine:
                         results[i] = completion
         return [r for r in results if r is not None]
 
-    def answers(
-        self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
-    ) -> list[list[Completion]]:
+    def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
         jobs: list[_Job] = []
         first = 0
         for group in groups:
@@ -143,7 +142,7 @@ class CTranslate2Engine:
         done = iter(self._greedy(jobs, SamplingConfig(max_tokens=max_tokens, temperature=0), stop))
         return [[next(done) for _ in group] for group in groups]
 
-    def _greedy(self, jobs: list[_Job], sampling: SamplingConfig, stop: Sequence[str]) -> list[Completion]:
+    def _greedy(self, jobs: list[_Job], sampling: SamplingConfig, stop: Stop) -> list[Completion]:
         """The completions of all jobs, by place. Neighbours go to one worker, so that few prefixes are read twice."""
         completions: dict[int, Completion] = {}
 
@@ -164,7 +163,7 @@ class CTranslate2Engine:
         prefix: list[str],
         batch: list[list[str]],
         sampling: SamplingConfig,
-        stop: Sequence[str],
+        stop: Stop,
     ) -> list[Completion]:
         """One completion a row; ``batch`` is in the order of the lengths."""
         single = sum(len(row) == 1 for row in batch)
@@ -177,15 +176,13 @@ class CTranslate2Engine:
         greedy = sampling.temperature == 0
         stopped: set[int] = set()
         written: list[list[int]] = [[] for _ in batch]
+        ending = Ending(self._tokenizer, stop)
 
         def watch(step: Any) -> bool:
             written[step.batch_id].append(step.token_id)
-            # A stop string spans few tokens, so its end shows in the last of them.
-            tail = self._tokenizer.decode(written[step.batch_id][-16:])
-            if any(s in tail for s in stop):
+            if reached := ending.is_reached(written[step.batch_id]):
                 stopped.add(step.batch_id)
-                return True
-            return False
+            return reached
 
         results = worker.generate_batch(
             batch,
@@ -201,10 +198,10 @@ class CTranslate2Engine:
         )
         return [self._completion(r.sequences_ids[0], stop, i in stopped) for i, r in enumerate(results)]
 
-    def _completion(self, ids: list[int], stop: Sequence[str], stopped: bool) -> Completion:
+    def _completion(self, ids: list[int], stop: Stop, stopped: bool) -> Completion:
         ended = bool(ids) and ids[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
-        text, found = cut_at_stop(text, stop)
+        text, found = stop.cut(text)
         return Completion(text, tuple(ids), ended or stopped or found)
 
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
