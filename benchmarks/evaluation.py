@@ -1,7 +1,7 @@
 """Evaluation on Super-NaturalInstructions: parity and speed of the metric, what sharing a task's beginning saves, and
 the embedded model's zero-shot score.
 
-    python benchmarks/evaluation.py [metric] [speed] [precision] [score] [--tasks FILE] [--every 8] [--instances 10]
+    python benchmarks/evaluation.py [metric] [speed] [precision] [score] [--tasks FILE] [--every 20] [--instances 10]
 
 Without a part's name all four are done, one after another. Each adds its figures to evaluation.json beside when it is
 done, and the section in docs/benchmarks.md is made of what is there. The evaluations of the last two parts stand in
@@ -34,11 +34,15 @@ from refine_af.evaluation.subject import LocalSubject
 from refine_af.evaluation.tasks import EvaluationTask, load_tasks
 from refine_af.parts import Parts
 from refine_af.progress import Lines
+from refine_af.prompts.answers import Cut, cut_answer, scored_part
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
 PARTS = ("metric", "speed", "precision", "score")
 PAIRS = 20_000
+# Shots, instances of a task, how rare a task is among those of --every, and whether transformers is timed too.
+CASES = ((0, 10, 1, True), (0, 100, 3, False), (2, 10, 2, False))
+CUTS: tuple[Cut, ...] = ("none", "first_line")
 PUBLISHED = {
     "GPT-3 175B": 6.8,
     "T5-LM 11B": 25.7,
@@ -53,7 +57,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("parts", nargs="*", help=", ".join(PARTS))
     arguments.add_argument("--tasks", type=Path, default=ROOT.parent / "shared/data/superni_test.jsonl.gz")
-    arguments.add_argument("--every", type=int, default=8, help="speed is taken on every such task of the file")
+    arguments.add_argument("--every", type=int, default=20, help="speed is taken on every such task of the file")
     arguments.add_argument("--instances", type=int, default=10, help="of each task")
     arguments.add_argument("--pairs", type=int, default=PAIRS, help="pairs of texts that the metric is compared on")
     arguments.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "refine-af-evaluation")
@@ -114,52 +118,75 @@ def text_pairs(tasks: Sequence[EvaluationTask], count: int) -> list[tuple[str, s
 # -- speed ---------------------------------------------------------------------------------------------
 
 
-def speed(given: argparse.Namespace) -> list[dict[str, Any]]:
-    """Instances a second three ways, on every eighth task in the file's order, zero-shot and with two examples."""
-    tasks = load_tasks(given.tasks, given.instances).tasks[:: given.every]
+def speed(given: argparse.Namespace) -> dict[str, Any]:
+    """Instances a second with a task's beginning shared and not, in int8, for each of ``CASES`` and cut; and whether in
+    float32 the answers are the same."""
     rows = []
-    for quantization in ("int8", "float32"):
-        config = load_config(overrides=[f"model.quantization={quantization}"])
-        with tempfile.TemporaryDirectory() as scratch:
-            parts = Parts(config, Path(scratch))
-            for shots in (0, 2):
-                rows.append({"precision": quantization, "shots": shots, **three_ways(parts, tasks, shots)})
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = Parts(load_config(overrides=["model.quantization=int8"]), Path(scratch))
+        for shots, instances, every, plain in CASES:
+            tasks = load_tasks(given.tasks, instances).tasks[:: every * given.every]
+            for cut in CUTS:
+                rows.append({"shots": shots, "of_a_task": instances, "cut": cut, "tasks": len(tasks)})
+                rows[-1] |= compared(parts, tasks, Options(shots=shots, cut=cut), plain=plain)
                 print(json.dumps(rows[-1]), flush=True)
-    return rows
+        tasks = load_tasks(given.tasks, 5).tasks[::40]
+        exact = Parts(load_config(overrides=["model.quantization=float32"]), Path(scratch))
+        shared, whole = (answered(exact, tasks, Options(), share=share)[0] for share in (True, False))
+    return {"rows": rows, "float32": len(shared), "float32_equal": sum(map(str.__eq__, shared, whole))}
 
 
-def three_ways(parts: Parts, tasks: Sequence[EvaluationTask], shots: int) -> dict[str, Any]:
-    subject, options = LocalSubject(parts, None, "auto"), Options(shots=shots)
-    engine = parts.initial_engine
-    groups = [
+def compared(parts: Parts, tasks: Sequence[EvaluationTask], options: Options, *, plain: bool) -> dict[str, Any]:
+    parts.initial_engine.answers([["warm"] * 16], 2)  # the workers are made
+    shared, shared_s = answered(parts, tasks, options, share=True)
+    whole, whole_s = answered(parts, tasks, options, share=False)
+    cut = [[cut_answer(text, options.cut) for text in texts] for texts in (shared, whole)]
+    row = {
+        "instances": len(shared),
+        "shared_per_s": round(len(shared) / shared_s, 3),
+        "not_shared_per_s": round(len(whole) / whole_s, 3),
+        "times_not_shared": round(whole_s / shared_s, 2),
+        "equal_answers": sum(map(str.__eq__, *cut)),
+    }
+    if plain:
+        network = TransformersEngine(parts.network, parts.tokenizer, model="plain", batch_size=8, adapter=False)
+        prompts = [prompt for group in prompt_groups(parts, tasks, options) for prompt in group][::4]  # it is slow
+        started = time.perf_counter()
+        # As its users call it: to the end of the answers, which are cut then.
+        network.generate(Prompts("", tuple(prompts)), greedy(options), seed=0)
+        plain_s = (time.perf_counter() - started) * len(shared) / len(prompts)
+        row |= {
+            "transformers_per_s": round(len(shared) / plain_s, 3),
+            "times_transformers": round(plain_s / shared_s, 2),
+        }
+    return row
+
+
+def answered(
+    parts: Parts, tasks: Sequence[EvaluationTask], options: Options, *, share: bool
+) -> tuple[list[str], float]:
+    """Every instance's answer, in order, and the seconds that all took."""
+    groups, stop = prompt_groups(parts, tasks, options), scored_part(options.cut)
+    started = time.perf_counter()
+    if share:
+        made = [one for group in parts.initial_engine.answers(groups, options.max_target, stop) for one in group]
+    else:
+        prompts = Prompts("", tuple(prompt for group in groups for prompt in group))
+        made = parts.initial_engine.generate(prompts, greedy(options), seed=0, stop=stop)
+    return [one.text for one in made], time.perf_counter() - started
+
+
+def prompt_groups(parts: Parts, tasks: Sequence[EvaluationTask], options: Options) -> list[list[str]]:
+    subject = LocalSubject(parts, None, "auto")
+    return [
         [subject._frame.prompt(one.text) for one in group.values()]
         for task in tasks
         for group in _groups(task, subject, options)
     ]
-    flat = tuple(prompt for group in groups for prompt in group)
-    greedy = SamplingConfig(max_tokens=options.max_target, temperature=0)
-    engine.answers([["warm"] * 16], 2)  # the workers are made
-    seconds: dict[str, float] = {}
-    started = time.perf_counter()
-    shared = [one.text for group in engine.answers(groups, options.max_target) for one in group]
-    seconds["shared"] = time.perf_counter() - started
-    started = time.perf_counter()
-    whole = [one.text for one in engine.generate(Prompts("", flat), greedy, seed=0)]
-    seconds["not_shared"] = time.perf_counter() - started
-    plain = TransformersEngine(parts.network, parts.tokenizer, model="plain", batch_size=8, adapter=False)
-    some = flat[::4]  # it is slow; a quarter of the same instances says as much
-    started = time.perf_counter()
-    plain.generate(Prompts("", some), greedy, seed=0)
-    seconds["transformers"] = (time.perf_counter() - started) * len(flat) / len(some)
-    per_s = {f"{name}_per_s": round(len(flat) / value, 3) for name, value in seconds.items()}
-    return {
-        "tasks": len(tasks),
-        "instances": len(flat),
-        **per_s,
-        "times_not_shared": round(seconds["not_shared"] / seconds["shared"], 2),
-        "times_transformers": round(seconds["transformers"] / seconds["shared"], 2),
-        "equal_answers": sum(a == b for a, b in zip(shared, whole, strict=True)),
-    }
+
+
+def greedy(options: Options) -> SamplingConfig:
+    return SamplingConfig(max_tokens=options.max_target, temperature=0)
 
 
 # -- scores --------------------------------------------------------------------------------------------
@@ -255,21 +282,25 @@ def precision_lines(one: dict[str, Any]) -> list[str]:
     ]
 
 
-def speed_lines(rows: list[dict[str, Any]]) -> list[str]:
+def speed_lines(found: dict[str, Any]) -> list[str]:
     table = [
-        "**Speed.** Instances a second: a task's shared beginning computed once; the same engine with each prompt",
-        f"whole; transformers' generate in batches of 8, float32. {rows[0]['tasks']} tasks, spread evenly.",
+        "**Speed.** Instances a second in int8: a task's shared beginning computed once; the same engine with each",
+        "prompt whole; transformers' generate in batches of 8, float32, to the end of each answer. Tasks spread evenly.",
         "",
-        "| precision | shots | shared | not shared | transformers | times not shared | times transformers | equal |",
-        "|---|---|---|---|---|---|---|---|",
+        "| shots | instances of a task | cut | tasks | shared | not shared | times | transformers | times | equal |",  # noqa: E501
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in rows:
-        rates = " | ".join(f"{one[f'{name}_per_s']:.2f}" for name in ("shared", "not_shared", "transformers"))
-        table.append(
-            f"| {one['precision']} | {one['shots']} | {rates} | {one['times_not_shared']} | "
-            f"{one['times_transformers']} | {one['equal_answers']} of {one['instances']} |"
+    for one in found["rows"]:
+        plain = (
+            f"{one['transformers_per_s']:.2f} | {one['times_transformers']}" if "times_transformers" in one else " | "
         )
-    return table
+        table.append(
+            f"| {one['shots']} | {one['of_a_task']} | {one['cut']} | {one['tasks']} | {one['shared_per_s']:.2f} | "
+            f"{one['not_shared_per_s']:.2f} | {one['times_not_shared']} | {plain} | "
+            f"{one['equal_answers']} of {one['instances']} |"
+        )
+    equal = f"{found['float32_equal']} of {found['float32']}"
+    return [*table, "", f"In float32 {equal} answers are the same, shared and not."]
 
 
 if __name__ == "__main__":

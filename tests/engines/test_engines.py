@@ -18,7 +18,8 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refine_af.config import Config, SamplingConfig, load_config
-from refine_af.engines.base import Completion, Engine, Prompts, common_beginning, cut_at_stop
+from refine_af.engines.base import Completion, Engine, Prompts, Stop, common_beginning
+from refine_af.engines.ending import Ending
 from refine_af.parts import Parts
 
 ENGINES = ("ctranslate2", "transformers")
@@ -303,10 +304,10 @@ def test_no_completion_is_longer_than_max_tokens(longest: int, engine: Engine) -
 
 def test_a_stop_string_cuts_the_text_before_it_and_ends_it(engine: Engine) -> None:
     free = engine.generate(PROMPTS, GREEDY, seed=0)
-    stops = [word for c in free for word in c.text.split()[3:4]][:2]
-    expected = [cut_at_stop(c.text, stops) for c in free]
+    stops = tuple(word for c in free for word in c.text.split()[3:4])[:2]
+    expected = [Stop(stops).cut(c.text) for c in free]
     assert any(found for _, found in expected)
-    made = engine.generate(PROMPTS, GREEDY, seed=0, stop=stops)
+    made = engine.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops))
     assert [c.text for c in made] == [text for text, _ in expected]
     assert [c.ended for c in made] == [found or c.ended for (_, found), c in zip(expected, free, strict=True)]
 
@@ -317,8 +318,8 @@ def test_the_ids_of_a_stopped_completion_are_those_that_were_sampled(
     """The policy learns from these ids: an end token that only pads a batch must not be among them."""
     _, tokenizer = reference
     free = engine.generate(PROMPTS, GREEDY, seed=0)
-    stops = [word for c in free for word in c.text.split()[3:4]][:2]
-    for unstopped, stopped in zip(free, engine.generate(PROMPTS, GREEDY, seed=0, stop=stops), strict=True):
+    stops = tuple(word for c in free for word in c.text.split()[3:4])[:2]
+    for unstopped, stopped in zip(free, engine.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops)), strict=True):
         assert stopped.token_ids == unstopped.token_ids[: len(stopped.token_ids)]
         shorter = tokenizer.decode(stopped.token_ids[:-1])
         assert not any(s in shorter for s in stops), "nothing was sampled after the stop string"
@@ -327,22 +328,65 @@ def test_the_ids_of_a_stopped_completion_are_those_that_were_sampled(
 def test_a_stop_string_of_several_tokens_is_found(engine: Engine) -> None:
     free = engine.generate(PROMPTS, GREEDY, seed=0)
     long = next(c for c in free if len(c.text.split()) > 6)
-    stop = " ".join(long.text.split(" ")[3:6])
-    stopped = engine.generate(PROMPTS, GREEDY, seed=0, stop=(stop,))[free.index(long)]
-    assert stopped.text == cut_at_stop(long.text, (stop,))[0]
+    stop = Stop((" ".join(long.text.split(" ")[3:6]),))
+    stopped = engine.generate(PROMPTS, GREEDY, seed=0, stop=stop)[free.index(long)]
+    assert stopped.text == stop.cut(long.text)[0]
     assert stopped.ended
 
 
 def test_both_engines_stop_at_the_same_token(both: EnginePair) -> None:
-    stops = [word for c in both[0].generate(PROMPTS, GREEDY, seed=0) for word in c.text.split()[3:4]][:2]
-    one, other = (e.generate(PROMPTS, GREEDY, seed=0, stop=stops) for e in both)
+    stops = tuple(word for c in both[0].generate(PROMPTS, GREEDY, seed=0) for word in c.text.split()[3:4])[:2]
+    one, other = (e.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops)) for e in both)
     assert one == other
 
 
-def test_the_first_of_several_stop_strings_cuts() -> None:
-    assert cut_at_stop("a b c", ("c", "b")) == ("a ", True)
-    assert cut_at_stop("a b c", ("x",)) == ("a b c", False)
-    assert cut_at_stop("a b c", ()) == ("a b c", False)
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_string_that_counts_after_text_ends_a_row_there_and_no_other(name: str, made: Made) -> None:
+    """As a newline ends a first line: not before the answer has begun."""
+    engine = made(name).initial_engine
+    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    stop = Stop(after_text=" ")
+    expected = [stop.cut(c.text) for c in free]
+    assert sum(found for _, found in expected) > len(expected) / 2
+    for made_one in (engine.generate(PROMPTS, GREEDY, seed=0, stop=stop), *engine.answers([_whole()], 24, stop)):
+        assert [c.text for c in made_one] == [text for text, _ in expected]
+        for one, unstopped in zip(made_one, free, strict=True):
+            assert one.token_ids == unstopped.token_ids[: len(one.token_ids)]
+        assert sum(len(c.token_ids) for c in made_one) < sum(len(c.token_ids) for c in free) / 2
+
+
+def _whole() -> list[str]:
+    return [PREFIX + suffix for suffix in PROMPTS.suffixes]
+
+
+@pytest.mark.parametrize(
+    ("stop", "text", "expected"),
+    [
+        (Stop(("c", "b")), "a b c", ("a ", True)),
+        (Stop(("x",)), "a b c", ("a b c", False)),
+        (Stop(), "a b c", ("a b c", False)),
+        (Stop(after_text="\n"), "\n \n a \nb", ("\n \n a ", True)),
+        (Stop(after_text="\n"), " \n\n", (" \n\n", False)),
+        (Stop(after_text="\n\n"), "\n\na\nb\n\nc", ("\n\na\nb", True)),
+        (Stop(("b",), "\n"), "a b\n", ("a ", True)),
+        (Stop(("b",), "\n"), "b", ("", True)),
+    ],
+)
+def test_what_comes_first_ends_a_text(stop: Stop, text: str, expected: tuple[str, bool]) -> None:
+    assert stop.cut(text) == expected
+
+
+def test_a_row_is_decoded_only_where_it_may_end(reference: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, tokenizer = reference
+    ids = tokenizer.encode(" cold blue water in the garden")
+    ending = Ending(tokenizer, Stop(("gard",)))
+    assert [n for n in range(1, len(ids) + 1) if ending.is_reached(ids[:n])] == [
+        n for n in range(1, len(ids) + 1) if "gard" in tokenizer.decode(ids[:n])
+    ]
+    decode, decoded = tokenizer.decode, []
+    monkeypatch.setattr(tokenizer, "decode", lambda row, **more: decoded.append(len(row)) or decode(row, **more))
+    assert not Ending(tokenizer, Stop(("\n",))).is_reached(ids)
+    assert decoded == [1]
 
 
 # --- Likelihoods

@@ -217,12 +217,12 @@ def test_a_call_that_was_stopped_goes_on_to_the_same_result(call: Called, monkey
     asked: list[int] = []
     answers = subject.LocalSubject._answers
 
-    def counted(self: Any, engine: Any, groups: Any, max_tokens: int) -> Any:
+    def counted(self: Any, engine: Any, groups: Any, *rest: Any) -> Any:
         if len(asked) == 1:
             asked.append(0)
             raise KeyboardInterrupt
         asked.append(sum(map(len, groups)))
-        return answers(self, engine, groups, max_tokens)
+        return answers(self, engine, groups, *rest)
 
     monkeypatch.setattr(subject.LocalSubject, "_answers", counted)
     stopped = call("-q")

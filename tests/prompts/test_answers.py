@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.config import EvaluationConfig
-from refine_af.prompts.answers import Cut, asked, cut_answer
+from refine_af.prompts.answers import Cut, asked, cut_answer, scored_part
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,13 @@ def test_cutting_takes_a_stripped_beginning_and_a_second_cut_takes_nothing(text:
     assert cut == cut.strip()
     assert cut_answer(cut, rule) == cut
     assert bool(cut) == bool(text.strip())
+
+
+@given(st.text(st.sampled_from("ab \n\t")), st.sampled_from(get_args(Cut)))
+def test_what_generation_leaves_out_is_not_scored(text: str, rule: Cut) -> None:
+    stop = scored_part(rule)
+    ends = (n for n in range(1, len(text) + 1) if stop.cut(text[:n])[1])
+    assert cut_answer(stop.cut(text[: next(ends, len(text))])[0], rule) == cut_answer(text, rule)
 
 
 def test_the_config_offers_every_rule() -> None:

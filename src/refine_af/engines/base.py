@@ -50,6 +50,34 @@ class TokenScores:
     ends: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """What ends a completion before its length does: one of ``strings`` anywhere, or ``after_text``, a string that
+    counts once something other than white space stands before it."""
+
+    strings: tuple[str, ...] = ()
+    after_text: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.strings or self.after_text)
+
+    def cut(self, text: str) -> tuple[str, bool]:
+        """The text before what ends it, and whether there is such."""
+        places = [text.find(s) for s in self.strings]
+        if self.after_text:
+            places.append(text.find(self.after_text, len(text) - len(text.lstrip())))
+        found = [place for place in places if place >= 0]
+        return (text[: min(found)], True) if found else (text, False)
+
+    @property
+    def last_letters(self) -> frozenset[str]:
+        """The characters with which what ends a completion can end itself."""
+        return frozenset(s[-1] for s in (*self.strings, self.after_text) if s)
+
+
+NO_STOP = Stop()
+
+
 class Engine(Protocol):
     """Generates with one model. ``model`` names it in the rows."""
 
@@ -62,18 +90,16 @@ class Engine(Protocol):
         sampling: SamplingConfig,
         *,
         seed: int,
-        stop: Sequence[str] = (),
+        stop: Stop = NO_STOP,
         log_probs: bool = False,
     ) -> list[Completion]:
-        """One completion a prompt, in order; each is cut before the first of the ``stop`` strings.
+        """One completion a prompt, in order; each ends where ``stop`` says, and is cut before it.
 
         The result is a function of the arguments and the weights. It may depend on the batch: repeat whole batches.
         """
         ...
 
-    def answers(
-        self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
-    ) -> list[list[Completion]]:
+    def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
         """Greedy completions of groups of prompts, in order. What a group's prompts begin with is computed once.
 
         Raises ValueError for an empty prompt.
@@ -87,12 +113,6 @@ class Engine(Protocol):
     def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
         """The same, with what else the model would have written in each token's place."""
         ...
-
-
-def cut_at_stop(text: str, stop: Sequence[str]) -> tuple[str, bool]:
-    """The text before the first stop string, and whether there was one."""
-    places = [place for place in (text.find(s) for s in stop) if place >= 0]
-    return (text[: min(places)], True) if places else (text, False)
 
 
 def common_beginning(rows: Sequence[list[Token]]) -> int:

@@ -19,7 +19,8 @@ from ctranslate2.converters import transformers as converters
 
 from refine_af.batching import alike, cheapest_batches
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, common_beginning, cut_at_stop
+from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
+from refine_af.engines.ending import Ending
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class CTranslate2Engine:
         sampling: SamplingConfig,
         *,
         seed: int,
-        stop: Sequence[str] = (),
+        stop: Stop = NO_STOP,
         log_probs: bool = False,
     ) -> list[Completion]:
         prefix = self._pieces(prompts.prefix)
@@ -133,9 +134,7 @@ class CTranslate2Engine:
                         results[i] = completion
         return [r for r in results if r is not None]
 
-    def answers(
-        self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
-    ) -> list[list[Completion]]:
+    def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
         jobs: list[_Job] = []
         first = 0
         for group in groups:
@@ -150,7 +149,7 @@ class CTranslate2Engine:
         return [[next(done) for _ in group] for group in groups]
 
     def _greedy(
-        self, jobs: list[_Job], sampling: SamplingConfig, stop: Sequence[str], log_probs: bool = False
+        self, jobs: list[_Job], sampling: SamplingConfig, stop: Stop, log_probs: bool = False
     ) -> list[Completion]:
         """The completions of all jobs, by place. Neighbours go to one worker, so that few prefixes are read twice."""
         completions: dict[int, Completion] = {}
@@ -172,7 +171,7 @@ class CTranslate2Engine:
         prefix: list[str],
         batch: list[list[str]],
         sampling: SamplingConfig,
-        stop: Sequence[str],
+        stop: Stop,
         log_probs: bool,
     ) -> list[Completion]:
         """One completion a row; ``batch`` is in the order of the lengths."""
@@ -187,6 +186,7 @@ class CTranslate2Engine:
         stopped: set[int] = set()
         written: list[list[int]] = [[] for _ in batch]
         found: list[list[float]] = [[] for _ in batch]
+        ending = Ending(self._tokenizer, stop)
 
         def watch(step: Any) -> bool:
             written[step.batch_id].append(step.token_id)
@@ -194,14 +194,9 @@ class CTranslate2Engine:
                 # Of the whole distribution, before the temperature. Its logits at every step can be had too
                 # (return_logits_vocab), but 4.8.5 mixes those of a batch's rows up once a row has ended.
                 found[step.batch_id].append(step.log_prob)
-            if not stop:
-                return False
-            # A stop string spans few tokens, so its end shows in the last of them.
-            tail = self._tokenizer.decode(written[step.batch_id][-16:])
-            if any(s in tail for s in stop):
+            if reached := ending.is_reached(written[step.batch_id]):
                 stopped.add(step.batch_id)
-                return True
-            return False
+            return reached
 
         results = worker.generate_batch(
             batch,
@@ -221,12 +216,10 @@ class CTranslate2Engine:
             for i, r in enumerate(results)
         ]
 
-    def _completion(
-        self, ids: list[int], stop: Sequence[str], stopped: bool, log_probs: tuple[float, ...] | None
-    ) -> Completion:
+    def _completion(self, ids: list[int], stop: Stop, stopped: bool, log_probs: tuple[float, ...] | None) -> Completion:
         ended = bool(ids) and ids[-1] == self._tokenizer.eos_token_id
         text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
-        text, found = cut_at_stop(text, stop)
+        text, found = stop.cut(text)
         return Completion(text, tuple(ids), ended or stopped or found, log_probs)
 
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:

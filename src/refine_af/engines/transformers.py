@@ -13,7 +13,8 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 
 from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Floats, Prompts, TokenScores, common_beginning, cut_at_stop
+from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
+from refine_af.engines.ending import Ending
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -61,16 +62,14 @@ class TransformersEngine:
         sampling: SamplingConfig,
         *,
         seed: int,
-        stop: Sequence[str] = (),
+        stop: Stop = NO_STOP,
         log_probs: bool = False,
     ) -> list[Completion]:
         prefix = self._encoded(prompts.prefix)
         suffixes = [self._encoded(s) for s in prompts.suffixes]
         return self._completed(prefix, suffixes, sampling, seed, stop, log_probs)
 
-    def answers(
-        self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Sequence[str] = ()
-    ) -> list[list[Completion]]:
+    def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
         greedy = SamplingConfig(max_tokens=max_tokens, temperature=0)
         made = []
         for group in groups:
@@ -88,7 +87,7 @@ class TransformersEngine:
         suffixes: list[list[int]],
         sampling: SamplingConfig,
         seed: int,
-        stop: Sequence[str],
+        stop: Stop,
         log_probs: bool = False,
     ) -> list[Completion]:
         """One completion a suffix, in order; the prefix goes through the network once for all."""
@@ -121,7 +120,7 @@ class TransformersEngine:
         cache: Any,
         sampling: SamplingConfig,
         seed: int,
-        stop: Sequence[str],
+        stop: Stop,
         log_probs: bool,
     ) -> list[Completion]:
         pad, end = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id
@@ -166,23 +165,21 @@ class TransformersEngine:
         found = watch.finished(full)[:, longest:].tolist() if watch else [None] * len(rows)
         return [self._completion(row, stop, of) for row, of in zip(full[:, longest:].tolist(), found, strict=True)]
 
-    def _completion(self, ids: list[int], stop: Sequence[str], log_probs: list[float] | None) -> Completion:
+    def _completion(self, ids: list[int], stop: Stop, log_probs: list[float] | None) -> Completion:
         end = self._tokenizer.eos_token_id
         ended = end in ids
         if ended:
             ids = ids[: ids.index(end) + 1]
-        text, found = cut_at_stop(self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False), stop)
+        text, found = stop.cut(self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False))
         if found:  # also where the end token is but the padding after it
             ids = self._until_stop(ids, stop)
         kept = None if log_probs is None else tuple(log_probs[: len(ids)])
         return Completion(text, tuple(ids), ended or found, kept)
 
-    def _until_stop(self, ids: list[int], stop: Sequence[str]) -> list[int]:
+    def _until_stop(self, ids: list[int], stop: Stop) -> list[int]:
         """The tokens up to the one that completed a stop string; what follows was padding or overrun."""
-        for n in range(1, len(ids) + 1):
-            if any(s in self._tokenizer.decode(ids[:n]) for s in stop):
-                return ids[:n]
-        return ids
+        ending = Ending(self._tokenizer, stop)
+        return next((ids[:n] for n in range(1, len(ids) + 1) if ending.is_reached(ids[:n])), ids)
 
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
         return [one.log_probs for one in self.token_scores(texts)]
@@ -225,16 +222,15 @@ def _copies(cache: Any, rows: int) -> Any:
 
 
 class _StopStrings(StoppingCriteria):
-    """Ends a row as soon as one of the strings stands in what was written after the prompt."""
+    """Ends a row as soon as what stops it stands in what was written after the prompt."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_length: int, stop: Sequence[str]) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompt_length: int, stop: Stop) -> None:
         self._start = prompt_length
-        self._stop = tuple(stop)
+        self._ending = Ending(tokenizer, stop)
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        tails = self._tokenizer.batch_decode(input_ids[:, max(self._start, input_ids.shape[1] - 16) :])
-        return torch.tensor([any(s in t for s in self._stop) for t in tails], device=input_ids.device)
+        rows = input_ids[:, self._start :].tolist()
+        return torch.tensor([self._ending.is_reached(row) for row in rows], device=input_ids.device)
 
 
 class _TokenLogProbs(LogitsProcessor):

@@ -11,7 +11,7 @@ __all__ = ["exact_match", "rouge_l"]
 
 
 def __getattr__(name: str) -> Any:
-    # Late, so that comparing scores doesn't pay for the stemmer: nltk loads scipy where that is installed.
+    # Late, so that comparing scores doesn't pay for what only the metrics need.
     if name in __all__:
         from refine_af.evaluation import metrics
 

@@ -18,7 +18,7 @@ from refine_af.evaluation.tasks import EvaluationTask, load_tasks, tasks_id
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.files import one_process, write_text
 from refine_af.progress import Progress
-from refine_af.prompts.answers import Cut, cut_answer
+from refine_af.prompts.answers import Cut, cut_answer, scored_part
 from refine_af.prompts.super_ni import Source, source
 
 STAGE = "evaluate"
@@ -156,12 +156,13 @@ def _ask(
     Units and groups are the same in every process, so that a model's answers are too.
     """
     values = [one.rouge_l for one in score_answers(tasks, _cut(answers, options.cut)) if not one.missing]
+    stop = scored_part(options.cut)
     with subject.at_work() as ask, journal.open("a", encoding="utf-8") as file:
         for unit in _units(tasks, subject.unit):
             if all(one.id in answers for task in unit for one in task.instances):
                 continue
             groups = [group for task in unit for group in _groups(task, subject, options)]
-            replies = ask([[one.text for one in group.values()] for group in groups], options.max_target)
+            replies = ask([[one.text for one in group.values()] for group in groups], options.max_target, stop)
             new: dict[str, str] = {}
             for group, texts in zip(groups, replies, strict=True):
                 new.update(zip(group, texts, strict=True))

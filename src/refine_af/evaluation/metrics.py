@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from functools import lru_cache
 
-from nltk.stem.porter import PorterStemmer
 from rapidfuzz.distance import LCSseq
 
+from refine_af.evaluation.stemmer import stem
 from refine_af.novelty import tokens
 from refine_af.novelty.rouge import f_measure
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
-_STEMMER = PorterStemmer()
-# Of these the stemmer leaves one letter, of all others that it takes two or more.
-_TO_ONE_LETTER = {vowel + ending for vowel in "aeiou" for ending in ("ing", "ings", "eds")} - {"eeds"}
+_MOST_STEMS = 1 << 16
+# Words of one stem have their first two letters in common, up to these: the stemmer makes y an i, and leaves of a vowel
+# before "ing", "ings" or "eds" that vowel alone.
+_ALIKE = {first + second: {first + "i", first + "y"} for first in string.ascii_lowercase for second in "iy"}
+_ALIKE |= {vowel + second: {vowel, *(vowel + s for s in "iye")} for vowel in "aeiou" for second in ("", *"iye")}
+
+
+class _Stems(dict[str, str]):
+    """Word to stem, filled as it is asked; a dictionary, since a cached function takes twice the time to look up."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) == _MOST_STEMS:
+            self.clear()
+        # rouge-score stems only what is longer than three characters.
+        self[word] = found = stem(word) if len(word) > 3 else word
+        return found
+
+
+_STEMS = _Stems()
 
 
 def rouge_l(prediction: str, references: Sequence[str]) -> float:
@@ -25,28 +40,19 @@ def rouge_l(prediction: str, references: Sequence[str]) -> float:
 
 
 def _rouge_l_of_stems(a: list[str], b: list[str]) -> float:
-    """In [0, 1]. Stemming is what costs, so only words that may have a stem in the other text are stemmed."""
-    beginnings = [list(map(_beginning, words)) for words in (a, b)]
-    shared = set(beginnings[0]).intersection(beginnings[1])
-    if not shared:
-        return 0.0
-    stems = [
-        [_stem(word) for word, beginning in zip(words, theirs, strict=True) if beginning in shared]
-        for words, theirs in zip((a, b), beginnings, strict=True)
-    ]
+    """In [0, 1]. Stems are looked up only of words that may have theirs in the other text."""
+    short, long = sorted((a, b), key=len)
+    long = _those_that_may_match(long, short)
+    short = _those_that_may_match(short, long)
+    stems = [list(map(_STEMS.__getitem__, words)) for words in (short, long)]
     return f_measure(LCSseq.similarity(*stems), len(a), len(b))
 
 
-@lru_cache(maxsize=1 << 16)
-def _beginning(word: str) -> str:
-    """Equal for words of one stem: the Porter stemmer leaves the first letter, and the second up to y for i."""
-    return word[0] if word in _TO_ONE_LETTER else word[:2].replace("y", "i")
-
-
-@lru_cache(maxsize=1 << 16)
-def _stem(word: str) -> str:
-    # rouge-score stems only what is longer than three characters.
-    return str(_STEMMER.stem(word)) if len(word) > 3 else word
+def _those_that_may_match(words: list[str], others: list[str]) -> list[str]:
+    beginnings = {word[:2] for word in others}
+    for start in beginnings.intersection(_ALIKE):
+        beginnings |= _ALIKE[start]
+    return [word for word in words if word[:2] in beginnings]
 
 
 def exact_match(prediction: str, references: Sequence[str]) -> float:

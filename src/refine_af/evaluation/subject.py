@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from refine_af.config import Config, load_config
 from refine_af.endpoint import Endpoint
-from refine_af.engines.base import Engine
+from refine_af.engines.base import Engine, Stop
 from refine_af.errors import UsageError
 from refine_af.models import EMBEDDED, EMBEDDED_NAME, check_model, check_packages
 from refine_af.parts import Parts
@@ -27,9 +27,9 @@ PromptForm = Literal["auto", "plain", "chat"]
 
 
 class Answering(Protocol):
-    """Groups of sources in, the model's raw answers out, in their order."""
+    """Groups of sources in, the model's answers out, in their order; each may go on behind ``stop``."""
 
-    def __call__(self, groups: Sequence[Sequence[str]], max_tokens: int) -> list[list[str]]: ...
+    def __call__(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]: ...
 
 
 class Subject(Protocol):
@@ -132,9 +132,9 @@ class LocalSubject:
         with source as engine:
             yield partial(self._answers, engine)
 
-    def _answers(self, engine: Engine, groups: Sequence[Sequence[str]], max_tokens: int) -> list[list[str]]:
+    def _answers(self, engine: Engine, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:
         prompts = [[self._frame.prompt(source) for source in group] for group in groups]
-        return [[one.text for one in group] for group in engine.answers(prompts, max_tokens)]
+        return [[one.text for one in group] for group in engine.answers(prompts, max_tokens, stop)]
 
 
 def _frame(parts: Parts, prompt: PromptForm) -> Frame:
@@ -203,7 +203,8 @@ class EndpointSubject:
     def at_work(self) -> Iterator[Answering]:
         yield self._answers
 
-    def _answers(self, groups: Sequence[Sequence[str]], max_tokens: int) -> list[list[str]]:
+    def _answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:
+        # ``stop`` is not sent on: a server would stop at white space before the answer too.
         common = {"max_tokens": max_tokens, "temperature": 0}
         requests = [
             {"prompt": source, **common}

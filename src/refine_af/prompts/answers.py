@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+from refine_af.engines.base import Stop
 from refine_af.feedback.base import Example
 from refine_af.prompts.dialect import Dialect, Frame
 
 Cut = Literal["none", "first_line", "blank_line"]
+_SEPARATORS: dict[Cut, str] = {"none": "", "first_line": "\n", "blank_line": "\n\n"}
 
 
 def answer_frame(dialect: Dialect) -> Frame:
@@ -27,9 +29,9 @@ def asked(instruction: str, input: str) -> str:
 
 def cut_answer(text: str, rule: Cut) -> str:
     """The part of an answer that is scored. Scores depend on the rule, so it is printed with them."""
-    text = text.strip()
-    if rule == "first_line":
-        return text.split("\n", 1)[0].strip()
-    if rule == "blank_line":
-        return text.split("\n\n", 1)[0].strip()
-    return text
+    return scored_part(rule).cut(text.strip())[0].strip()
+
+
+def scored_part(rule: Cut, *strings: str) -> Stop:
+    """Where generation may end, since what follows is cut off anyway; ``strings`` end an answer beside the rule."""
+    return Stop(strings, _SEPARATORS[rule])

@@ -11,7 +11,7 @@ from refine_af.engines.base import Engine, Prompts
 from refine_af.evaluation.metrics import exact_match, rouge_l
 from refine_af.evaluation.significance import paired_difference
 from refine_af.files import write_text
-from refine_af.prompts.answers import answer_frame, asked, cut_answer
+from refine_af.prompts.answers import answer_frame, asked, cut_answer, scored_part
 from refine_af.records import Prediction, SeedTask, StageCounts
 from refine_af.stages.context import Context, seed_tasks
 
@@ -59,6 +59,7 @@ def _answer(context: Context, engine: Engine, model: Literal["base", "tuned"], t
     """A model's answers come in batches of the engine's size; a batch is one transaction and always the same tasks."""
     config, size = context.config.evaluation, context.config.model.batch_size
     frame = answer_frame(context.parts.dialect)
+    stop = scored_part(config.cut, *frame.stop)
     greedy = SamplingConfig(max_tokens=config.max_tokens, temperature=0)
     ordered = sorted(tasks, key=lambda t: (t.words, t.id))
     done = _predictions(context)
@@ -67,7 +68,7 @@ def _answer(context: Context, engine: Engine, model: Literal["base", "tuned"], t
         if all((model, t.id) in done for t in batch):
             continue
         prompts = Prompts(frame.before, tuple(asked(t.instruction, t.input) + frame.after for t in batch))
-        answers = engine.generate(prompts, greedy, seed=0, stop=frame.stop)
+        answers = engine.generate(prompts, greedy, seed=0, stop=stop)
         rows = []
         for task, answer in zip(batch, answers, strict=True):
             text = cut_answer(answer.text, config.cut)

@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from refine_af.engines.base import Prompts
+from refine_af.engines.base import Prompts, Stop
 from refine_af.errors import RefineError
 from refine_af.filters import instruction_fault
 from refine_af.novelty import NoveltyIndex
@@ -109,7 +109,7 @@ def _run_round(context: Context, number: int, pool: list[Instruction], index: No
         ),
         config.sampling,
         seed=derived_seed(seed, STAGE, number),
-        stop=STOP,
+        stop=Stop(STOP),
     )
     made = _Round()
     for demonstrations, completion in zip(shown, completions, strict=True):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from refine_af.config import SamplingConfig
-from refine_af.engines.base import Completion, Engine, Prompts
+from refine_af.engines.base import Completion, Engine, Prompts, Stop
 from refine_af.errors import RefineError
 from refine_af.feedback.base import Example, Feedback, Judgement
 from refine_af.filters import pair_fault
@@ -68,7 +68,7 @@ class PairWriter:
             if not places:
                 continue
             prompts = Prompts(frame.before, tuple(instructions[i].text + frame.after for i in places))
-            made = engine.generate(prompts, sampling, seed=seed, stop=frame.stop, log_probs=log_probs)
+            made = engine.generate(prompts, sampling, seed=seed, stop=Stop(frame.stop), log_probs=log_probs)
             for i, completion in zip(places, made, strict=True):
                 completions[i] = completion
         return self._judged(instructions, [c for c in completions if c is not None])

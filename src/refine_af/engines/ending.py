@@ -1,0 +1,34 @@
+"""When a row of tokens that grows one by one has come to what stops it, without decoding it at every step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from refine_af.engines.base import Stop
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_INCOMPLETE = "\ufffd"  # a character of which the token has some bytes only
+
+
+class Ending:
+    """Asked after each token of a row. Only a token in which a stop string may end makes it decode the row."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, stop: Stop) -> None:
+        self._tokenizer = tokenizer
+        self._stop = stop
+        self._letters = stop.last_letters | {_INCOMPLETE}
+        self._possible: dict[int, bool] = {}
+
+    def is_reached(self, row: Sequence[int]) -> bool:
+        """Whether the last token of the row, of what was written alone, is that which completed a stop string."""
+        return self._may_end(row[-1]) and self._stop.cut(self._tokenizer.decode(row))[1]
+
+    def _may_end(self, token: int) -> bool:
+        if token not in self._possible:
+            # Some tokenizers leave out the space that a text begins with, so that one may be in any token.
+            text = " " + self._tokenizer.decode([token])
+            self._possible[token] = not self._letters.isdisjoint(text)
+        return self._possible[token]
