@@ -285,7 +285,7 @@ def precision_lines(one: dict[str, Any]) -> list[str]:
 def speed_lines(found: dict[str, Any]) -> list[str]:
     table = [
         "**Speed.** Instances a second in int8: a task's shared beginning computed once; the same engine with each",
-        "prompt whole; transformers' generate in batches of 8, float32, to the end of each answer. Tasks spread evenly.",
+        "prompt whole; transformers' generate in batches of 8, float32, not cut. Tasks spread evenly.",
         "",
         "| shots | instances of a task | cut | tasks | shared | not shared | times | transformers | times | equal |",  # noqa: E501
         "|---|---|---|---|---|---|---|---|---|---|",
