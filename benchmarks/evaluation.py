@@ -287,7 +287,7 @@ def speed_lines(found: dict[str, Any]) -> list[str]:
         "**Speed.** Instances a second in int8: a task's shared beginning computed once; the same engine with each",
         "prompt whole; transformers' generate in batches of 8, float32, not cut. Tasks spread evenly.",
         "",
-        "| shots | instances of a task | cut | tasks | shared | not shared | times | transformers | times | equal |",  # noqa: E501
+        "| shots | instances of a task | cut | tasks | shared | not shared | times | transformers | times | equal |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found["rows"]:

@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refine_af.config import Config, SamplingConfig, load_config
-from refine_af.engines.base import Completion, Engine, Prompts, Stop, common_beginning
+from refine_af.engines.base import NO_STOP, Completion, Engine, Prompts, Stop, common_beginning
 from refine_af.engines.ending import Ending
 from refine_af.parts import Parts
 
@@ -574,7 +574,7 @@ def test_token_scores_hold_the_log_probs(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0])
-@pytest.mark.parametrize("stop", [(), (".", "?")])
+@pytest.mark.parametrize("stop", [NO_STOP, Stop((".", "?"))])
 def test_sampled_tokens_come_with_their_log_probabilities_at_temperature_1(
     engine: Engine, reference: tuple[Any, Any], temperature: float, stop: tuple[str, ...]
 ) -> None:
