@@ -109,6 +109,9 @@ def test_arms_have_the_same_instructions_in_one_order_and_differ_in_who_wrote_th
     assert {row["policy"] for row in rows["initial"]} == {"initial"}
     assert {row["policy"] for row in rows["tuned"]} == {"tuned"}
     assert "best_of_n" in {row["policy"] for row in rows["best_of_n"]} <= {"best_of_n", "initial"}
+    own = sum(row["policy"] == "best_of_n" for row in rows["best_of_n"])
+    with open_run(finished) as store:
+        assert store.metric("arms", "best_of_n/shared") == [(0, len(rows["best_of_n"]) - own)]
 
 
 def test_every_arm_takes_the_best_of_what_its_policy_wrote(finished: Path) -> None:

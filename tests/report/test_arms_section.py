@@ -41,7 +41,7 @@ def page(folder: Path, **options: object) -> tuple[str, Store]:
             for seed in chosen.seeds:
                 found[trained_name(arm, size, seed)] = evaluated(0.5 + place + size / 100, seed + 1)
     store = Store(folder / "run.db")
-    counts = {f"{arm}/contaminated": 3.0 for arm in chosen.arms}
+    counts = {f"{arm}/{what}": value for arm in chosen.arms for what, value in (("contaminated", 3), ("shared", 11))}
     store.add_metrics("arms", 0, {"instructions": 50, "left_out": 7, **counts})
     keep_results(store, found, compare_arms(found, chosen, sizes, 0))
     write_report(store, folder / "report.html")
@@ -55,7 +55,15 @@ def test_the_table_opens_the_report_with_shares_tests_and_what_they_allow_to_say
     versus = arms.pooled("initial").against[0]
     text = plain(made)
     assert versus.overall.wins == 30
-    for shown in ("30/0/0", "100 %", "Tasks improved, of all", "p < 0.001", "7 are left out", "tuned policy 3"):
+    for shown in (
+        "30/0/0",
+        "100 %",
+        "Tasks improved, of all",
+        "p < 0.001",
+        "7 are left out",
+        "tuned policy 3.",
+        "has too: tuned policy 11.",
+    ):
         assert shown in text
     assert conclusion(versus, "initial", metric="rouge_l") in text
     assert made.index('id="arms"') < made.index('id="funnel"')

@@ -65,6 +65,12 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
             for row in rows[id]
         ],
     )
+    texts_of = {
+        arm: {(row.instruction_id, row.input, row.output) for part in rows.values() for row in part}
+        for arm, rows in matched.kept.items()
+    }
+    ours = texts_of[config.experiment.arms[0]]
+    figures |= {f"{arm}/shared": len(theirs & ours) for arm, theirs in texts_of.items()}
     left_out = {row.instruction_id for _, row in matched.left_out} - set(order)
     store.add_metrics(STAGE, 0, figures | {"instructions": len(order), "left_out": len(left_out)})
 

@@ -70,11 +70,12 @@ def _intro(arms: Arms, main: Comparison) -> str:
 
 
 def _data(arms: Arms) -> str:
+    shared = ", ".join(f"{_TITLES[name]} {arms.counts[f'{name}/shared']}" for name in arms.names[1:])
     contaminated = ", ".join(f"{_TITLES[name]} {arms.counts[f'{name}/contaminated']}" for name in arms.names)
     return (
         f"{arms.counts['instructions']:,} instructions have a pair in every arm; {arms.counts['left_out']:,} are left "
         f"out of all, since some arm has none. Pairs dropped because they match a text of the evaluation: "
-        f"{contaminated}."
+        f"{contaminated}. Pairs that the control's data set has too: {shared}."
     )
 
 
