@@ -296,9 +296,10 @@ def precision_lines(one: dict[str, Any]) -> list[str]:
 def speed_lines(found: dict[str, Any]) -> list[str]:
     table = [
         "**Speed.** Instances a second in int8: a task's shared beginning computed once; the same engine with each",
-        "prompt whole; transformers' generate in batches of 8, float32, not cut. Tasks spread evenly.",
+        "prompt whole; transformers' generate in batches of 8, float32, not cut. Tasks",
+        "spread evenly; ROUGE-L: what sharing changes in the score.",
         "",
-        "| shots | instances of a task | cut | tasks | shared | not shared | times | transformers | times | equal | ROUGE-L, shared less not |",
+        "| shots | of a task | cut | tasks | shared | not shared | times | transformers | times | equal | ROUGE-L |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found["rows"]:
