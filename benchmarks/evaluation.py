@@ -35,6 +35,7 @@ from refine_af.evaluation.tasks import EvaluationTask, load_tasks
 from refine_af.parts import Parts
 from refine_af.progress import Lines
 from refine_af.prompts.answers import Cut, cut_answer, scored_part
+from refine_af.prompts.super_ni import Source
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
@@ -147,6 +148,7 @@ def compared(parts: Parts, tasks: Sequence[EvaluationTask], options: Options, *,
         "not_shared_per_s": round(len(whole) / whole_s, 3),
         "times_not_shared": round(whole_s / shared_s, 2),
         "equal_answers": sum(map(str.__eq__, *cut)),
+        "rouge_l_difference": round(score_of(tasks, cut[0]) - score_of(tasks, cut[1]), 3),
     }
     if plain:
         network = TransformersEngine(parts.network, parts.tokenizer, model="plain", batch_size=8, adapter=False)
@@ -162,27 +164,36 @@ def compared(parts: Parts, tasks: Sequence[EvaluationTask], options: Options, *,
     return row
 
 
+def score_of(tasks: Sequence[EvaluationTask], texts: Sequence[str]) -> float:
+    references = [one.references for task in tasks for one in task.instances]
+    return fmean(map(rouge_l, texts, references))
+
+
 def answered(
     parts: Parts, tasks: Sequence[EvaluationTask], options: Options, *, share: bool
 ) -> tuple[list[str], float]:
-    """Every instance's answer, in order, and the seconds that all took."""
+    """Every instance's answer, in the order of the tasks, and the seconds that all took."""
     groups, stop = prompt_groups(parts, tasks, options), scored_part(options.cut)
+    ids = [id for group in source_groups(parts, tasks, options) for id in group]
     started = time.perf_counter()
     if share:
         made = [one for group in parts.initial_engine.answers(groups, options.max_target, stop) for one in group]
     else:
         prompts = Prompts("", tuple(prompt for group in groups for prompt in group))
         made = parts.initial_engine.generate(prompts, greedy(options), seed=0, stop=stop)
-    return [one.text for one in made], time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    texts = {id: one.text for id, one in zip(ids, made, strict=True)}
+    return [texts[one.id] for task in tasks for one in task.instances], seconds
 
 
 def prompt_groups(parts: Parts, tasks: Sequence[EvaluationTask], options: Options) -> list[list[str]]:
+    frame = LocalSubject(parts, None, "auto")._frame
+    return [[frame.prompt(one.text) for one in group.values()] for group in source_groups(parts, tasks, options)]
+
+
+def source_groups(parts: Parts, tasks: Sequence[EvaluationTask], options: Options) -> list[dict[str, Source]]:
     subject = LocalSubject(parts, None, "auto")
-    return [
-        [subject._frame.prompt(one.text) for one in group.values()]
-        for task in tasks
-        for group in _groups(task, subject, options)
-    ]
+    return [group for task in tasks for group in _groups(task, subject, options)]
 
 
 def greedy(options: Options) -> SamplingConfig:
@@ -285,10 +296,11 @@ def precision_lines(one: dict[str, Any]) -> list[str]:
 def speed_lines(found: dict[str, Any]) -> list[str]:
     table = [
         "**Speed.** Instances a second in int8: a task's shared beginning computed once; the same engine with each",
-        "prompt whole; transformers' generate in batches of 8, float32, not cut. Tasks spread evenly.",
+        "prompt whole; transformers' generate in batches of 8, float32, not cut. Tasks",
+        "spread evenly; ROUGE-L: what sharing changes in the score.",
         "",
-        "| shots | instances of a task | cut | tasks | shared | not shared | times | transformers | times | equal |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| shots | of a task | cut | tasks | shared | not shared | times | transformers | times | equal | ROUGE-L |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found["rows"]:
         plain = (
@@ -297,7 +309,7 @@ def speed_lines(found: dict[str, Any]) -> list[str]:
         table.append(
             f"| {one['shots']} | {one['of_a_task']} | {one['cut']} | {one['tasks']} | {one['shared_per_s']:.2f} | "
             f"{one['not_shared_per_s']:.2f} | {one['times_not_shared']} | {plain} | "
-            f"{one['equal_answers']} of {one['instances']} |"
+            f"{one['equal_answers']} of {one['instances']} | {one['rouge_l_difference']:+.2f} |"
         )
     equal = f"{found['float32_equal']} of {found['float32']}"
     return [*table, "", f"In float32 {equal} answers are the same, shared and not."]
