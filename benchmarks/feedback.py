@@ -53,6 +53,7 @@ def main() -> None:
     config = load_config()
     pairs = genuine(given.data, given.of_a_task)
     with tempfile.TemporaryDirectory() as scratch:
+        os.environ["REFINE_AF_CACHE"] = f"{scratch}/cache"  # an evaluator that is there already would not be trained
         parts = Parts(config, Path(scratch))
         _ = parts.initial_engine  # its conversion is no part of the evaluator's training
         shop = Workshop(parts, seeds(config))

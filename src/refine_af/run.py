@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences
+from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.experiment.check import check_experiment
@@ -122,6 +123,7 @@ class Run:
             return
         store.start_stage(stage)
         summary = _stage_function(stage)(context)
+        give_back_memory()
         store.add_event(stage, "done", summary)
         self._progress.end(summary)
 

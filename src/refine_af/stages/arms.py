@@ -13,6 +13,7 @@ from pathlib import Path
 
 from refine_af.config import ArmName
 from refine_af.dataset.write import dataset_rows, write_dataset
+from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
 from refine_af.evaluation.comparison_text import conclusion
 from refine_af.evaluation.evaluate import Options, evaluate_subject, is_complete
@@ -129,6 +130,7 @@ def _train_and_evaluate(
     # The seed's name is neither the arm's nor the size's: all begin at the same adapter and see places in one order.
     tune(context, pairs, adapter, derived_seed(context.config.seed, STAGE, "training", seed), f"{STAGE}/{name}")
     _evaluate(context, tasks, name, adapter)
+    give_back_memory()
 
 
 def _evaluate(context: Context, tasks: tuple[EvaluationTask, ...], name: str, adapter: Path | None) -> None:

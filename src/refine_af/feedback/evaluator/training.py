@@ -50,7 +50,7 @@ def trained_head(
 
 def training_rows(pairs: Sequence[Example], engine: Engine) -> list[tuple[str, int, Example]]:
     """(kind, place of the pair, example): each pair as it is, and spoilt in some ways, each way about as often."""
-    pairs = [*pairs, *exercises(derived_random("exercises"), pairs, len(pairs))]
+    pairs = [*pairs, *exercises(derived_random("exercises"), pairs, 3 * len(pairs) // 2)]
     pairs = [dressed(derived_random("style", e.instruction, e.input, e.output), e) for e in pairs]
     rows = [(GOOD, place, pair) for place, pair in enumerate(pairs)]
     used = dict.fromkeys(RULES, 0)
