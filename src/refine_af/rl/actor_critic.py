@@ -23,8 +23,8 @@ from transformers import DynamicCache
 
 from refine_af.batching import alike
 from refine_af.config import LoraSettings
+from refine_af.lora import check_targets, lora_config, save_adapter
 from refine_af.rl.log_probs import token_figures
-from refine_af.rl.lora import lora_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,10 +59,11 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature = temperature
+        check_targets(network, lora, label)
         torch.manual_seed(seed)  # the adapter's first weights
         self._is_reference = False
         self._reference_prefixes: dict[tuple[int, ...], DynamicCache] = {}
-        self.policy = get_peft_model(network, lora_config(network, lora, label))
+        self.policy = get_peft_model(network, lora_config(lora))
         self.policy.peft_config["default"].base_model_name_or_path = label
         self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
         nn.init.zeros_(self.value_head.weight)
@@ -90,8 +91,7 @@ class ActorCritic(nn.Module):
         self.policy.unload()
 
     def save_adapter(self, folder: Path) -> None:
-        # Not asking whether embeddings changed: peft would look for the base model on the Hub.
-        self.policy.save_pretrained(str(folder), save_embedding_layers=False)
+        save_adapter(self.policy, folder)
 
     def load_adapter(self, folder: Path) -> None:
         set_peft_model_state_dict(self.policy, load_file(folder / "adapter_model.safetensors"))

@@ -19,10 +19,10 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from refine_af.config import PolicyConfig
+from refine_af.lora import check_targets, lora_config, save_adapter
 from refine_af.models import quiet_libraries
 from refine_af.records import derived_seed
 from refine_af.rl.actor_critic import Trajectory
-from refine_af.rl.lora import lora_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,6 +89,7 @@ def _trainer(
     seed: int,
     work: Path,
 ) -> Any:
+    check_targets(network, config.lora, label)
     on_gpu = network.device.type == "cuda"
     micro = min(config.micro_batch, config.minibatch)
     steps = config.epochs * config.rollouts // config.minibatch  # of the optimiser, in an iteration
@@ -127,7 +128,7 @@ def _trainer(
         args=arguments,
         train_dataset=Dataset.from_dict({"prompt": rows}),
         processing_class=tokenizer,
-        peft_config=lora_config(network, config.lora, label),
+        peft_config=lora_config(config.lora),
     )
     made.model.peft_config["default"].base_model_name_or_path = label
     return made
@@ -165,8 +166,7 @@ class _FromOutside:
         return asked, answered, [score for _, score in scored]
 
     def _save(self, output_dir: str, state_dict: Any = None) -> None:
-        # Not asking whether embeddings changed: peft would look for the base model on the Hub.
-        self.model.save_pretrained(output_dir, save_embedding_layers=False)
+        save_adapter(self.model, Path(output_dir))
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """None: a checkpoint is for nobody to read."""

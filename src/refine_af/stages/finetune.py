@@ -3,7 +3,6 @@ alone."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +33,8 @@ def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, n
     """
     work = context.folder / "checkpoints" / name
     if not target.is_dir():
+        from refine_af.lora import save_adapter
+
         rows, too_long = training_rows(context, pairs)
         if too_long:
             context.warn(name, f"{too_long} pairs are longer than finetune.max_length and were cut")
@@ -44,19 +45,10 @@ def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, n
             context.progress.begin(name, steps, "steps", int(resume.name.split("-")[1]) if resume else 0)
             try:
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-                build_once(target, lambda to: _save(trainer.model, to))
+                build_once(target, lambda to: save_adapter(trainer.model, to))
             finally:
                 trainer.model.unload()
     shutil.rmtree(work, ignore_errors=True)
-
-
-def _save(model: Any, folder: Path) -> None:
-    """The adapter's files, the same in every process: PEFT writes the names of layers in the order of a set."""
-    model.save_pretrained(str(folder), save_embedding_layers=False)
-    file = folder / "adapter_config.json"
-    values = json.loads(file.read_text(encoding="utf-8"))
-    values["target_modules"] = sorted(values["target_modules"])
-    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def training_rows(context: Context, pairs: Sequence[Instance]) -> tuple[list[dict[str, list[int]]], int]:
@@ -81,8 +73,9 @@ def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path, see
     import torch
     from datasets import Dataset
     from datasets.utils.logging import disable_progress_bar
-    from peft import LoraConfig
     from trl import SFTConfig, SFTTrainer
+
+    from refine_af.lora import lora_config
 
     disable_progress_bar()
     config = context.config.finetune
@@ -116,13 +109,7 @@ def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path, see
         args=arguments,
         train_dataset=Dataset.from_list(rows),
         processing_class=context.parts.tokenizer,
-        peft_config=LoraConfig(
-            r=config.lora.rank,
-            lora_alpha=config.lora.alpha,
-            target_modules=list(config.lora.targets),
-            lora_dropout=0.0,
-            task_type="CAUSAL_LM",
-        ),
+        peft_config=lora_config(config.lora),
         callbacks=[_reporter(context, name)],
     )
     trainer.remove_callback(_printer())

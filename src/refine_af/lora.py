@@ -1,0 +1,46 @@
+"""Adapters: their settings as peft wants them, and their files, the same in every process."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from peft import LoraConfig, PeftModel
+from torch import nn
+
+from refine_af.config import LoraSettings
+from refine_af.errors import UsageError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def lora_config(lora: LoraSettings) -> LoraConfig:
+    return LoraConfig(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules=list(lora.targets),
+        lora_dropout=0.0,
+        task_type="CAUSAL_LM",
+    )
+
+
+def check_targets(network: PreTrainedModel, lora: LoraSettings, label: str) -> None:
+    """Raises UsageError for layers of the policy's adapter that the network, called ``label``, hasn't got."""
+    output = network.get_output_embeddings()  # stays frozen: PPO never keeps its gradients
+    linear = {n.rsplit(".", 1)[-1]: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
+    names = {name for name, module in linear.items() if module is not output}
+    unknown = [t for t in lora.targets if t not in names]  # peft minds only where none of them fits
+    if unknown:
+        raise UsageError(f"lora.targets {unknown}: no such layers in {label}; there are: {', '.join(sorted(names))}")
+
+
+def save_adapter(model: PeftModel, folder: Path) -> None:
+    """Writes the adapter's weights and settings; peft alone would write the layers' names in the order of a set."""
+    # Not asking whether embeddings changed: peft would look for the base model on the Hub.
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    file = folder / "adapter_config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["target_modules"] = sorted(values["target_modules"])
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
