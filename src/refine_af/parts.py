@@ -29,6 +29,7 @@ from refine_af.prompts.dialect import Dialect
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from refine_af.feedback.catalogue import Workshop
     from refine_af.feedback.composite import Composite
     from refine_af.store import Store
 
@@ -41,6 +42,7 @@ class Parts:
         self._scratch = scratch
         self._feedback: Composite | None = None
         self._witness: Scorer | None = None
+        self._workshop: Workshop | None = None
 
     def with_model(self, name: str, revision: str | None) -> Parts:
         """The parts of another model, on the same device and with the same precision; these where it is the same."""
@@ -119,8 +121,11 @@ class Parts:
         return dtype if self.engine_name == "transformers" else f"{dtype}-{self.config.model.quantization}"
 
     @contextmanager
-    def adapted_engine(self, adapter: Path) -> Iterator[Engine]:
-        """The model with the LoRA adapter of a folder, while the context lasts."""
+    def adapted_engine(self, adapter: Path | None) -> Iterator[Engine]:
+        """The model with the LoRA adapter of a folder, while the context lasts; without one, the untouched model."""
+        if adapter is None:
+            yield self.initial_engine
+            return
         from peft import PeftModel
 
         if self.engine_name == "transformers":
@@ -172,22 +177,26 @@ class Parts:
         """The reward that the config names, made once; ``seeds`` are pairs by people, for calibration. Scores that the
         memory holds are not computed again."""
         if self._feedback is None:
-            made = self._made_feedback(seeds, memory)
+            from refine_af.feedback.make import make_feedback
+
+            made = make_feedback(self._workshop_for(seeds, memory))
             self._feedback = made if memory is None else made.remembering(memory)
         return self._feedback
 
     def witness(self, seeds: list[Example], memory: Store) -> Scorer:
         """The scorer ``policy.guards.witness``, made once."""
         if self._witness is None:
-            from refine_af.feedback.catalogue import Workshop, make_scorer
+            from refine_af.feedback.catalogue import make_scorer
 
             name = self.config.policy.guards.witness
             assert name is not None
-            self._witness = make_scorer(Workshop(self, seeds, memory), name, ScorerConfig())
+            self._witness = make_scorer(self._workshop_for(seeds, memory), name, ScorerConfig())
         return self._witness
 
-    def _made_feedback(self, seeds: list[Example], memory: Store | None) -> Composite:
+    def _workshop_for(self, seeds: list[Example], memory: Store | None) -> Workshop:
+        """One for reward and witness, so that a model that both read with is loaded once."""
         from refine_af.feedback.catalogue import Workshop
-        from refine_af.feedback.make import make_feedback
 
-        return make_feedback(Workshop(self, seeds, memory))
+        if self._workshop is None:
+            self._workshop = Workshop(self, seeds, memory)
+        return self._workshop

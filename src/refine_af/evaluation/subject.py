@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -124,12 +124,7 @@ class LocalSubject:
 
     @contextmanager
     def at_work(self) -> Iterator[Answering]:
-        source: AbstractContextManager[Engine]
-        if self._adapter is None:
-            source = nullcontext(self._parts.initial_engine)
-        else:
-            source = self._parts.adapted_engine(self._adapter)
-        with source as engine:
+        with self._parts.adapted_engine(self._adapter) as engine:
             yield partial(self._answers, engine)
 
     def _answers(self, engine: Engine, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal
 
 from refine_af.config import SamplingConfig
@@ -32,12 +31,7 @@ def run_evaluate(context: Context) -> str:
         missing = [t for t in tasks if (model, t.id) not in done]
         if not missing:
             continue
-        source: AbstractContextManager[Engine]
-        if model == "base":
-            source = nullcontext(context.parts.initial_engine)
-        else:
-            source = context.parts.adapted_engine(context.folder / "model")
-        with source as engine:
+        with context.parts.adapted_engine(context.folder / "model" if model == "tuned" else None) as engine:
             _answer(context, engine, model, tasks)
     summary = _summarise(context, tasks)
     count = len(_predictions(context))

@@ -6,10 +6,7 @@ A batch of completions is one transaction, so that a killed run loses at most on
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 from refine_af.dataset.write import dataset_rows, write_dataset
-from refine_af.engines.base import Engine
 from refine_af.errors import RefineError
 from refine_af.evaluation.decontaminate import contaminated
 from refine_af.evaluation.tasks import tasks_of_seeds
@@ -43,11 +40,7 @@ def run_instances(context: Context) -> str:
         first = max(0, done - place * len(parts))
         if first >= len(parts):
             continue
-        source: AbstractContextManager[Engine]
-        source = (
-            context.parts.adapted_engine(adapter) if policy == "tuned" else nullcontext(context.parts.initial_engine)
-        )
-        with source as engine:
+        with context.parts.adapted_engine(adapter if policy == "tuned" else None) as engine:
             for number in range(first, len(parts)):
                 seed = derived_seed(config.seed, STAGE, policy, number)
                 written = writer.write(engine, parts[number], config.instances.sampling, seed)

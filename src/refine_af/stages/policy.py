@@ -134,16 +134,14 @@ def _by_groups(
     checked: dict[str, float] = {}
 
     def sample(iteration: int) -> list[tuple[Trajectory, float]]:
+        nonlocal written, checked
         size = config.policy.group_size
         chosen = drawn(train, config.policy.rollouts // size, config.seed, iteration)
-        rows, figures = sampled(context, writer, [one for one in chosen for _ in range(size)], held_out, iteration)
-        written[:] = rows
-        checked.clear()
-        checked.update(figures)
+        written, checked = sampled(context, writer, [one for one in chosen for _ in range(size)], held_out, iteration)
         return [(trajectory(context, writer, w), score(context, w)) for w in written]
 
     def learned(iteration: int, left: Learned) -> bool:
-        done_now = _looked_at(context, iteration, list(written), left.figures, dict(checked))
+        done_now = _looked_at(context, iteration, written, left.figures, checked)
         _commit(context, done_now, left.save, trackers)
         return done_now.stops
 
