@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,21 @@ def _share(piece: str) -> float:
     if piece.startswith(" ") and piece[1:] in NOUNS:
         return 0.3 / len(NOUNS)
     return 1e-3 if piece.startswith(" ") and piece[1:] in OTHERS else 1e-6
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def instructed(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
+    """A run up to the policy stage."""
+    from refine_af.run import Run
+
+    folder = tmp_path_factory.mktemp("runs") / "instructed"
+    Run(tiny_config, folder).execute(until="instructions")
+    return folder

@@ -20,14 +20,6 @@ REWARD = {"name": "composite", "scorers": {"variety": {}, "format": {}}}  # no m
 GROUPS = {"rollouts": 8, "group_size": 4, "minibatch": 4, "micro_batch": 2, "epochs": 2}
 
 
-@pytest.fixture(scope="session")
-def instructed(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) -> Path:
-    """A run up to the policy stage."""
-    folder = tmp_path_factory.mktemp("runs") / "instructed"
-    Run(tiny_config, folder).execute(until="instructions")
-    return folder
-
-
 def going_on(instructed: Path, folder: Path, config: Config, **policy: Any) -> Config:
     """Puts a copy of the run into ``folder``, to go on from there with other settings of the policy."""
     values = config.model_dump()

@@ -57,6 +57,8 @@ def run(
     refine-af run --seeds my_tasks.jsonl --out runs/mine --set instructions.target=200
 
     refine-af run --config experiment.yaml --out runs/experiment --until instances
+
+    torchrun --nproc_per_node 2 -m refine_af run --out runs/experiment
     """
     settings = made_config(config, preset, seeds, set_)
     if fresh:
@@ -65,8 +67,14 @@ def run(
         quiet_libraries()
         from refine_af.progress import duration
         from refine_af.run import Run, open_run
+        from refine_af.stages.ppo_team import follow
+        from refine_af.team import launched_team
 
-        Run(settings, out, progress).execute(until)
+        with launched_team() as team:
+            if not team.leads:
+                follow(settings, team)
+                return
+            Run(settings, out, progress, team).execute(until)
         if until is None:
             with open_run(out) as store:
                 seconds = store.scalar("SELECT SUM(finished_at - started_at) FROM stages")

@@ -28,7 +28,9 @@ from refine_af.progress import Progress, Silent
 from refine_af.rl.trackers import check_trackers
 from refine_af.seeds import shown_tasks
 from refine_af.stages.context import Context, calibration_pairs
+from refine_af.stages.ppo_team import check_team
 from refine_af.store import Store
+from refine_af.team import Team
 
 STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "arms", "report")
 # How much is computed at once: changes rounding and memory, not what is computed, so a run that was too large for
@@ -43,10 +45,13 @@ class Run:
     Raises UsageError, before anything is written, for a config that can't work here or a folder of another run.
     """
 
-    def __init__(self, config: Config, folder: Path, progress: Progress | None = None) -> None:
+    def __init__(
+        self, config: Config, folder: Path, progress: Progress | None = None, team: Team | None = None
+    ) -> None:
         self.config = config
         self.folder = folder
         self._progress = progress or Silent()
+        self._team = team or Team()
 
     def execute(self, until: str | None = None) -> None:
         """Runs the stages up to and with ``until`` (all of them without it)."""
@@ -61,10 +66,11 @@ class Run:
                 scratch = self.folder / ".scratch"
                 shutil.rmtree(scratch, ignore_errors=True)
                 parts = Parts(self.config, scratch)
-                context = Context(self.config, store, self.folder, parts, self._progress)
+                context = Context(self.config, store, self.folder, parts, self._progress, self._team)
                 for stage in STAGES[: STAGES.index(until) + 1 if until else None]:
                     self._execute_stage(context, stage)
                 shutil.rmtree(scratch, ignore_errors=True)
+        self._team.dismiss()
 
     def _check(self) -> None:
         """What can be known before anything is written: seeds, model, and whose folder it is."""
@@ -77,6 +83,7 @@ class Run:
         check_witness(self.config.policy, self.config.feedback)
         check_trackers(self.config.policy.report_to)
         check_experiment(self.config)
+        check_team(self.config, self._team)
         for place in (self.folder, *self.folder.parents):
             if place.exists():
                 if not place.is_dir():

@@ -29,6 +29,7 @@ from refine_af.rl.estimators import (
     value_loss,
     whitened,
 )
+from refine_af.team import Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,19 @@ class Experience:
     advantages: Tensor
     returns: Tensor
     weights: Tensor  # of importance; 1 where the engine didn't say what it sampled from
-    ahead: Evaluation | None  # of the first minibatch, with its graph
+    ahead: Evaluation | None  # of this process's part of the first minibatch, with its graph
 
 
 class PPO:
-    """Holds what changes from iteration to iteration: adapter, critic, optimiser, KL weight, step size."""
+    """Holds what changes from iteration to iteration: adapter, critic, optimiser, KL weight, step size.
 
-    def __init__(self, actor: ActorCritic, config: PolicyConfig, seed: int) -> None:
+    In a team every process holds the same of all this. Each takes its part of every batch through the network, and what
+    comes of it is added up, so that all make the same step: that of one process, up to rounding.
+    """
+
+    def __init__(self, actor: ActorCritic, config: PolicyConfig, seed: int, team: Team | None = None) -> None:
         self.actor = actor
+        self._team = team or Team()
         self.kl_coefficient = config.kl_coefficient
         self.step_scale = 1.0  # what guards have left of the adapter's learning rate
         self._config = config
@@ -95,29 +101,27 @@ class PPO:
         """Old log-probabilities, values and the reference's, all by the network that will be trained: an engine's own
         log-probabilities are those of other kernels or a lower precision, and ρ would not be 1 before the first step
         (recomputed since TRL's and OpenRLHF's PPO). ``untrained``: the policy is the reference still."""
-        size = self._config.micro_batch
-        ahead: Evaluation | None = None
-        chunks = _chunks(range(len(trajectories)), size)
-        if len(first) <= size:
-            # No step comes before the first minibatch's, which would compute this again: so it keeps its graph.
-            chunks = [first, *_chunks([i for i in range(len(trajectories)) if i not in first], size)]
-        columns: list[list[Tensor]] = [[], [], [], [], []]
-        for chunk in chunks:
-            members = [trajectories[i] for i in chunk]
-            with torch.set_grad_enabled(chunk is first):
-                now = self.actor.evaluate(members, watch=True)
-            ahead = now if chunk is first else ahead
-            before = now.log_probs if untrained else self._reference(members)
-            taken = (now.log_probs, now.values, now.entropy, now.plain_log_probs, before)
-            for column, tensor in zip(columns, taken, strict=True):
-                column.append(tensor.detach().cpu())
-        order = [i for chunk in chunks for i in chunk]
+        size, team = self._config.micro_batch, self._team
         lengths = [len(t.response_ids) for t in trajectories]
-        back = torch.tensor(order).argsort()
-        old, values, entropy, plain, reference = (
-            _padded(torch.cat(c), [lengths[i] for i in order])[back] for c in columns
-        )
-        mask = _padded(torch.ones(sum(lengths)), lengths)
+        mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).float()
+        beginning = _chunks(team.share(first), size)
+        others = [i for i in range(len(trajectories)) if i not in first]
+        ahead: Evaluation | None = None
+        columns = torch.zeros(5, *mask.shape)
+        for chunk in [*beginning, *_chunks(team.share(others), size)]:
+            members = [trajectories[i] for i in chunk]
+            # No step comes before the first minibatch's, which would compute this again: so it keeps its graph.
+            keeps = len(beginning) == 1 and chunk is beginning[0]
+            with torch.set_grad_enabled(keeps):
+                now = self.actor.evaluate(members, watch=True)
+            ahead = now if keeps else ahead
+            before = now.log_probs if untrained else self._reference(members)
+            taken = torch.stack([now.log_probs, now.values, now.entropy, now.plain_log_probs, before])
+            rows = torch.zeros(5, len(chunk), mask.shape[1])
+            rows[:, mask[list(chunk)].bool()] = taken.detach().float().cpu()
+            columns[:, list(chunk)] = rows
+        team.add_up([columns])
+        old, values, entropy, plain, reference = columns
         rewards = token_rewards(scores, old, reference, mask, self.kl_coefficient)
         advantages, returns = generalized_advantages(rewards, values, mask, self._config.gamma, self._config.gae_lambda)
         weights, figures = self._importance(trajectories, plain, mask)
@@ -168,9 +172,10 @@ class PPO:
     def _step(self, experience: Experience, minibatch: Sequence[int], ahead: Evaluation | None) -> dict[str, float]:
         """One optimiser step; the minibatch goes through in micro-batches whose gradients add up."""
         count = float(experience.mask[list(minibatch)].sum())
-        figures = {"policy_loss": 0.0, "value_loss": 0.0, "clip_share": 0.0}
-        self._optimizer.zero_grad(set_to_none=True)
-        for places in _chunks(minibatch, self._config.micro_batch):
+        sums = torch.zeros(3, device=self.actor.device)
+        for parameter in (*self._adapter, *self._head):
+            parameter.grad = torch.zeros_like(parameter)  # a process whose part is empty adds zeros
+        for places in _chunks(self._team.share(minibatch), self._config.micro_batch):
             now = ahead or self.actor.evaluate([experience.trajectories[i] for i in places])
             real = experience.mask[list(places)].bool()
 
@@ -189,13 +194,13 @@ class PPO:
             )
             # Adapter and head share no parameter, so the two losses need no weight against each other.
             ((surrogate + error) / count).backward()
-            figures["policy_loss"] += float(surrogate.detach()) / count
-            figures["value_loss"] += float(error.detach()) / count
-            figures["clip_share"] += float(clipped) / count
+            sums += torch.stack([surrogate.detach(), error.detach(), clipped.float()]) / count
+        self._team.add_up([sums, *(p.grad for p in (*self._adapter, *self._head) if p.grad is not None)])
         norm = torch.nn.utils.clip_grad_norm_(self._adapter, self._config.max_grad_norm)
         torch.nn.utils.clip_grad_norm_(self._head, self._config.max_grad_norm)
         self._optimizer.step()
-        return figures | {"gradient_norm": float(norm)}
+        names = ("policy_loss", "value_loss", "clip_share")
+        return dict(zip(names, sums.tolist(), strict=True)) | {"gradient_norm": float(norm)}
 
     def save(self, folder: Path) -> None:
         """Everything from which :meth:`load` goes on to the same weights. Random choices come from the seed and the
@@ -220,8 +225,3 @@ class PPO:
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
     return [items[i : i + size] for i in range(0, len(items), size)]
-
-
-def _padded(flat: Tensor, lengths: Sequence[int]) -> Tensor:
-    """(N,) with responses one after another, as (B, T) with zeros behind each."""
-    return torch.nn.utils.rnn.pad_sequence(list(flat.split(list(lengths))), batch_first=True)

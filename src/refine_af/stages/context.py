@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from refine_af.config import Config
@@ -12,17 +12,19 @@ from refine_af.parts import Parts
 from refine_af.progress import Progress
 from refine_af.records import Instruction, SeedTask, derived_random
 from refine_af.store import Store
+from refine_af.team import Team
 
 
 @dataclass(frozen=True)
 class Context:
-    """One run: its config, its rows, its folder, its loaded parts and its display."""
+    """One run: its config, its rows, its folder, its loaded parts, its display, and the processes that help."""
 
     config: Config
     store: Store
     folder: Path
     parts: Parts
     progress: Progress
+    team: Team = field(default_factory=Team)
 
     def warn(self, stage: str, text: str) -> None:
         """Tells the user now, and keeps it for the report."""

@@ -20,6 +20,7 @@ from refine_af.rl.guards import Alarm, alarm
 from refine_af.stages.context import Context
 from refine_af.stages.held_out import STAGE, compare_held_out, rollout, score_held_out, scored
 from refine_af.stages.pairs import PairWriter, WrittenPair
+from refine_af.stages.ppo_team import Begin, Learn, learn, ppo_trainer
 from refine_af.stages.rollouts import (
     checkpoint,
     drawn,
@@ -86,37 +87,30 @@ def _by_ppo(
     done: int,
     trackers: Trackers,
 ) -> None:
-    from refine_af.rl.actor_critic import ActorCritic
-    from refine_af.rl.ppo import PPO
-
-    config, seed = context.config, context.config.seed
-    actor = ActorCritic(
-        context.parts.network,
-        config.policy.lora,
-        temperature=config.instances.sampling.temperature,
-        label=context.parts.located.label,
-        seed=derived_seed(seed, STAGE, "adapter"),
-    )
-    trainer = PPO(actor, config.policy, seed)
-    try:
-        if done:
-            trainer.load(checkpoint(context, done))
+    config, team = context.config, context.team
+    begin = Begin(checkpoint(context, done).resolve() if done else None)
+    team.tell(begin)
+    if team.size > 1:
+        context.progress.note(f"policy: {team.size} processes learn together")
+    with ppo_trainer(context.parts, team) as trainer:
+        if begin.checkpoint is not None:
+            trainer.load(begin.checkpoint)
         for iteration in range(done + 1, config.policy.iterations + 1):
-            chosen = drawn(train, config.policy.rollouts, seed, iteration)
+            chosen = drawn(train, config.policy.rollouts, config.seed, iteration)
             written, checked = sampled(context, writer, chosen, held_out, iteration)
             # A response without a single token is an immediate end without its token: nothing to learn from.
             usable = [w for w in written if w.completion.token_ids]
-            learned = trainer.iterate(
-                iteration, [trajectory(context, writer, w) for w in usable], [score(context, w) for w in usable]
-            )
+            trajectories = [trajectory(context, writer, w) for w in usable]
+            order = Learn(iteration, trajectories, [score(context, w) for w in usable], trainer.step_scale)
+            team.tell(order)
+            learned = learn(trainer, order, context.parts, team)
             done_now = _looked_at(context, iteration, written, learned, checked)
             if done_now.spoken is not None and done_now.spoken.action == "smaller steps":
                 trainer.step_scale /= 2
             _commit(context, done_now, trainer.save, trackers)
             if done_now.stops:
                 break
-    finally:
-        actor.release()
+    team.dismiss()
 
 
 def _by_groups(
@@ -130,6 +124,9 @@ def _by_groups(
     from refine_af.rl.group import Learned, train_in_groups
 
     config, parts = context.config, context.parts
+    if context.team.size > 1:
+        context.warn(STAGE, f"{config.policy.algorithm} learns in one process; the others of {context.team.size} end")
+        context.team.dismiss()
     written: list[WrittenPair] = []
     checked: dict[str, float] = {}
 

@@ -1,0 +1,93 @@
+"""PPO's trainer as a run makes it, in the process that leads and in those that follow it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refine_af.config import Config
+from refine_af.errors import UsageError
+from refine_af.parts import Parts
+from refine_af.records import derived_seed
+from refine_af.stages.held_out import STAGE
+from refine_af.team import Team
+
+if TYPE_CHECKING:
+    from refine_af.rl.actor_critic import Trajectory
+    from refine_af.rl.ppo import PPO
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The first order to those that follow: make a trainer, and go on from a checkpoint where there is one."""
+
+    checkpoint: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Learn:
+    """An order: an iteration's responses and scores. ``step_scale`` is what guards have left of the learning rate."""
+
+    iteration: int
+    trajectories: Sequence[Trajectory]
+    scores: Sequence[float]
+    step_scale: float
+
+
+@contextmanager
+def ppo_trainer(parts: Parts, team: Team) -> Iterator[PPO]:
+    """The trainer of ``parts.config``, on ``parts.network`` while the context lasts. The same in every process."""
+    from refine_af.rl.actor_critic import ActorCritic
+    from refine_af.rl.ppo import PPO
+
+    config = parts.config
+    actor = ActorCritic(
+        parts.network,
+        config.policy.lora,
+        temperature=config.instances.sampling.temperature,
+        label=parts.located.label,
+        seed=derived_seed(config.seed, STAGE, "adapter"),
+    )
+    try:
+        yield PPO(actor, config.policy, config.seed, team)
+    finally:
+        actor.release()
+
+
+def learn(trainer: PPO, order: Learn, parts: Parts, team: Team) -> dict[str, float]:
+    """Carries the order out, in every process at the same time; returns the iteration's figures."""
+    import torch
+
+    trainer.step_scale = order.step_scale
+    torch.set_num_threads(max(1, parts.threads // team.here))  # processes on one machine share its cores
+    try:
+        return trainer.iterate(order.iteration, order.trajectories, order.scores)
+    finally:
+        torch.set_num_threads(parts.threads)
+
+
+def check_team(config: Config, team: Team) -> None:
+    """Raises UsageError where the team is too large for every process to have a part."""
+    if config.policy.algorithm == "ppo" and config.policy.minibatch < team.size:
+        raise UsageError(
+            f"policy.minibatch ({config.policy.minibatch}) gives {team.size} processes no rollout each; "
+            "raise it or launch fewer"
+        )
+
+
+def follow(config: Config, team: Team) -> None:
+    """What a process that doesn't lead does: it learns what it is told until there is nothing more."""
+    begin = team.told()
+    if begin is None:
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = Parts(config, Path(scratch))
+        with ppo_trainer(parts, team) as trainer:
+            if begin.checkpoint is not None:
+                trainer.load(begin.checkpoint)
+            while (order := team.told()) is not None:
+                learn(trainer, order, parts, team)

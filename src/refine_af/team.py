@@ -1,0 +1,107 @@
+"""Several processes that learn as one, as ``accelerate launch`` and ``torchrun`` start them.
+
+One leads: the run, its rows and its engine are in it alone. The others follow: in the policy stage they are told the
+rollouts, take their share of each batch through the network, and the gradients are summed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from refine_af.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Item = TypeVar("Item")
+
+# By these libraries would take the leader for one of many in stages that it does alone, and wait for the others.
+_LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
+_PATIENCE = timedelta(days=30)  # followers wait while the leader generates, which no library's default allows for
+_SHARDING = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+}
+
+
+@dataclass
+class Team:
+    """``size`` processes, of which this is number ``rank``; ``here`` of them are on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    here: int = 1
+    _dismissed: bool = False
+
+    @property
+    def leads(self) -> bool:
+        return self.rank == 0
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """This process's part: every item is in exactly one part."""
+        return items[self.rank :: self.size]
+
+    def add_up(self, tensors: Sequence[Tensor]) -> None:
+        """Puts the sums over all processes in the tensors' places. All must call it, with the same shapes."""
+        if self.size == 1:
+            return
+        import torch
+
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(total.view_as(tensor))
+
+    def tell(self, order: Any) -> None:
+        """The leader's: hands the order to all that follow."""
+        if self.size > 1 and not self._dismissed:
+            _broadcast([order])
+
+    def told(self) -> Any:
+        """A follower's: the leader's next order, waited for; None when there is nothing more to do."""
+        box: list[Any] = [None]
+        _broadcast(box)
+        return box[0]
+
+    def dismiss(self) -> None:
+        """The leader's: lets those that follow end, if they haven't yet."""
+        self.tell(None)
+        self._dismissed = True
+
+
+def _broadcast(box: list[Any]) -> None:
+    import torch
+
+    torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+
+
+@contextmanager
+def launched_team() -> Iterator[Team]:
+    """The team that a launcher started this process in; one alone where none did.
+
+    Raises UsageError for a launcher's setting that shards the model: every process holds all of it here.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield Team()
+        return
+    for variable, name in _SHARDING.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
+            raise UsageError(f"launched with {name}, which shards the model; launch without it: each process holds it")
+    import torch
+
+    rank, here = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    on_gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes")
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
+    for variable in _LAUNCHED:
+        os.environ.pop(variable, None)
+    yield Team(rank, size, here)
+    torch.distributed.destroy_process_group()
