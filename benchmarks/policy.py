@@ -3,8 +3,8 @@
     python benchmarks/policy.py --out FOLDER [--seeds 0 1 2] [--algorithms ppo grpo rloo best_of_n] [--set key=value]
 
 Every algorithm and seed is a run in FOLDER, from the instructions that the seed's runs share to the pairs. Started
-again with the same settings it goes on, and what is finished is only read. Writes policy.json beside and a section
-in docs/benchmarks.md.
+again with the same settings it goes on, and what is finished is only read. Writes policy.json beside, where other
+algorithms and seeds with the same settings are kept, and a section in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from refine_af.run import open_run
 from refine_af.stages.rollouts import distinct_bigrams
 from refine_af.store import Store
 
+RESULTS = Path(__file__).with_suffix(".json")
 ALGORITHMS = ("ppo", "grpo", "rloo", "best_of_n")
 # The embedded preset, for longer and on more instructions: a run of PPO in less than 45 minutes on two cores.
 SETTINGS = ("instructions.target=96", "policy.iterations=40", "policy.held_out=32", "policy.held_out_samples=2")
@@ -71,10 +72,24 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),
     }
-    Path(__file__).with_suffix(".json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    found["results"] = joined(known_results(settings), results)
+    RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     text = section(found)
     print(text)
     write_section("policy", "policy.py", text)
+
+
+def known_results(settings: Sequence[str]) -> list[dict[str, Any]]:
+    if not RESULTS.is_file():
+        return []
+    known = json.loads(RESULTS.read_text(encoding="utf-8"))
+    return known["results"] if known["settings"] == settings else []
+
+
+def joined(known: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All results, by algorithm and seed; a new one in the place of an old one."""
+    rows = {(ALGORITHMS.index(one["algorithm"]), one["seed"]): one for one in (*known, *new)}
+    return [rows[key] for key in sorted(rows)]
 
 
 def place(out: Path, algorithm: str, seed: int) -> Path:

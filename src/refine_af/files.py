@@ -24,6 +24,17 @@ def write_text(path: Path, text: str) -> None:
         Path(name).unlink(missing_ok=True)
 
 
+def check_folder(out: Path) -> None:
+    """Raises UsageError where ``out`` can't be a folder to write in: a file is in the way, or permission is missing."""
+    for place in (out, *out.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise UsageError(f"--out {out}: {place} is a file; name a folder")
+            if not os.access(place, os.W_OK):
+                raise UsageError(f"--out {out}: no permission to write in {place}")
+            return
+
+
 @contextmanager
 def one_process(folder: Path) -> Iterator[None]:
     """Holds the folder while the context lasts: a second process would do the same work and collide.

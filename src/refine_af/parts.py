@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from refine_af.config import Config, ScorerConfig
 from refine_af.engines.base import Engine
+from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
 from refine_af.models import (
@@ -79,6 +80,11 @@ class Parts:
         torch.set_num_threads(self.threads)
         return load_model(self.located, self.config.model)
 
+    def _network_to_convert(self) -> PreTrainedModel:
+        """In float32, whatever torch trains in: CTranslate2 computes in it beside int8 on a CPU, and in bfloat16 a
+        merged adapter would be rounded away."""
+        return self._fresh_network().float()
+
     @cached_property
     def engine_name(self) -> str:
         """The engine that "auto" stands for: ctranslate2 on a CPU where it knows the architecture."""
@@ -103,7 +109,7 @@ class Parts:
             return self.shared_engine(adapter=False)
         folder = build_once(
             cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{self.precision}",
-            lambda to: self._convert(self._fresh_network(), to),
+            lambda to: self._convert(self._network_to_convert(), to),
         )
         return self._ctranslate2_engine(folder)
 
@@ -135,7 +141,7 @@ class Parts:
             finally:
                 adapted.unload()
             return
-        merged = PeftModel.from_pretrained(self._fresh_network(), str(adapter)).merge_and_unload()
+        merged = PeftModel.from_pretrained(self._network_to_convert(), str(adapter)).merge_and_unload()
         folder = self._scratch / "engine"
         shutil.rmtree(folder, ignore_errors=True)
         self._convert(merged, folder)
@@ -144,6 +150,7 @@ class Parts:
             yield self._ctranslate2_engine(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            give_back_memory()  # the copy that was merged, and what the engine generated with
 
     def shared_engine(self, *, adapter: bool) -> Engine:
         """The transformers engine on :attr:`network`, with the adapter that is on it or with that switched off."""

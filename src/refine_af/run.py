@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,13 +14,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from refine_af import __version__
-from refine_af.config import Config, as_yaml, differences
+from refine_af.config import Config, as_yaml, differences, shown_differences
 from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.experiment.check import check_experiment
 from refine_af.feedback.check import check_feedback, check_teachers, check_witness
-from refine_af.files import one_process, write_text
+from refine_af.files import check_folder, one_process, write_text
 from refine_af.models import check_model, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
@@ -84,13 +83,7 @@ class Run:
         check_trackers(self.config.policy.report_to)
         check_experiment(self.config)
         check_team(self.config, self._team)
-        for place in (self.folder, *self.folder.parents):
-            if place.exists():
-                if not place.is_dir():
-                    raise UsageError(f"--out {self.folder}: {place} is a file; name a folder")
-                if not os.access(place, os.W_OK):
-                    raise UsageError(f"--out {self.folder}: no permission to write in {place}")
-                break
+        check_folder(self.folder)
         database = self.folder / "run.db"
         if database.exists():
             with Store(database, read_only=True) as store:
@@ -102,9 +95,8 @@ class Run:
             return
         changed = self._changes(known)
         if any(line.split(":")[0] not in _CHANGEABLE for line in changed):
-            shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
             raise UsageError(
-                f"{self.folder} belongs to a run with another config ({shown}): "
+                f"{self.folder} belongs to a run with another config ({shown_differences(changed)}): "
                 "use its config, another --out, or --fresh to start over in a new folder"
             )
 

@@ -1,6 +1,6 @@
 """The configuration of a run: its options, and how a user's file becomes them."""
 
-from refine_af.config.load import PRESETS, as_yaml, differences, load_config, nearest_name
+from refine_af.config.load import PRESETS, as_yaml, differences, load_config, nearest_name, shown_differences
 from refine_af.config.options import (
     ArmName,
     Config,
@@ -40,4 +40,5 @@ __all__ = [
     "differences",
     "load_config",
     "nearest_name",
+    "shown_differences",
 ]

@@ -151,3 +151,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         elif a != b:
             lines.append(f"{name}: {a!r} -> {b!r}")
     return lines
+
+
+def shown_differences(lines: Sequence[str]) -> str:
+    """The first five, and how many more there are, in one line."""
+    return "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")

@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from refine_af.config import Config, differences
+from refine_af.config import Config, differences, shown_differences
 from refine_af.errors import UsageError
 from refine_af.evaluation.scores import score_answers, summary
 from refine_af.evaluation.subject import PromptForm, Subject, find_subject
 from refine_af.evaluation.tasks import EvaluationTask, load_tasks, tasks_id
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.files import one_process, write_text
+from refine_af.files import check_folder, one_process, write_text
 from refine_af.progress import Progress
 from refine_af.prompts.answers import Cut, cut_answer, scored_part
 from refine_af.prompts.super_ni import Source, source
@@ -54,7 +54,7 @@ def evaluate(
     """
     loaded = load_tasks(tasks, options.instances)
     with exhaustion_explained(out), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
-        _refuse_a_file(out)
+        check_folder(out)
         subject = find_subject(model, config, prompt, served, Path(scratch))
         _refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
         for note in loaded.notes:
@@ -97,12 +97,6 @@ def all_settings(subject: Subject, tasks: tuple[EvaluationTask, ...], options: O
     return {**subject.settings, **asdict(options), "tasks": tasks_id(tasks)}
 
 
-def _refuse_a_file(out: Path) -> None:
-    for place in (out, *out.parents):
-        if place.exists() and not place.is_dir():
-            raise UsageError(f"--out {out}: {place} is a file; name a folder")
-
-
 def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
     if is_complete(out):
         known = json.loads((out / "scores.json").read_text(encoding="utf-8"))["settings"]
@@ -113,8 +107,10 @@ def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
     else:
         return
     if changed := differences(known, settings):
-        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if len(changed) > 5 else "")
-        raise UsageError(f"{out} belongs to an evaluation with other settings ({shown}): use these, or another --out")
+        raise UsageError(
+            f"{out} belongs to an evaluation with other settings ({shown_differences(changed)}): "
+            "use these, or another --out"
+        )
 
 
 def _complete(

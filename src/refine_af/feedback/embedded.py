@@ -16,7 +16,9 @@ from refine_af.feedback.rules import SubstanceScorer, VarietyScorer
 
 WEIGHTS: dict[str, float] = {"quality": 0.6, "likelihood": 0.1, "pmi": 0.15, "format": 0.15}
 FLOOR = -3.0
-_ECHO, _CAP_OF_AN_ECHO = 0.7, -1.0
+# An answer in a whole sentence takes the question up: "The most popular sport among the five listed is football."
+_ECHO_OF_INSTRUCTION = 0.85
+_ECHO_OF_INPUT, _CAP_OF_AN_ECHO = 0.7, -1.0
 _FORMAT_CLIP = 2.0
 _QUALITY_CLIP = 3.0  # spreads: spoilt pairs lie farther below people's than those lie apart
 
@@ -41,8 +43,8 @@ def embedded_feedback(workshop: Workshop) -> Composite:
     gates = [
         Gate(SubstanceScorer(), minimum=1.0),
         Gate(VarietyScorer(), minimum=0.4),
-        Gate(EchoScorer("instruction"), maximum=_ECHO),
+        Gate(EchoScorer("instruction"), maximum=_ECHO_OF_INSTRUCTION),
         # Editing may leave most of an input as it is, so its echo is capped and not condemned.
-        Gate(EchoScorer("input"), maximum=_ECHO, cap=_CAP_OF_AN_ECHO),
+        Gate(EchoScorer("input"), maximum=_ECHO_OF_INPUT, cap=_CAP_OF_AN_ECHO),
     ]
     return Composite("embedded", components, floor=FLOOR, gates=gates)

@@ -100,6 +100,13 @@ def test_an_edited_input_is_not_taken_for_an_echo(reward: Composite) -> None:
     assert whole <= -1.0 < mended
 
 
+def test_a_short_answer_in_a_whole_sentence_is_not_taken_for_an_echo(reward: Composite) -> None:
+    task = "What is the most popular sport among the five countries listed?"
+    answer = "The most popular sport among the five countries listed is football."
+    echo, answered = rewards(reward, [Example(task, "", task.rstrip("?")), Example(task, "", answer)])
+    assert echo == FLOOR < answered
+
+
 def test_a_pair_has_the_same_reward_in_any_batch(reward: Composite) -> None:
     together = rewards(reward, GOOD)
     assert [rewards(reward, [e])[0] for e in GOOD] == pytest.approx(together, abs=1e-4)
