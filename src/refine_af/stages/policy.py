@@ -76,18 +76,33 @@ def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], h
     from refine_af.rl.trackers import Trackers
 
     with Trackers(context.config, context.folder) as trackers:
-        (_by_groups if context.config.policy.in_groups else _by_ppo)(context, writer, train, held_out, done, trackers)
+        course = _Course(context, writer, train, held_out, trackers)
+        (_by_groups if context.config.policy.in_groups else _by_ppo)(course, done)
 
 
-def _by_ppo(
-    context: Context,
-    writer: PairWriter,
-    train: Sequence[Instruction],
-    held_out: Sequence[Instruction],
-    done: int,
-    trackers: Trackers,
-) -> None:
-    config, team = context.config, context.team
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What every iteration needs, whatever learns."""
+
+    context: Context
+    writer: PairWriter
+    train: Sequence[Instruction]
+    held_out: Sequence[Instruction]
+    trackers: Trackers
+
+    def sampled(self, iteration: int, group_size: int = 1) -> tuple[list[WrittenPair], dict[str, float]]:
+        """The iteration's responses, ``group_size`` to an instruction, and the figures of a check where one is due."""
+        config = self.context.config
+        chosen = drawn(self.train, config.policy.rollouts // group_size, config.seed, iteration)
+        asked = [one for one in chosen for _ in range(group_size)]
+        return sampled(self.context, self.writer, asked, self.held_out, iteration)
+
+    def learnable(self, written: WrittenPair) -> tuple[Trajectory, float]:
+        return trajectory(self.context, self.writer, written), score(self.context, written)
+
+
+def _by_ppo(course: _Course, done: int) -> None:
+    context, team = course.context, course.context.team
     begin = Begin(checkpoint(context, done).resolve() if done else None)
     team.tell(begin)
     if team.size > 1:
@@ -95,35 +110,26 @@ def _by_ppo(
     with ppo_trainer(context.parts, team) as trainer:
         if begin.checkpoint is not None:
             trainer.load(begin.checkpoint)
-        for iteration in range(done + 1, config.policy.iterations + 1):
-            chosen = drawn(train, config.policy.rollouts, config.seed, iteration)
-            written, checked = sampled(context, writer, chosen, held_out, iteration)
+        for iteration in range(done + 1, context.config.policy.iterations + 1):
+            written, checked = course.sampled(iteration)
             # A response without a single token is an immediate end without its token: nothing to learn from.
-            usable = [w for w in written if w.completion.token_ids]
-            trajectories = [trajectory(context, writer, w) for w in usable]
-            order = Learn(iteration, trajectories, [score(context, w) for w in usable], trainer.step_scale)
+            usable = [course.learnable(w) for w in written if w.completion.token_ids]
+            order = Learn(iteration, usable, trainer.step_scale)
             team.tell(order)
             learned = learn(trainer, order, context.parts, team)
             done_now = _looked_at(context, iteration, written, learned, checked)
             if done_now.spoken is not None and done_now.spoken.action == "smaller steps":
                 trainer.step_scale /= 2
-            _commit(context, done_now, trainer.save, trackers)
+            _commit(context, done_now, trainer.save, course.trackers)
             if done_now.stops:
                 break
     team.dismiss()
 
 
-def _by_groups(
-    context: Context,
-    writer: PairWriter,
-    train: Sequence[Instruction],
-    held_out: Sequence[Instruction],
-    done: int,
-    trackers: Trackers,
-) -> None:
+def _by_groups(course: _Course, done: int) -> None:
     from refine_af.rl.group import Learned, train_in_groups
 
-    config, parts = context.config, context.parts
+    context, config, parts = course.context, course.context.config, course.context.parts
     if context.team.size > 1:
         context.warn(STAGE, f"{config.policy.algorithm} learns in one process; the others of {context.team.size} end")
         context.team.dismiss()
@@ -132,14 +138,12 @@ def _by_groups(
 
     def sample(iteration: int) -> list[tuple[Trajectory, float]]:
         nonlocal written, checked
-        size = config.policy.group_size
-        chosen = drawn(train, config.policy.rollouts // size, config.seed, iteration)
-        written, checked = sampled(context, writer, [one for one in chosen for _ in range(size)], held_out, iteration)
-        return [(trajectory(context, writer, w), score(context, w)) for w in written]
+        written, checked = course.sampled(iteration, config.policy.group_size)
+        return [course.learnable(w) for w in written]
 
     def learned(iteration: int, left: Learned) -> bool:
         done_now = _looked_at(context, iteration, written, left.figures, checked)
-        _commit(context, done_now, left.save, trackers)
+        _commit(context, done_now, left.save, course.trackers)
         return done_now.stops
 
     train_in_groups(

@@ -30,11 +30,10 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """An order: an iteration's responses and scores. ``step_scale`` is what guards have left of the learning rate."""
+    """An order: an iteration's responses with their scores. ``step_scale``: what guards left of the learning rate."""
 
     iteration: int
-    trajectories: Sequence[Trajectory]
-    scores: Sequence[float]
+    responses: Sequence[tuple[Trajectory, float]]
     step_scale: float
 
 
@@ -65,7 +64,8 @@ def learn(trainer: PPO, order: Learn, parts: Parts, team: Team) -> dict[str, flo
     trainer.step_scale = order.step_scale
     torch.set_num_threads(max(1, parts.threads // team.here))  # processes on one machine share its cores
     try:
-        return trainer.iterate(order.iteration, order.trajectories, order.scores)
+        trajectories, scores = [one for one, _ in order.responses], [score for _, score in order.responses]
+        return trainer.iterate(order.iteration, trajectories, scores)
     finally:
         torch.set_num_threads(parts.threads)
 
