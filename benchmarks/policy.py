@@ -42,7 +42,13 @@ from refine_af.store import Store
 RESULTS = Path(__file__).with_suffix(".json")
 ALGORITHMS = ("ppo", "grpo", "rloo", "best_of_n")
 # The embedded preset, for longer and on more instructions: a run of PPO in less than 45 minutes on two cores.
-SETTINGS = ("instructions.target=72", "policy.iterations=16", "policy.held_out=24", "policy.held_out_samples=4")
+SETTINGS = (
+    "instructions.target=72",
+    "policy.iterations=12",
+    "policy.held_out=24",
+    "policy.held_out_samples=3",
+    "instances.candidates=2",
+)
 WITNESS = "relevance"  # the cosine of task and output: no part of the embedded reward
 
 
