@@ -1,10 +1,10 @@
 """Evaluation on Super-NaturalInstructions: parity and speed of the metric, what sharing a task's beginning saves, and
 the embedded model's zero-shot score.
 
-    python benchmarks/evaluation.py [metric] [speed] [precision] [score] [--tasks FILE] [--every 20] [--instances 10]
+    python benchmarks/evaluation.py [metric] [speed] [sharing] [score] [--tasks FILE] [--every 20] [--instances 10]
 
 Without a part's name all four are done, one after another. Each adds its figures to evaluation.json beside when it is
-done, and the section in docs/benchmarks.md is made of what is there. What is done of ``speed``, ``precision`` and
+done, and the section in docs/benchmarks.md is made of what is there. What is done of ``speed``, ``sharing`` and
 ``score`` stands in ``--work``, from where they go on.
 """
 
@@ -39,7 +39,7 @@ from refine_af.prompts.super_ni import Source
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).with_suffix(".json")
-PARTS = ("metric", "speed", "precision", "score")
+PARTS = ("metric", "speed", "sharing", "score")
 PAIRS = 20_000
 # Shots, instances of a task, how rare a task is among those of --every, and whether transformers is timed too.
 CASES = ((0, 10, 1, True), (2, 10, 1, False), (0, 100, 3, True))
@@ -70,7 +70,7 @@ def main() -> None:
     ways: dict[str, Callable[[argparse.Namespace], Any]] = {
         "metric": metric,
         "speed": speed,
-        "precision": precision,
+        "sharing": sharing,
         "score": score,
     }
     for name in given.parts or PARTS:
@@ -209,10 +209,28 @@ def greedy(options: Options) -> SamplingConfig:
 # -- scores --------------------------------------------------------------------------------------------
 
 
-def precision(given: argparse.Namespace) -> dict[str, Any]:
-    """The total score in int8 against that in float32, on all tasks."""
-    found = {q: evaluated(given, q, "none")["rouge_l"] for q in ("int8", "float32")}
-    return {**{q: round(v, 3) for q, v in found.items()}, "difference": round(found["int8"] - found["float32"], 3)}
+def sharing(given: argparse.Namespace) -> dict[str, Any]:
+    """The total score in int8, uncut, on all tasks, with a task's beginning shared and without."""
+    tasks = load_tasks(given.tasks, given.instances).tasks
+    journal = given.work / f"not-shared-int8-{given.instances}.jsonl"
+    shared = evaluated(given, "int8", "none")["rouge_l"]
+    texts = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
+    with tempfile.TemporaryDirectory() as scratch, journal.open("a") as file:
+        parts = Parts(load_config(overrides=["model.quantization=int8"]), Path(scratch))
+        for start in range(len(texts), len(tasks), 10):
+            some = tasks[start : start + 10]
+            made = iter(answered(parts, some, Options(), share=False)[0])
+            texts += [[next(made) for _ in task.instances] for task in some]
+            file.write("".join(json.dumps(row) + "\n" for row in texts[start:]))
+            file.flush()
+            print(f"sharing: {len(texts)} of {len(tasks)} tasks", flush=True)
+    whole = score_of(tasks, [text for row in texts for text in row])
+    return {
+        "instances": sum(map(len, texts)),
+        "shared": round(shared, 3),
+        "not_shared": round(whole, 3),
+        "difference": round(shared - whole, 3),
+    }
 
 
 def score(given: argparse.Namespace) -> dict[str, Any]:
@@ -255,7 +273,7 @@ def section(found: dict[str, Any]) -> str:
         "",
         f"Machine: {found['machine']}. Greedy, 1,024 tokens of source, 128 of target, the model's chat template.",
     ]
-    for name, write in (("score", score_lines), ("precision", precision_lines), ("speed", speed_lines)):
+    for name, write in (("score", score_lines), ("sharing", sharing_lines), ("speed", speed_lines)):
         if name in found:
             lines += ["", *write(found[name])]
     if one := found.get("metric"):
@@ -292,10 +310,10 @@ def score_lines(rows: dict[str, Any]) -> list[str]:
     ]
 
 
-def precision_lines(one: dict[str, Any]) -> list[str]:
+def sharing_lines(one: dict[str, Any]) -> list[str]:
     return [
-        f"**Precision.** The same in int8 {one['int8']:.2f}, in float32 {one['float32']:.2f}: "
-        f"a difference of {one['difference']:+.2f}, uncut."
+        f"**Sharing in int8.** On the same {one['instances']:,} instances, uncut: {one['shared']:.2f} with a task's "
+        f"beginning shared, {one['not_shared']:.2f} without, a difference of {one['difference']:+.2f}."
     ]
 
 

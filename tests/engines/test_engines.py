@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refine_af.config import Config, SamplingConfig, load_config
 from refine_af.engines.base import NO_STOP, Completion, Engine, Prompts, Stop, common_beginning
 from refine_af.engines.ending import Ending
+from refine_af.engines.transformers import TransformersEngine
 from refine_af.parts import Parts
 
 ENGINES = ("ctranslate2", "transformers")
@@ -471,6 +472,22 @@ def test_an_adapter_from_a_folder_writes_as_the_network_with_it_in_place(
         with parts.adapted_engine(adapter) as engine:
             assert engine.generate(PROMPTS, GREEDY, seed=0) == adapted_text
     assert parts.initial_engine.generate(PROMPTS, GREEDY, seed=0) == both[1].generate(PROMPTS, GREEDY, seed=0)
+
+
+def test_where_torch_trains_in_bfloat16_an_adapter_is_merged_in_float32(
+    tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    config = _config(tiny_model, "ctranslate2", 32, 1)
+    parts = Parts(
+        config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})}), tmp_path / "scratch"
+    )
+    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).float().eval()
+    beside = PeftModel.from_pretrained(network, str(adapter))
+    expected = TransformersEngine(beside, parts.tokenizer, model="tiny", batch_size=32, adapter=True).log_probs(SCORED)
+    with parts.adapted_engine(adapter) as engine:
+        found = engine.log_probs(SCORED)
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, abs=2e-4)
 
 
 def test_an_adapter_from_a_folder_leaves_the_shared_network_bit_for_bit(made: Made, adapter: Path) -> None:

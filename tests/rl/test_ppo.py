@@ -72,6 +72,18 @@ def test_without_a_cap_or_the_engines_word_every_token_counts_one() -> None:
     assert set(unweighted) - set(plain) == {"mismatch_kl"}
 
 
+def test_a_base_in_bfloat16_trains_an_adapter_and_a_critic_in_float32() -> None:
+    """The figures are those of a float32 base, up to what rounding the base does to them."""
+    items, scores = written()
+    exact = trainer().iterate(1, items, scores)
+    actor = ActorCritic(network().to(torch.bfloat16), LORA, temperature=1.0, label="toy", seed=0)
+    ppo = PPO(actor, CONFIG, 0)
+    rounded = ppo.iterate(1, items, scores)
+    assert {p.dtype for p in (*actor.adapter_parameters(), *actor.value_head.parameters())} == {torch.float32}
+    for name in ("entropy", "policy_loss", "value_loss", "gradient_norm"):
+        assert rounded[name] == pytest.approx(exact[name], rel=0.05, abs=0.02), name
+
+
 def test_minibatches_hold_every_response_once_and_as_few_prefixes_as_can_be() -> None:
     ppo = trainer(with_settings(minibatch=4))
     items = [Trajectory((k % 3,), (1,), (2,)) for k in range(24)]
