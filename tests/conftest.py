@@ -128,6 +128,12 @@ def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As wide as a block of weights that are quantised to four bits."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-wide", chat_template=_TEMPLATE, width=64)
+
+
+@pytest.fixture(scope="session")
 def tiny_settings(tiny_model: Path) -> list[str]:
     """The settings of a whole run on the tiny model, as values of ``--set``."""
     return tiny_overrides(tiny_model)
@@ -175,9 +181,9 @@ def _yaml(value: Any) -> str:
     return "[" + ", ".join(value) + "]" if isinstance(value, list) else str(value)
 
 
-def save_tiny_model(folder: Path, *, chat_template: str | None, seed: int = 0) -> Path:
+def save_tiny_model(folder: Path, *, chat_template: str | None, seed: int = 0, width: int = 32) -> Path:
     tokenizer = _tokenizer(chat_template)
-    _network(tokenizer, seed).save_pretrained(folder)
+    _network(tokenizer, seed, width).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -203,7 +209,7 @@ def _tokenizer(chat_template: str | None) -> Any:
     )
 
 
-def _network(tokenizer: Any, seed: int) -> Any:
+def _network(tokenizer: Any, seed: int, width: int) -> Any:
     """Random weights, save that the first channel is the same everywhere, which gives every token its share, and that
     the second says that an answer begins, which makes ``Input:`` likely there."""
     import torch
@@ -211,11 +217,11 @@ def _network(tokenizer: Any, seed: int) -> Any:
 
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=width,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        intermediate_size=64,
+        intermediate_size=2 * width,
         max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -241,7 +247,7 @@ def _network(tokenizer: Any, seed: int) -> Any:
         head.normal_(0.0, 0.2, generator=generator)
         head[:, 1] = 0.0
         # Roughly what the first channel is after the last norm: 4 over the root mean square.
-        level = 4.0 / math.sqrt((16.0 + 30 * 0.7**2) / 32)
+        level = 4.0 / math.sqrt((16.0 + (width - 2) * 0.7**2) / width)
         for piece, i in vocabulary.items():
             head[i, 0] = math.log(_share(piece)) / level
         for piece, rise in (("Input:", 3.8), ("Output:", 3.0)):

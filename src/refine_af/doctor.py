@@ -218,7 +218,7 @@ def _engine(config: Config, hardware: Hardware) -> Check:
     )
     place = "the GPU" if on_gpu else "the CPU"
     asked = config.model.engine
-    if asked == "transformers" or (asked == "auto" and on_gpu):
+    if asked == "transformers" or config.model.dtype == "nf4" or (asked == "auto" and on_gpu):
         return Check("engine", True, f"transformers on {place}")
     if ctranslate2 is None:
         return Check("engine", False, "ctranslate2 is not installed", "see extra: local")

@@ -66,7 +66,10 @@ def check_packages() -> None:
 
 
 def check_model(config: ModelConfig) -> None:
-    """Raises UsageError where the model can't be had without a download. Fast: looks at names, loads nothing."""
+    """Raises UsageError where the model can't be had without a download, or not as asked for. Fast: looks at names,
+    loads nothing."""
+    if config.dtype == "nf4" and importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError("model.dtype=nf4 needs bitsandbytes, which is not installed; `pip install bitsandbytes`")
     if config.name == EMBEDDED:
         _embedded_file()
     elif _looks_like_path(config.name):
@@ -213,9 +216,10 @@ def torch_device(config: ModelConfig) -> str:
 
 
 def torch_dtype(config: ModelConfig) -> Any:
+    """What torch computes in."""
     import torch
 
-    if config.dtype == "auto":
+    if config.dtype in ("auto", "nf4"):
         return torch.bfloat16 if torch_device(config) == "cuda" else torch.float32
     return getattr(torch, config.dtype)
 
@@ -240,9 +244,11 @@ def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
     """The causal model in evaluation mode, frozen."""
     from transformers import AutoModelForCausalLM, GenerationConfig
 
+    in_four_bits = config.dtype == "nf4"
+    settings = _four_bits(config) if in_four_bits else {}
     with quiet_libraries():
         try:
-            model = AutoModelForCausalLM.from_pretrained(located.folder, dtype=torch_dtype(config))
+            model = AutoModelForCausalLM.from_pretrained(located.folder, dtype=torch_dtype(config), **settings)
         except OSError as error:
             raise UsageError(f"{located.label} can't be loaded: {' '.join(str(error).split())}") from None
         except ValueError as error:
@@ -251,4 +257,31 @@ def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
             raise UsageError(f"{located.label} is not a causal language model: {problem} …") from None
     # What its makers sample with is no part of the policy: our settings are the only ones.
     model.generation_config = GenerationConfig()
-    return model.to(torch_device(config)).eval().requires_grad_(False)
+    if in_four_bits:
+        _keep_trainable(model)
+    else:
+        model.to(torch_device(config))
+    return model.eval().requires_grad_(False)
+
+
+def _four_bits(config: ModelConfig) -> dict[str, Any]:
+    """NF4 with its scales quantised too, as in QLoRA (Dettmers et al. 2023, arXiv 2305.14314, section 3)."""
+    from transformers import BitsAndBytesConfig
+
+    settings = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch_dtype(config),
+    )
+    return {"quantization_config": settings, "device_map": {"": torch_device(config)}}
+
+
+def _keep_trainable(model: PreTrainedModel) -> None:
+    """On some CPUs bitsandbytes repacks weights, at their first pass without gradients, for a kernel that has none: an
+    adapter would then learn nothing, without a word."""
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False

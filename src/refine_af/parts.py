@@ -89,8 +89,8 @@ class Parts:
     def engine_name(self) -> str:
         """The engine that "auto" stands for: ctranslate2 on a CPU where it knows the architecture."""
         asked = self.config.model.engine
-        if asked == "transformers":
-            return asked
+        if asked == "transformers" or self.config.model.dtype == "nf4":
+            return "transformers"
         from transformers import AutoConfig
 
         from refine_af.engines.ctranslate2 import can_convert
@@ -123,6 +123,8 @@ class Parts:
     def precision(self) -> str:
         """What the engine computes in."""
         dtype = str(torch_dtype(self.config.model)).removeprefix("torch.")
+        if self.config.model.dtype == "nf4":
+            return f"nf4-{dtype}"
         # CTranslate2 quantises from what torch loads, so its precision is a part of theirs.
         return dtype if self.engine_name == "transformers" else f"{dtype}-{self.config.model.quantization}"
 

@@ -138,8 +138,8 @@ def test_the_tasks_of_an_experiment_are_counted(tmp_path: Path) -> None:
     assert "answer 4 instances each" in plan_of("embedded", *options).stage("arms").words
 
 
-def test_a_7b_in_bfloat16_weighs_13_5_gb_and_twice_that_in_float32() -> None:
-    for overrides, expected in (((), 13.5), (("model.dtype=float32",), 27.0)):
+def test_a_7b_in_bfloat16_weighs_13_5_gb_twice_that_in_float32_and_3_9_gb_in_four_bits() -> None:
+    for overrides, expected in (((), 13.5), (("model.dtype=float32",), 27.0), (("model.dtype=nf4",), 3.9)):
         stage = plan_of("paper-llama2-7b", *overrides).stage("evaluate")
         weights = next(part for part in stage.memory if part.name == "weights")
         assert weights.gb == pytest.approx(expected, abs=0.5)

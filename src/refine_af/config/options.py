@@ -27,11 +27,19 @@ class ModelConfig(_Section):
         "auto", description="what generates: auto takes ctranslate2 on a CPU where it knows the architecture"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="weights in memory: auto is float32 on a CPU, bfloat16 on a GPU"
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
+        "auto",
+        description="weights in memory: auto is float32 on a CPU, bfloat16 on a GPU; nf4 has 4 bits a weight, by "
+        "bitsandbytes, and computes in auto's type",
     )
     quantization: Literal["int8", "float32"] = Field("int8", description="weights in the ctranslate2 engine")
     batch_size: Positive = Field(32, description="completions generated at once")
+
+    @model_validator(mode="after")
+    def _one_set_of_weights(self) -> ModelConfig:
+        if self.dtype == "nf4" and self.engine == "ctranslate2":
+            raise ValueError("dtype nf4 is torch's and ctranslate2 has weights of its own; set engine to transformers")
+        return self
 
 
 class SeedsConfig(_Section):

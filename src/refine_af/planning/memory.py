@@ -36,9 +36,12 @@ class Setup:
         return 0.6 if self.kind == "cpu" else 1.5
 
 
+_NF4_BYTES = 0.516  # 4 bits and 0.127 of scales: QLoRA (arXiv 2305.14314), section 3
+
+
 def weight_bytes(config: Config, kind: str) -> int:
-    """Bytes of a weight in memory: 4 in float32, 2 in the 16-bit types; auto goes by the device."""
-    if config.model.dtype == "auto":
+    """Bytes of a number that is computed with: 4 in float32, 2 in the 16-bit types; auto and nf4 go by the device."""
+    if config.model.dtype in ("auto", "nf4"):
         return 4 if kind == "cpu" else 2
     return 4 if config.model.dtype == "float32" else 2
 
@@ -80,7 +83,12 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
 
 def _weights(config: Config, setup: Setup) -> Part:
     size = weight_bytes(config, setup.kind)
-    name = {4: "float32", 2: "bfloat16" if config.model.dtype == "auto" else config.model.dtype}[size]
+    name = {4: "float32", 2: "float16" if config.model.dtype == "float16" else "bfloat16"}[size]
+    if config.model.dtype == "nf4":
+        whole = 2 * setup.facts.vocabulary * setup.facts.hidden  # embeddings and output layer stay as they are
+        small = setup.facts.parameters - whole
+        gb = (small * _NF4_BYTES + whole * size) / GB
+        return Part("weights", gb, f"{count(small)} × {_NF4_BYTES} B (nf4) + {count(whole)} × {size} B ({name})")
     gb = setup.facts.parameters * size / GB
     return Part("weights", gb, f"{count(setup.facts.parameters)} parameters × {size} B ({name})")
 

@@ -168,7 +168,7 @@ def _setup(config: Config, facts: ModelFacts) -> Setup:
         kind = "cpu" if config.model.device == "cpu" else "gpu"
     engine: str = config.model.engine
     if engine == "auto":
-        engine = "ctranslate2" if kind == "cpu" else "transformers"
+        engine = "ctranslate2" if kind == "cpu" and config.model.dtype != "nf4" else "transformers"
     return Setup(facts, kind, engine)
 
 
