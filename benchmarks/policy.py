@@ -257,6 +257,8 @@ def section(found: dict[str, Any]) -> str:
         return "–" if value is None else f"{value:.3f}"
 
     lines = [
+        "## PPO, GRPO, RLOO and best-of-n (`benchmarks/policy.py`, `benchmarks/policy.json`)",
+        "",
         f"The embedded preset with {', '.join(found['settings'])}. Machine: {found['machine']}, no GPU, Python "
         f"{found['python']}. {named}.",
         "",

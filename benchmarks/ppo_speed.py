@@ -237,6 +237,8 @@ def section(found: dict[str, Any]) -> str:
         "ours, shared beginning, bfloat16": "refine-af, shared beginning, bfloat16",
     }
     lines = [
+        "## A PPO step against TRL's (`benchmarks/ppo_speed.py`, `benchmarks/ppo_speed.json`)",
+        "",
         f"SmolLM2-135M-Instruct, float32 unless said, LoRA r={RANK} on q and v, batch {sizes['rollouts']}, minibatch "
         f"{sizes['rollouts'] // 2}, {EPOCHS} epochs, prompts of {sizes['prompt']} tokens, responses of at most "
         f"{sizes['response']}. Machine: {found['machine']}, no GPU, Python {found['python']}, seed {found['seed']}. "
