@@ -48,7 +48,8 @@ def main() -> None:
         *given.set,
     ]
     Run(load_config(preset="embedded", overrides=settings), given.work, Lines()).execute()
-    found = {"machine": machine(), **figures(given.work)}
+    shown = [f"instructions.target={given.instructions}", *given.set]
+    found = {"machine": machine(), "settings": shown, **figures(given.work)}
     RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     write_section("arms", "arms.py", section(found))
     print(section(found))
@@ -88,7 +89,9 @@ def section(found: dict[str, Any]) -> str:
             "## The paper's experiment on the embedded model (`benchmarks/arms.py`, `benchmarks/arms.json`)",
             "",
             f"Machine: {found['machine']}; {duration(sum(found['seconds'].values()))} in all, of which the arms took "
-            f"{duration(found['seconds']['arms'])}.",
+            f"{duration(found['seconds']['arms'])}, on a machine that did other work too. The embedded preset with "
+            f"{', '.join(found['settings'])}; held-out reward {found['held_out_reward']['before']:+.2f} before and "
+            f"{found['held_out_reward']['after']:+.2f} after PPO.",
             "",
             f"Three data sets from the same {data['instructions']:.0f} instructions, one LoRA training on each "
             f"({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}), zero-shot on {overall['tasks']} "
