@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -30,6 +31,7 @@ from refine_af.engines.base import Prompts
 from refine_af.engines.transformers import TransformersEngine
 from refine_af.evaluation.evaluate import Options, _groups, evaluate
 from refine_af.evaluation.metrics import rouge_l
+from refine_af.evaluation.significance import paired_difference
 from refine_af.evaluation.subject import LocalSubject
 from refine_af.evaluation.tasks import EvaluationTask, load_tasks
 from refine_af.parts import Parts
@@ -213,7 +215,9 @@ def sharing(given: argparse.Namespace) -> dict[str, Any]:
     """The total score in int8, uncut, on all tasks, with a task's beginning shared and without."""
     tasks = load_tasks(given.tasks, given.instances).tasks
     journal = given.work / f"not-shared-int8-{given.instances}.jsonl"
-    shared = evaluated(given, "int8", "none")["rouge_l"]
+    evaluated(given, "int8", "none")
+    kept = (evaluation_folder(given, "int8", "none") / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    shared = {row["id"]: row["prediction"] for row in map(json.loads, kept)}
     texts = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     with tempfile.TemporaryDirectory() as scratch, journal.open("a") as file:
         parts = Parts(load_config(overrides=["model.quantization=int8"]), Path(scratch))
@@ -224,12 +228,16 @@ def sharing(given: argparse.Namespace) -> dict[str, Any]:
             file.write("".join(json.dumps(row) + "\n" for row in texts[start:]))
             file.flush()
             print(f"sharing: {len(texts)} of {len(tasks)} tasks", flush=True)
-    whole = score_of(tasks, [text for row in texts for text in row])
+    instances = [one for task in tasks for one in task.instances]
+    answers = [[shared[one.id] for one in instances], [text for row in texts for text in row]]
+    scores = [[rouge_l(text, one.references) for text, one in zip(some, instances, strict=True)] for some in answers]
+    difference = paired_difference(scores[1], scores[0], seed=0)
     return {
-        "instances": sum(map(len, texts)),
-        "shared": round(shared, 3),
-        "not_shared": round(whole, 3),
-        "difference": round(shared - whole, 3),
+        "instances": len(instances),
+        "equal_answers": sum(a.strip() == b.strip() for a, b in zip(*answers, strict=True)),
+        "shared": round(fmean(scores[0]), 3),
+        "not_shared": round(fmean(scores[1]), 3),
+        **{name: round(value, 3) for name, value in asdict(difference).items()},
     }
 
 
@@ -258,10 +266,14 @@ def score(given: argparse.Namespace) -> dict[str, Any]:
 
 def evaluated(given: argparse.Namespace, quantization: str, cut: str) -> dict[str, Any]:
     config = load_config(overrides=[f"model.quantization={quantization}"])
-    out = given.work / f"{quantization}-{cut}-{given.instances}"
+    out = evaluation_folder(given, quantization, cut)
     given.work.mkdir(parents=True, exist_ok=True)
     options = Options(cut=cut, instances=given.instances)  # type: ignore[arg-type]
     return evaluate("embedded", given.tasks, out, config, options, Lines())
+
+
+def evaluation_folder(given: argparse.Namespace, quantization: str, cut: str) -> Path:
+    return Path(given.work) / f"{quantization}-{cut}-{given.instances}"
 
 
 # -- the page ------------------------------------------------------------------------------------------
@@ -313,7 +325,9 @@ def score_lines(rows: dict[str, Any]) -> list[str]:
 def sharing_lines(one: dict[str, Any]) -> list[str]:
     return [
         f"**Sharing in int8.** On the same {one['instances']:,} instances, uncut: {one['shared']:.2f} with a task's "
-        f"beginning shared, {one['not_shared']:.2f} without, a difference of {one['difference']:+.2f}."
+        f"beginning shared, {one['not_shared']:.2f} without: a difference of {one['mean']:+.2f}, 95 % interval over "
+        f"instances {one['low']:+.2f} to {one['high']:+.2f}. {one['equal_answers']:,} answers are equal; the others "
+        "part where another order of sums rounds an activation to another of int8's values."
     ]
 
 
