@@ -215,8 +215,8 @@ def sharing(given: argparse.Namespace) -> dict[str, Any]:
     """The total score in int8, uncut, on all tasks, with a task's beginning shared and without."""
     tasks = load_tasks(given.tasks, given.instances).tasks
     journal = given.work / f"not-shared-int8-{given.instances}.jsonl"
-    evaluated(given, "int8", "none")
-    kept = (evaluation_folder(given, "int8", "none") / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    evaluated(given, "none")
+    kept = (evaluation_folder(given, "none") / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     shared = {row["id"]: row["prediction"] for row in map(json.loads, kept)}
     texts = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     with tempfile.TemporaryDirectory() as scratch, journal.open("a") as file:
@@ -246,7 +246,7 @@ def score(given: argparse.Namespace) -> dict[str, Any]:
     rows = {}
     for cut in ("none", "first_line"):
         started = time.perf_counter()
-        found = evaluated(given, "int8", cut)
+        found = evaluated(given, cut)
         tasks = [task["rouge_l"] for task in found["tasks"].values()]
         drawn = np.random.default_rng(0).integers(0, len(tasks), (10_000, len(tasks)))
         low, high = np.percentile(np.asarray(tasks)[drawn].mean(axis=1), [2.5, 97.5])
@@ -264,16 +264,16 @@ def score(given: argparse.Namespace) -> dict[str, Any]:
     return rows
 
 
-def evaluated(given: argparse.Namespace, quantization: str, cut: str) -> dict[str, Any]:
-    config = load_config(overrides=[f"model.quantization={quantization}"])
-    out = evaluation_folder(given, quantization, cut)
+def evaluated(given: argparse.Namespace, cut: str) -> dict[str, Any]:
+    config = load_config(overrides=["model.quantization=int8"])
+    out = evaluation_folder(given, cut)
     given.work.mkdir(parents=True, exist_ok=True)
     options = Options(cut=cut, instances=given.instances)  # type: ignore[arg-type]
     return evaluate("embedded", given.tasks, out, config, options, Lines())
 
 
-def evaluation_folder(given: argparse.Namespace, quantization: str, cut: str) -> Path:
-    return Path(given.work) / f"{quantization}-{cut}-{given.instances}"
+def evaluation_folder(given: argparse.Namespace, cut: str) -> Path:
+    return Path(given.work) / f"int8-{cut}-{given.instances}"
 
 
 # -- the page ------------------------------------------------------------------------------------------

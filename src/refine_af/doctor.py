@@ -217,13 +217,12 @@ def _engine(config: Config, hardware: Hardware) -> Check:
         config.model.device == "auto" and bool(hardware.gpus) and "+cpu" not in torch
     )
     place = "the GPU" if on_gpu else "the CPU"
-    asked = config.model.engine
-    if asked == "transformers" or config.model.dtype == "nf4" or (asked == "auto" and on_gpu):
+    if config.model.engine_on(cpu=not on_gpu) == "transformers":
         return Check("engine", True, f"transformers on {place}")
     if ctranslate2 is None:
         return Check("engine", False, "ctranslate2 is not installed", "see extra: local")
     found = f"ctranslate2 in {config.model.quantization} on the CPU, torch on {place} for training"
-    if asked == "auto":
+    if config.model.engine == "auto":
         found += "; transformers where ctranslate2 doesn't know the architecture"
     return Check("engine", True, found)
 

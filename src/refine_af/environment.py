@@ -22,8 +22,8 @@ def quiet_libraries() -> None:
 
 
 def give_back_memory() -> None:
-    """Hands what was freed back to the system. glibc keeps it for threads that may have ended, and what the next stage
-    takes would come on top. Other C libraries know no such call, and nothing happens."""
+    """Hands what was freed back to the system. glibc keeps it for threads that may have ended, and what comes next
+    would be taken on top. Other C libraries know no such call, and nothing happens."""
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

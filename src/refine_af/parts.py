@@ -88,19 +88,19 @@ class Parts:
     @cached_property
     def engine_name(self) -> str:
         """The engine that "auto" stands for: ctranslate2 on a CPU where it knows the architecture."""
-        asked = self.config.model.engine
-        if asked == "transformers" or self.config.model.dtype == "nf4":
+        model = self.config.model
+        if model.engine_on(cpu=torch_device(model) == "cpu") == "transformers":
             return "transformers"
         from transformers import AutoConfig
 
         from refine_af.engines.ctranslate2 import can_convert
 
         architecture = type(AutoConfig.from_pretrained(self.located.folder)).__name__
-        convertible = can_convert(architecture)
-        if asked == "ctranslate2" and not convertible:
+        if can_convert(architecture):
+            return "ctranslate2"
+        if model.engine == "ctranslate2":
             raise UsageError(f"ctranslate2 doesn't know the architecture {architecture}; set model.engine=transformers")
-        on_cpu = asked == "ctranslate2" or torch_device(self.config.model) == "cpu"
-        return "ctranslate2" if convertible and on_cpu else "transformers"
+        return "transformers"
 
     @cached_property
     def initial_engine(self) -> Engine:

@@ -41,6 +41,13 @@ class ModelConfig(_Section):
             raise ValueError("dtype nf4 is torch's and ctranslate2 has weights of its own; set engine to transformers")
         return self
 
+    def engine_on(self, *, cpu: bool) -> Literal["ctranslate2", "transformers"]:
+        """What generates there, as far as the options decide: "auto" is ctranslate2 on a CPU, of an architecture that
+        it knows."""
+        if self.engine != "auto":
+            return self.engine
+        return "ctranslate2" if cpu and self.dtype != "nf4" else "transformers"
+
 
 class SeedsConfig(_Section):
     """The tasks written by people."""

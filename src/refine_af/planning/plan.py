@@ -166,10 +166,7 @@ def _setup(config: Config, facts: ModelFacts) -> Setup:
         kind = "cpu" if facts.small else "gpu"
     else:
         kind = "cpu" if config.model.device == "cpu" else "gpu"
-    engine: str = config.model.engine
-    if engine == "auto":
-        engine = "ctranslate2" if kind == "cpu" and config.model.dtype != "nf4" else "transformers"
-    return Setup(facts, kind, engine)
+    return Setup(facts, kind, config.model.engine_on(cpu=kind == "cpu"))
 
 
 def _piece(work: Work, machine: Machine | None, facts: ModelFacts | None) -> PieceOfWork:
