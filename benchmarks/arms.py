@@ -89,9 +89,9 @@ def section(found: dict[str, Any]) -> str:
             "## The paper's experiment on the embedded model (`benchmarks/arms.py`, `benchmarks/arms.json`)",
             "",
             f"Machine: {found['machine']}; {duration(sum(found['seconds'].values()))} in all, of which the arms took "
-            f"{duration(found['seconds']['arms'])}, on a machine that may have done other work too. The embedded preset "
-            f"with {', '.join(found['settings'])}; held-out reward {found['held_out_reward']['before']:+.2f} before "
-            f"and {found['held_out_reward']['after']:+.2f} after PPO.",
+            f"{duration(found['seconds']['arms'])}, on a machine that may have done other work too. The embedded "
+            f"preset with {', '.join(found['settings'])}; held-out reward {found['held_out_reward']['before']:+.2f} "
+            f"before and {found['held_out_reward']['after']:+.2f} after PPO.",
             "",
             f"Three data sets from the same {data['instructions']:.0f} instructions, one LoRA training on each "
             f"({'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}), zero-shot on {overall['tasks']} "
