@@ -33,7 +33,7 @@ lint: $(VENV)/.ready-dev
 
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/novelty.py
-	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/engines.py
 	$(BIN)/python benchmarks/feedback.py
 	$(BIN)/python benchmarks/reward_attacks.py
 	$(BIN)/python benchmarks/demo.py

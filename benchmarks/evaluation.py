@@ -28,7 +28,6 @@ from section import write_section
 
 from refine_af.config import SamplingConfig, load_config
 from refine_af.engines.base import Prompts
-from refine_af.engines.transformers import TransformersEngine
 from refine_af.evaluation.evaluate import Options, _groups, evaluate
 from refine_af.evaluation.metrics import rouge_l
 from refine_af.evaluation.significance import paired_difference
@@ -159,17 +158,25 @@ def compared(parts: Parts, tasks: Sequence[EvaluationTask], options: Options, *,
         "rouge_l_difference": round(score_of(tasks, cut[0]) - score_of(tasks, cut[1]), 3),
     }
     if plain:
-        network = TransformersEngine(parts.network, parts.tokenizer, model="plain", batch_size=8, adapter=False)
         prompts = [prompt for group in prompt_groups(parts, tasks, options) for prompt in group][::4]  # it is slow
         started = time.perf_counter()
-        # As its users call it: to the end of the answers, which are cut then.
-        network.generate(Prompts("", tuple(prompts)), greedy(options), seed=0)
+        by_transformers(parts, prompts, options.max_target)
         plain_s = (time.perf_counter() - started) * len(shared) / len(prompts)
         row |= {
             "transformers_per_s": round(len(shared) / plain_s, 3),
             "times_transformers": round(plain_s / shared_s, 2),
         }
     return row
+
+
+def by_transformers(parts: Parts, prompts: Sequence[str], max_tokens: int) -> None:
+    """Greedy answers as a user of `generate` gets them: batches of 8 by length, padded left, to the answers' ends."""
+    tokenizer = parts.tokenizer
+    tokenizer.padding_side = "left"
+    ordered = sorted(prompts, key=len)
+    for start in range(0, len(ordered), 8):
+        batch = tokenizer(ordered[start : start + 8], return_tensors="pt", padding=True, add_special_tokens=False)
+        parts.network.generate(**batch, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
 
 
 def score_of(tasks: Sequence[EvaluationTask], texts: Sequence[str]) -> float:

@@ -25,6 +25,7 @@ from spoiling import UNSEEN, genuine, spoilt
 
 from refine_af.batching import alike
 from refine_af.config import Config, ScorerConfig, load_config
+from refine_af.engines.transformers import TransformersEngine
 from refine_af.evaluation.ranking import auc
 from refine_af.feedback.base import Example
 from refine_af.feedback.catalogue import Workshop
@@ -140,7 +141,9 @@ def plain_script(shop: Workshop) -> Callable[[Sequence[Example]], object]:
     from refine_af.feedback.likelihood import TaskLikelihood
     from refine_af.prompts.answers import scoring_frame
 
-    engine, frame = shop.parts.shared_engine(adapter=False), scoring_frame(shop.parts.dialect)
+    parts = shop.parts
+    engine = TransformersEngine(parts.network, parts.tokenizer, model="plain", batch_size=1, adapter=False)
+    frame = scoring_frame(parts.dialect)
     quality, embedder = shop.quality(ScorerConfig()), shop.embedder(ScorerConfig())
 
     def judge(some: Sequence[Example]) -> list[float]:
@@ -198,7 +201,8 @@ def section(found: dict[str, Any]) -> str:
             "| a plain script: transformers in float32, each scorer its own passes, a pair at a time | "
             f"{speed['plain_script_per_s']} (one call: {speed['times_plain_script']} times as many) |",
             "",
-            f"{speed['padding_share']:.1%} of the tokens in the batches were padding.",
+            f"Likelihoods are read without padding. Of models that need batches, {speed['padding_share']:.1%} of the "
+            "tokens would be padding.",
         ]
     )
 

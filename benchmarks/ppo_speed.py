@@ -138,7 +138,7 @@ def measured(name: str, python: Path, work: Path, result: Path) -> dict[str, Any
 
 
 def measure_ours(name: str, work_file: str, result_file: str) -> None:
-    """Iterations as the policy stage makes them: merge and convert the adapter, generate, judge, learn."""
+    """Iterations as the policy stage makes them: merge and round the adapter, generate, judge, learn."""
     import torch
 
     from refine_af.config import Config
@@ -171,11 +171,10 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
         decode = parts.tokenizer.decode
         for number, batch in enumerate(work["batches"], 1):
             started = time.perf_counter()
-            folder = Path(temporary) / f"adapter-{number}"
-            actor.save_adapter(folder)
             asked = Prompts(decode(batch[0][:shared]), tuple(decode(ids[shared:]) for ids in batch))
-            with parts.adapted_engine(folder) as engine:
-                completions = engine.generate(asked, config.instances.sampling, seed=number)
+            engine = parts.shared_engine(adapter=True)
+            completions = engine.generate(asked, config.instances.sampling, seed=number)
+            del engine
             generated = time.perf_counter()
             items = [
                 Trajectory(tuple(ids[:shared]), tuple(ids[shared:]), one.token_ids)
@@ -222,7 +221,7 @@ def summary(runs: dict[str, list[dict[str, Any]]], chosen: argparse.Namespace) -
             for key in ("micro", "repeats", "steps", "rollouts", "prompt", "shared", "response")
         },
         "old": list(OLD),
-        "ours": {name: metadata.version(name) for name in ("torch", "transformers", "peft", "ctranslate2")},
+        "ours": {name: metadata.version(name) for name in ("torch", "transformers", "peft")},
         "bf16": torch.cpu._is_avx512_bf16_supported(),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),

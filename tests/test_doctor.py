@@ -131,11 +131,14 @@ def test_a_composites_models_are_asked_for_once_and_a_wrong_one_is_told(tmp_path
     assert "did you mean 'length'" in wrong.advice
 
 
-def test_without_ctranslate2_the_engine_fails_unless_another_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ctranslate2_the_engine_fails_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor.installed_version
     monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "ctranslate2" else real(name))
-    assert named(examine(load_config(overrides=["model.device=cpu"])), "engine").ok is False
-    assert named(examine(load_config(overrides=["model.engine=transformers"])), "engine").ok is True
+    assert named(examine(load_config(overrides=["model.engine=ctranslate2"])), "engine").ok is False
+    found = named(examine(load_config(overrides=["model.device=cpu"])), "engine")
+    assert found.ok is True
+    assert "int8" in found.found
+    assert "ctranslate2" not in found.found
 
 
 def test_json_and_table_show_every_check() -> None:

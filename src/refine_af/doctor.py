@@ -209,7 +209,7 @@ def _hub_check(title: str, name: str, revision: str | None = None) -> Check:
 
 
 def _engine(config: Config, hardware: Hardware) -> Check:
-    """The engine a run would take: what the config names, or by "auto" ctranslate2 on a CPU."""
+    """The engine a run would take."""
     torch, ctranslate2 = installed_version("torch"), installed_version("ctranslate2")
     if torch is None:
         return Check("engine", False, "none: torch is not installed", "see extra: local")
@@ -217,13 +217,17 @@ def _engine(config: Config, hardware: Hardware) -> Check:
         config.model.device == "auto" and bool(hardware.gpus) and "+cpu" not in torch
     )
     place = "the GPU" if on_gpu else "the CPU"
-    if config.model.engine_on(cpu=not on_gpu) == "transformers":
-        return Check("engine", True, f"transformers on {place}")
-    if ctranslate2 is None:
-        return Check("engine", False, "ctranslate2 is not installed", "see extra: local")
-    found = f"ctranslate2 in {config.model.quantization} on the CPU, torch on {place} for training"
-    if config.model.engine == "auto":
-        found += "; transformers where ctranslate2 doesn't know the architecture"
+    if config.model.engine == "ctranslate2":
+        if ctranslate2 is None:
+            return Check("engine", False, "ctranslate2 is not installed", "see extra: local")
+        return Check(
+            "engine", True, f"ctranslate2 in {config.model.quantization} on the CPU, torch on {place} for training"
+        )
+    found = f"transformers on {place}"
+    if config.model.is_rounded(cpu=not on_gpu):
+        found += ", in int8 where the processor has instructions for it"
+        if config.model.engine == "auto" and ctranslate2 is not None:
+            found += ", else ctranslate2"
     return Check("engine", True, found)
 
 

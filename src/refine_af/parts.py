@@ -87,9 +87,12 @@ class Parts:
 
     @cached_property
     def engine_name(self) -> str:
-        """The engine that "auto" stands for: ctranslate2 on a CPU where it knows the architecture."""
+        """What generates. "auto" is transformers, but on a CPU without instructions for int8 ctranslate2 where it knows
+        the architecture."""
         model = self.config.model
-        if model.engine_on(cpu=torch_device(model) == "cpu") == "transformers":
+        if model.engine == "transformers":
+            return "transformers"
+        if model.engine == "auto" and (not self._could_be_int8 or self._computes_int8):
             return "transformers"
         from transformers import AutoConfig
 
@@ -101,6 +104,18 @@ class Parts:
         if model.engine == "ctranslate2":
             raise UsageError(f"ctranslate2 doesn't know the architecture {architecture}; set model.engine=transformers")
         return "transformers"
+
+    @property
+    def _could_be_int8(self) -> bool:
+        return self.config.model.is_rounded(cpu=torch_device(self.config.model) == "cpu")
+
+    @property
+    def _computes_int8(self) -> bool:
+        import torch
+
+        from refine_af.engines.int8 import computes_int8
+
+        return self._could_be_int8 and computes_int8(torch.device("cpu"))
 
     @cached_property
     def initial_engine(self) -> Engine:
@@ -125,8 +140,10 @@ class Parts:
         dtype = str(torch_dtype(self.config.model)).removeprefix("torch.")
         if self.config.model.dtype == "nf4":
             return f"nf4-{dtype}"
-        # CTranslate2 quantises from what torch loads, so its precision is a part of theirs.
-        return dtype if self.engine_name == "transformers" else f"{dtype}-{self.config.model.quantization}"
+        # What is rounded is what torch loads, so its precision is a part of the engine's.
+        if self.engine_name == "transformers":
+            return f"{dtype}-int8" if self._computes_int8 else dtype
+        return f"{dtype}-{self.config.model.quantization}"
 
     @contextmanager
     def adapted_engine(self, adapter: Path | None) -> Iterator[Engine]:
@@ -155,7 +172,8 @@ class Parts:
             give_back_memory()  # the copy that was merged, and what the engine generated with
 
     def shared_engine(self, *, adapter: bool) -> Engine:
-        """The transformers engine on :attr:`network`, with the adapter that is on it or with that switched off."""
+        """The transformers engine on :attr:`network`, with the adapter that is on it (in int8: when the engine is first
+        asked) or with that switched off."""
         from refine_af.engines.transformers import TransformersEngine
 
         return TransformersEngine(
@@ -164,6 +182,7 @@ class Parts:
             model=self.located.label,
             batch_size=self.config.model.batch_size,
             adapter=adapter,
+            int8=self._computes_int8,
         )
 
     def _convert(self, network: PreTrainedModel, folder: Path) -> None:

@@ -18,6 +18,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refine_af.config import Config, SamplingConfig, load_config
+from refine_af.engines import int8
 from refine_af.engines.base import NO_STOP, Completion, Engine, Prompts, Stop, common_beginning
 from refine_af.engines.ending import Ending
 from refine_af.engines.transformers import TransformersEngine
@@ -522,8 +523,27 @@ def test_the_weights_of_a_run_do_not_depend_on_the_precision_of_a_run_before(
 # --- Which engine
 
 
-def test_auto_takes_ctranslate2_on_a_cpu_for_an_architecture_that_it_knows(made: Made) -> None:
-    assert made("auto").engine_name == "ctranslate2"
+@pytest.mark.parametrize(
+    ("quantization", "has_instructions", "expected"),
+    [
+        ("int8", True, ("transformers", "float32-int8")),
+        ("int8", False, ("ctranslate2", "float32-int8")),
+        ("float32", True, ("transformers", "float32")),
+        ("float32", False, ("transformers", "float32")),
+    ],
+)
+def test_auto_takes_ctranslate2_for_int8_on_a_cpu_without_instructions_for_it(
+    quantization: str,
+    has_instructions: bool,
+    expected: tuple[str, str],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(int8, "_has_instructions", lambda: has_instructions)
+    overrides = [f"model.name={tiny_model}", "model.device=cpu", f"model.quantization={quantization}"]
+    parts = Parts(load_config(overrides=overrides), tmp_path)
+    assert (parts.engine_name, parts.precision) == expected
 
 
 def test_auto_takes_transformers_for_an_architecture_unknown_to_ctranslate2(
@@ -533,6 +553,7 @@ def test_auto_takes_transformers_for_an_architecture_unknown_to_ctranslate2(
     from refine_af.errors import UsageError
 
     monkeypatch.setattr(ours, "can_convert", lambda architecture: False)
+    monkeypatch.setattr(int8, "_has_instructions", lambda: False)
     assert made("auto").engine_name == "transformers"
     with pytest.raises(UsageError, match=r"LlamaConfig.*model\.engine=transformers"):
         _ = made("ctranslate2").engine_name

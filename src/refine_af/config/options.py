@@ -24,7 +24,8 @@ class ModelConfig(_Section):
     )
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
     engine: Literal["auto", "ctranslate2", "transformers"] = Field(
-        "auto", description="what generates: auto takes ctranslate2 on a CPU where it knows the architecture"
+        "auto",
+        description="what generates: auto is transformers, and ctranslate2 on a CPU without instructions for int8",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
@@ -32,8 +33,8 @@ class ModelConfig(_Section):
         description="weights in memory: auto is float32 on a CPU, bfloat16 on a GPU; nf4 has 4 bits a weight, by "
         "bitsandbytes, and computes in auto's type",
     )
-    quantization: Literal["int8", "float32"] = Field("int8", description="weights in the ctranslate2 engine")
-    batch_size: Positive = Field(32, description="completions generated at once")
+    quantization: Literal["int8", "float32"] = Field("int8", description="weights of what generates on a CPU")
+    batch_size: Positive = Field(64, description="completions generated at once")
 
     @model_validator(mode="after")
     def _one_set_of_weights(self) -> ModelConfig:
@@ -41,12 +42,10 @@ class ModelConfig(_Section):
             raise ValueError("dtype nf4 is torch's and ctranslate2 has weights of its own; set engine to transformers")
         return self
 
-    def engine_on(self, *, cpu: bool) -> Literal["ctranslate2", "transformers"]:
-        """What generates there, as far as the options decide: "auto" is ctranslate2 on a CPU, of an architecture that
-        it knows."""
-        if self.engine != "auto":
-            return self.engine
-        return "ctranslate2" if cpu and self.dtype != "nf4" else "transformers"
+    def is_rounded(self, *, cpu: bool) -> bool:
+        """Whether the linear layers of what generates there are in int8, where the processor has instructions for it or
+        ctranslate2 generates."""
+        return cpu and self.quantization == "int8" and self.dtype != "nf4"
 
 
 class SeedsConfig(_Section):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,9 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
+from refine_af.engines.decoder import Decoder, Written, can_decode
 from refine_af.engines.ending import Ending
+from refine_af.engines.int8 import SAMPLE, int8_copy
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -22,7 +25,11 @@ if TYPE_CHECKING:
 
 
 class TransformersEngine:
-    """Works on a model in memory, without a copy of it: what the model's adapter is now, the engine uses."""
+    """Works on a model in memory, without a copy of it: what the model's adapter is now, the engine uses.
+
+    With ``int8`` it works on a copy whose linear layers are rounded to 8 bits, with what the adapter is when the engine
+    is first asked. Networks that :func:`can_decode` refuses are decoded by their own ``generate``.
+    """
 
     name = "transformers"
 
@@ -34,19 +41,36 @@ class TransformersEngine:
         model: str,
         batch_size: int,
         adapter: bool = True,
+        int8: bool = False,
     ) -> None:
         self.model = model
         self._adapter = adapter
-        self._network = network
+        self._given = network
+        self._int8 = int8
         self._tokenizer = tokenizer
         self._batch_size = batch_size
+
+    @cached_property
+    def _network(self) -> Any:
+        return int8_copy(self._given, torch.tensor([self._sample])) if self._int8 else self._given
+
+    @cached_property
+    def _decoder(self) -> Decoder | None:
+        """None for a network that has to decode by itself. Asked of what is given, which computes exactly."""
+        if not can_decode(self._given, self._sample[:12]):
+            return None
+        return Decoder(self._network, end=self._tokenizer.eos_token_id, most_rows=self._batch_size)
+
+    @property
+    def _sample(self) -> list[int]:
+        return self._encoded(SAMPLE)
 
     @contextmanager
     def _ready(self) -> Iterator[None]:
         """Evaluation mode, and an adapter on the network switched off unless it is wanted."""
-        layers = [] if self._adapter else [m for m in self._network.modules() if isinstance(m, BaseTunerLayer)]
-        training = self._network.training
-        self._network.eval()
+        layers = [] if self._adapter else [m for m in self._given.modules() if isinstance(m, BaseTunerLayer)]
+        training = self._given.training
+        self._given.eval()
         for layer in layers:
             layer.enable_adapters(False)
         try:
@@ -54,7 +78,7 @@ class TransformersEngine:
         finally:
             for layer in layers:
                 layer.enable_adapters(True)
-            self._network.train(training)
+            self._given.train(training)
 
     def generate(
         self,
@@ -65,42 +89,66 @@ class TransformersEngine:
         stop: Stop = NO_STOP,
         log_probs: bool = False,
     ) -> list[Completion]:
-        prefix = self._encoded(prompts.prefix)
         suffixes = [self._encoded(s) for s in prompts.suffixes]
-        return self._completed(prefix, suffixes, sampling, seed, stop, log_probs)
+        if not all(suffixes):
+            raise ValueError("a prompt is empty after the shared prefix")
+        return self._completed([(self._encoded(prompts.prefix), suffixes)], sampling, seed, stop, log_probs)
 
     def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
-        greedy = SamplingConfig(max_tokens=max_tokens, temperature=0)
-        made = []
+        parts = []
         for group in groups:
             rows = [self._encoded(prompt) for prompt in group]
             if not all(rows):
                 raise ValueError("a prompt is empty")
-            shared = common_beginning(rows) if rows else 0
-            prefix = rows[0][:shared] if rows else []
-            made.append(self._completed(prefix, [row[shared:] for row in rows], greedy, 0, stop))
-        return made
+            shared = common_beginning(rows) if len(rows) > 1 else 0
+            parts.append((rows[0][:shared] if rows else [], [row[shared:] for row in rows]))
+        done = iter(self._completed(parts, SamplingConfig(max_tokens=max_tokens, temperature=0), 0, stop))
+        return [[next(done) for _ in group] for group in groups]
 
     def _completed(
+        self,
+        groups: Sequence[tuple[list[int], list[list[int]]]],
+        sampling: SamplingConfig,
+        seed: int,
+        stop: Stop,
+        log_probs: bool = False,
+    ) -> list[Completion]:
+        """Of groups of (beginning, what follows it in each row), one a row, in order."""
+        with self._ready():
+            if self._decoder is None:
+                return [one for group in groups for one in self._by_generate(*group, sampling, seed, stop, log_probs)]
+            ids = (str([prefix, *rows]) for prefix, rows in groups)
+            is_stopped = Ending(self._tokenizer, stop).is_reached if stop else None
+            written = self._decoder.complete(
+                groups, sampling, seed=derived_seed(seed, content_id(*ids)), is_stopped=is_stopped, log_probs=log_probs
+            )
+        return [self._completion_of(one, stop, log_probs) for one in written]
+
+    def _completion_of(self, written: Written, stop: Stop, log_probs: bool) -> Completion:
+        ended = written.tokens[-1] == self._tokenizer.eos_token_id
+        text = self._tokenizer.decode(written.tokens[:-1] if ended else written.tokens, skip_special_tokens=False)
+        found = tuple(written.log_probs) if log_probs else None
+        return Completion(stop.cut(text)[0], tuple(written.tokens), ended or written.stopped, found)
+
+    def _by_generate(
         self,
         prefix: list[int],
         suffixes: list[list[int]],
         sampling: SamplingConfig,
         seed: int,
         stop: Stop,
-        log_probs: bool = False,
+        log_probs: bool,
     ) -> list[Completion]:
         """One completion a suffix, in order; the prefix goes through the network once for all."""
         order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
         results: list[Completion | None] = [None] * len(suffixes)
-        with self._ready():
-            cache = self._cached(prefix) if len(suffixes) > 1 else None
-            for start in range(0, len(order), self._batch_size):
-                chunk = order[start : start + self._batch_size]
-                batch_seed = derived_seed(seed, start, content_id(*(str(prefix + suffixes[i]) for i in chunk)))
-                made = self._run(prefix, [suffixes[i] for i in chunk], cache, sampling, batch_seed, stop, log_probs)
-                for i, completion in zip(chunk, made, strict=True):
-                    results[i] = completion
+        cache = self._cached(prefix) if len(suffixes) > 1 else None
+        for start in range(0, len(order), self._batch_size):
+            chunk = order[start : start + self._batch_size]
+            batch_seed = derived_seed(seed, start, content_id(*(str(prefix + suffixes[i]) for i in chunk)))
+            made = self._run(prefix, [suffixes[i] for i in chunk], cache, sampling, batch_seed, stop, log_probs)
+            for i, completion in zip(chunk, made, strict=True):
+                results[i] = completion
         return [r for r in results if r is not None]
 
     @torch.no_grad()
@@ -182,22 +230,31 @@ class TransformersEngine:
         return next((ids[:n] for n in range(1, len(ids) + 1) if ending.is_reached(ids[:n])), ids)
 
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
-        return [one.log_probs for one in self.token_scores(texts)]
+        return [one.log_probs for one in self._scored(texts)]
+
+    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        return self._scored(texts)
 
     @torch.no_grad()
-    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+    def _scored(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
         pairs = [(self._encoded(a) or [self._tokenizer.eos_token_id], self._encoded(b)) for a, b in texts]
-        rows = [a + b for a, b in pairs]
-        results: list[TokenScores | None] = [None] * len(pairs)
+        rows = [(a + b, range(len(a) - 1, len(a) + len(b))) for a, b in pairs]
         with self._ready():
-            # Right padding under a causal mask: what is real never sees it.
-            batches = padded_batches(rows, self._batch_size, self._tokenizer.pad_token_id, str(self._network.device))
-            for places, ids, _ in batches:
-                logits = self._network(input_ids=ids, use_cache=False).logits  # (B, L, V)
-                for row, i in enumerate(places):
-                    context, continuation = pairs[i]
-                    results[i] = self._scores(logits[row, len(context) - 1 : len(rows[i])].float(), continuation)
-        return [r for r in results if r is not None]
+            found = self._logits(rows) if self._decoder is None else self._decoder.logits(rows)
+            return [self._scores(logits, tokens) for logits, (_, tokens) in zip(found, pairs, strict=True)]
+
+    def _logits(self, rows: Sequence[tuple[list[int], range]]) -> list[torch.Tensor]:
+        """As :meth:`Decoder.logits`, of a network that decodes by itself."""
+        results: dict[int, torch.Tensor] = {}
+        tokens = [row for row, _ in rows]
+        # Right padding under a causal mask: what is real never sees it.
+        batches = padded_batches(tokens, self._batch_size, self._tokenizer.pad_token_id, str(self._network.device))
+        for places, ids, _ in batches:
+            logits = self._network(input_ids=ids, use_cache=False).logits  # (B, L, V)
+            for row, i in enumerate(places):
+                wanted = rows[i][1]
+                results[i] = logits[row, wanted.start : wanted.stop].float()
+        return [results[i] for i in range(len(rows))]
 
     def _scores(self, logits: torch.Tensor, tokens: list[int]) -> TokenScores:
         """From the logits (n + 1, V) in the tokens' places and behind the last."""

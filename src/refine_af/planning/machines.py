@@ -97,11 +97,13 @@ class CpuMachine:
 
     kind: str = "cpu"
     title: str = "2 CPU cores (rates measured with the embedded model)"
-    engine: str = "ctranslate2"
+    engine: str = "transformers"
+    rounded: bool = True  # whether it generates in int8
     train_rate: float = 230.0  # tokens a second, forward and backward
-    score_rate: float = 1000.0  # tokens a second, int8 likelihoods in batches of 8: measured 785 to 1,150
-    prepare_s: float = 30.0  # read the model file, save it, convert it
-    refresh_s: float = 2.0  # merge the adapter, convert the weights for the engine
+    score_rate: float = 1000.0  # tokens a second, int8 likelihoods: measured 1,180, by ctranslate2 785 to 1,150
+    prepare_s: float = 30.0  # read the model file, save it
+    refresh_s: float = 2.0  # ctranslate2: merge the adapter, convert the weights
+    round_s: float = 0.5  # merge the adapter and round: measured 0.3 to 0.5
 
     def generate(self, work: Generation, facts: ModelFacts) -> Estimate:
         """Decoding at a rate that falls with the prompt; prompts that share no prefix pay for their own
@@ -118,21 +120,22 @@ class CpuMachine:
     def decode_rate(self, prompt: float, batch: float) -> float:
         """Tokens a second of the embedded model.
 
-        CTranslate2 int8, batches of 32 on two single-threaded workers: 394 with a prefix of 30 tokens and 267 with
-        one of 118, so seconds a token grow linearly with the prefix. A batch decodes until its longest completion
-        ends, which halves the rate of completions that end early. Batches of 8, 32 and 128 relate as
-        182 : 286 : 335; transformers is 3.2 times slower at 32.
+        Of 32 rows at once, in int8, with prompts of 118 tokens of which all but 20 are shared: 341, and 277 with
+        prompts of 330, so seconds a token grow a little with the prompt. Rows that end early leave others with fewer
+        beside them, which costs about a third of the rate. 8, 32 and 128 rows relate as 149 : 341 : 401. CTranslate2
+        makes 128 in the same run; in float32 the rate is 0.56 of that in int8.
         """
-        slope = (1 / 267 - 1 / 394) / (118 - 30)
-        per_token = 2 * (1 / 394 + slope * (max(1.0, prompt) - 30))
+        slope = (1 / 277 - 1 / 341) / (330 - 118)
+        per_token = 1.5 * (1 / 341 + slope * (max(1.0, prompt) - 118))
         relative = max(1.0, batch) / 32
-        gain = relative**0.33 if relative < 1 else min(relative, 4.0) ** 0.11
-        return gain / per_token / (1.0 if self.engine == "ctranslate2" else 3.2)
+        gain = relative**0.6 if relative < 1 else min(relative, 4.0) ** 0.12
+        share = 1.0 if self.rounded else 0.56
+        return gain * share / per_token * (128 / 341 if self.engine == "ctranslate2" else 1.0)
 
     def passes(self, kind: str, tokens: float, parameters: int) -> Estimate:
         """The way back costs twice the way there, so a forward pass is three times as fast as training."""
         rate = self.train_rate if kind in ("train", "finetune") else 3 * self.train_rate
-        if kind == "score" and self.engine == "ctranslate2":
+        if kind == "score" and self.rounded:
             rate = self.score_rate
         rate /= self._size(parameters)
         shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
@@ -144,7 +147,13 @@ class CpuMachine:
         return parameters / embedded.parameters
 
     def fixed(self, kind: str, times: int, facts: ModelFacts) -> Estimate:
-        each = (self.prepare_s if kind == "prepare" else self.refresh_s) * self._size(facts.parameters)
-        if self.engine != "ctranslate2" and kind == "refresh":
+        if kind == "prepare":
+            each = self.prepare_s
+        elif self.engine == "ctranslate2":
+            each = self.refresh_s
+        elif self.rounded:
+            each = self.round_s
+        else:
             return Estimate(0.0, "none: the engine and the training share their weights")
-        return Estimate(times * each, f"{times} × {each:.0f} s")
+        each *= self._size(facts.parameters)
+        return Estimate(times * each, f"{times} × {each:.1f} s")

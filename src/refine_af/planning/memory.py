@@ -57,11 +57,9 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
     parts = [overhead]
     if training or setup.engine == "transformers" or stage.name == "instances":
         parts.append(_weights(config, setup))
-    if generating and setup.engine == "ctranslate2":
-        size, copies = (
-            1 if config.model.quantization == "int8" else 4,
-            1 if stage.name == "instructions" else 2,
-        )
+    rounded = config.model.is_rounded(cpu=setup.kind == "cpu")
+    if generating and (setup.engine == "ctranslate2" or rounded):
+        size, copies = 1 if rounded else 4, 1 if stage.name == "instructions" else 2
         why = "" if copies == 1 else " × 2 policies"
         parts.append(
             Part(

@@ -139,7 +139,11 @@ def make_plan(config: Config, seeds: int, hardware: Hardware | None = None) -> P
     setup = None if facts is None else _setup(config, facts)
     machine: Machine | None = None
     if setup is not None:
-        machine = GpuMachine() if setup.kind == "gpu" else CpuMachine(engine=setup.engine)
+        machine = (
+            GpuMachine()
+            if setup.kind == "gpu"
+            else CpuMachine(engine=setup.engine, rounded=config.model.is_rounded(cpu=True))
+        )
     stages = tuple(
         StagePlan(
             stage.name,
@@ -166,7 +170,7 @@ def _setup(config: Config, facts: ModelFacts) -> Setup:
         kind = "cpu" if facts.small else "gpu"
     else:
         kind = "cpu" if config.model.device == "cpu" else "gpu"
-    return Setup(facts, kind, config.model.engine_on(cpu=kind == "cpu"))
+    return Setup(facts, kind, "ctranslate2" if config.model.engine == "ctranslate2" else "transformers")
 
 
 def _piece(work: Work, machine: Machine | None, facts: ModelFacts | None) -> PieceOfWork:

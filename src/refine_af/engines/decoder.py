@@ -1,0 +1,241 @@
+"""Completes many prompts with a network: rows come and go while it decodes, and what they share is computed once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from refine_af.config import SamplingConfig
+from refine_af.engines.attention import (
+    IMPLEMENTATION,
+    Beginning,
+    Layout,
+    PromptsLayout,
+    Row,
+    Segment,
+    Shelf,
+    Shelves,
+    StepLayout,
+)
+from refine_af.engines.sampling import next_tokens, penalised
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_PROMPT_TOKENS_AT_ONCE = 2048
+_LOGITS_AT_ONCE = 2**24  # 64 MiB
+_FREE_SHARE = 8  # rows are let in when this part of the places is free: a pass over prompts for one alone is dear
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The tokens of a completion, with the end token where there was one; their log-probabilities if asked for; and
+    whether it was stopped."""
+
+    tokens: list[int]
+    log_probs: list[float]
+    stopped: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _RowKeeper:
+    shelf: Shelf
+    row: Row
+
+    def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        self.shelf.write(layer, self.row, keys, values)
+
+
+@dataclass(frozen=True, slots=True)
+class _NoKeeper:
+    def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        pass
+
+
+class Decoder:
+    """Decodes at most ``most_rows`` rows at once with a network of which :func:`can_decode` is true."""
+
+    def __init__(self, network: PreTrainedModel, *, end: int, most_rows: int) -> None:
+        self._network = network
+        self._end = end
+        self._most_rows = most_rows
+
+    @torch.no_grad()
+    def complete(
+        self,
+        groups: Sequence[tuple[list[int], Sequence[list[int]]]],
+        sampling: SamplingConfig,
+        *,
+        seed: int,
+        is_stopped: Callable[[Sequence[int]], bool] | None = None,
+        log_probs: bool = False,
+    ) -> list[Written]:
+        """Of groups of (beginning, what follows it in each row), one a row, in order. ``is_stopped`` is asked of the
+        tokens written so far, after each one."""
+        generator = torch.Generator(self._network.device).manual_seed(seed)
+        done: dict[int, Written] = {}
+        shelves = Shelves()
+        waiting = _rows(groups)
+
+        def go_on(rows: list[Row], logits: Tensor) -> None:
+            """Each row gets its next token; those that are done leave."""
+            logits = logits.float()
+            tokens = next_tokens(self._shown(rows, logits, sampling.repetition_penalty), sampling, generator)
+            if log_probs:
+                found = logits.gather(-1, tokens[:, None]).squeeze(-1) - logits.logsumexp(-1)
+                for row, value in zip(rows, found.tolist(), strict=True):
+                    row.log_probs.append(value)
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                row.written.append(token)
+                stopped = token != self._end and is_stopped is not None and is_stopped(row.written)
+                if stopped or token == self._end or len(row.written) == sampling.max_tokens:
+                    done[row.place] = Written(row.written, row.log_probs, stopped)
+                    shelves.remove(row)
+
+        with _our_attention(self._network):
+            while waiting or len(shelves):
+                while waiting and (free := self._most_rows - len(shelves)) * _FREE_SHARE >= self._most_rows:
+                    go_on(*self._read(waiting, shelves, free, sampling.max_tokens))
+                if len(shelves):
+                    go_on(*self._step(shelves))
+        return [done[place] for place in range(len(done))]
+
+    @torch.no_grad()
+    def logits(self, texts: Sequence[tuple[list[int], range]]) -> Iterator[Tensor]:
+        """Of each text (tokens, places): the logits (n, V) in these places, in float32."""
+        most = max(1, _LOGITS_AT_ONCE // self._network.config.get_text_config().vocab_size)
+        for pack in _packs(texts, most):
+            segments: list[Segment] = []
+            wanted: list[int] = []
+            for tokens, places in pack:
+                start = segments[-1].stop if segments else 0
+                segments.append(Segment(start, tokens, None, _NoKeeper()))
+                wanted += [start + place for place in places]
+            with _our_attention(self._network):
+                found = self._prompt_logits(segments, wanted).float()
+            yield from found.split([len(places) for _, places in pack])
+
+    @torch.no_grad()
+    def replayed(self, tokens: list[int]) -> Tensor:
+        """(V,): the logits behind tokens that are read in all the ways there are: as a beginning, as what is a row's
+        own, and as what it wrote."""
+        third = len(tokens) // 3
+        row = Row(0, Beginning(tokens[:third]), tokens[third : 2 * third])
+        shelves = Shelves()
+        with _our_attention(self._network):
+            _, logits = self._read(deque([row]), shelves, 1, len(tokens))
+            for token in tokens[2 * third :]:
+                row.written.append(token)
+                _, logits = self._step(shelves)
+        return logits[0]
+
+    def _read(self, waiting: deque[Row], shelves: Shelves, free: int, max_tokens: int) -> tuple[list[Row], Tensor]:
+        """Lets in as many of the waiting rows as there is room for, and reads them: the rows, and their logits."""
+        segments: list[Segment] = []
+        rows: list[Row] = []
+
+        def append(tokens: list[int], behind: Beginning | None, keeper: Any) -> None:
+            segments.append(Segment(segments[-1].stop if segments else 0, tokens, behind, keeper))
+
+        while waiting and len(rows) < free and (not segments or segments[-1].stop < _PROMPT_TOKENS_AT_ONCE):
+            row = waiting.popleft()
+            if row.beginning.tokens and not row.beginning.is_read:
+                row.beginning.is_read = True
+                append(row.beginning.tokens, None, row.beginning)
+            append(row.own, row.beginning, _RowKeeper(shelves.put(row, max_tokens), row))
+            rows.append(row)
+        last = [one.stop - 1 for one in segments if one.behind is not None]
+        return rows, self._prompt_logits(segments, last)
+
+    def _step(self, shelves: Shelves) -> tuple[list[Row], Tensor]:
+        """The rows, and the logits behind what each has written."""
+        rows = shelves.rows()
+        tokens = [row.written[-1] for row in rows]
+        positions = [len(row.beginning.tokens) + row.length - 1 for row in rows]
+        layout = StepLayout(shelves, self._network.device, self._network.dtype)
+        return rows, self._forward(tokens, positions, layout, list(range(len(rows))))
+
+    def _prompt_logits(self, segments: list[Segment], wanted: list[int]) -> Tensor:
+        tokens = [token for one in segments for token in one.tokens]
+        positions = [place for one in segments for place in one.positions()]
+        return self._forward(tokens, positions, PromptsLayout(segments), wanted)
+
+    def _forward(self, tokens: list[int], positions: list[int], layout: Layout, wanted: list[int]) -> Tensor:
+        """(n, V): the logits in the ``wanted`` places."""
+        device = self._network.device
+        found: Tensor = self._network(
+            input_ids=torch.tensor([tokens], device=device),
+            position_ids=torch.tensor([positions], device=device),
+            logits_to_keep=torch.tensor(wanted, device=device),
+            use_cache=False,
+            layout=layout,
+        ).logits[0]
+        return found
+
+    @staticmethod
+    def _shown(rows: list[Row], logits: Tensor, penalty: float) -> Tensor:
+        """The logits from which is drawn."""
+        if penalty == 1:
+            return logits
+        seen = torch.zeros(logits.shape, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            seen[i, row.beginning.tokens + row.own + row.written] = True
+        return penalised(logits, seen.to(logits.device), penalty)
+
+
+def can_decode(network: PreTrainedModel, sample: list[int]) -> bool:
+    """Whether the network, asked on a few tokens, computes with our attention what it computes with its own. Networks
+    whose tokens don't see all that stands before them (a window, a state) aren't asked."""
+    config = network.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    if network._is_stateful or not network._supports_attention_backend:
+        return False
+    if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+        return False
+    try:
+        ours = Decoder(network, end=-1, most_rows=1).replayed(sample)
+    except (TypeError, AttributeError):
+        return False  # its layers don't hand on what they are called with, or have no numbers
+    with torch.no_grad():
+        theirs = network(input_ids=torch.tensor([sample], device=network.device), use_cache=False).logits[0, -1]
+    allowed = 1e-3 if theirs.dtype == torch.float32 else 0.1
+    return bool((ours - theirs).float().norm() <= allowed * theirs.float().norm())
+
+
+def _rows(groups: Sequence[tuple[list[int], Sequence[list[int]]]]) -> deque[Row]:
+    rows: deque[Row] = deque()
+    for tokens, some in groups:
+        beginning = Beginning(tokens)
+        rows += [Row(len(rows) + i, beginning, own) for i, own in enumerate(some)]
+    return rows
+
+
+def _packs(texts: Sequence[tuple[list[int], range]], most: int) -> Iterator[list[tuple[list[int], range]]]:
+    """The texts in their order, in runs that are read at once, for at most ``most`` places or one text's."""
+    pack: list[tuple[list[int], range]] = []
+    tokens = places = 0
+    for text, wanted in texts:
+        if pack and (tokens + len(text) > _PROMPT_TOKENS_AT_ONCE or places + len(wanted) > most):
+            yield pack
+            pack, tokens, places = [], 0, 0
+        pack.append((text, wanted))
+        tokens += len(text)
+        places += len(wanted)
+    if pack:
+        yield pack
+
+
+@contextmanager
+def _our_attention(network: PreTrainedModel) -> Iterator[None]:
+    before = network.config._attn_implementation
+    network.set_attn_implementation(IMPLEMENTATION)
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(before)

@@ -1,0 +1,164 @@
+"""Decoding many rows at once: each is written as if it were alone, whatever stands beside it and whatever is shared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    OPTConfig,
+    Phi3Config,
+    Qwen3Config,
+)
+
+from refine_af.config import SamplingConfig
+from refine_af.engines.decoder import Decoder, can_decode
+from refine_af.engines.transformers import TransformersEngine
+
+VOCABULARY = 60
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 4,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+TRIAL = [5, 9, 3, 33, 8, 21, 4, 17, 50, 11, 7, 13]
+Tokens = st.lists(st.integers(3, VOCABULARY - 1), min_size=1, max_size=9)
+Groups = st.lists(st.tuples(st.one_of(st.just([]), Tokens), st.lists(Tokens, max_size=5)), max_size=4)
+
+
+def network_of(config: Any, seed: int = 0) -> Any:
+    torch.manual_seed(seed)
+    network = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for one in network.parameters():
+            one.normal_(0, 0.3)  # as it is made, it would write the same token again and again
+    return network
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return network_of(LlamaConfig(**SIZES))
+
+
+def alone(network: Any, tokens: list[int], most: int) -> list[int]:
+    """What a plain loop over the network writes greedily."""
+    written: list[int] = []
+    while len(written) < most and 2 not in written:
+        with torch.no_grad():
+            written.append(int(network(input_ids=torch.tensor([tokens + written])).logits[0, -1].argmax()))
+    return written
+
+
+@settings(deadline=None, max_examples=40)
+@given(groups=Groups, most_rows=st.integers(1, 12), most=st.integers(1, 12))
+def test_every_row_is_written_as_if_it_were_alone(
+    network: Any, groups: list[tuple[list[int], list[list[int]]]], most_rows: int, most: int
+) -> None:
+    decoder = Decoder(network, end=2, most_rows=most_rows)
+    made = decoder.complete(groups, SamplingConfig(max_tokens=most, temperature=0), seed=0)
+    expected = [alone(network, beginning + own, most) for beginning, rows in groups for own in rows]
+    assert [one.tokens for one in made] == expected
+
+
+def test_rows_leave_and_others_take_their_places(network: Any) -> None:
+    """Rows of very different lengths, so that they stand apart, and an end for each after another count of tokens."""
+    rows = [[3 + (7 * i + j) % 50 for j in range(1 + 37 * (i % 5))] for i in range(17)]
+    ends = {tuple(row): 1 + i % 6 for i, row in enumerate(rows)}
+    expected = [alone(network, [9, 8, 7, *row], ends[tuple(row)]) for row in rows]
+    stops = {tuple(one) for one in expected}
+    decoder = Decoder(network, end=2, most_rows=4)
+    sampling = SamplingConfig(max_tokens=12, temperature=0)
+    made = decoder.complete([([9, 8, 7], rows)], sampling, seed=0, is_stopped=lambda written: tuple(written) in stops)
+    assert all(one.tokens == to for one, to in zip(made, expected, strict=True) if one.tokens in expected)
+    assert {len(one.tokens) for one in made} >= {1, 2, 3}, "rows end at different steps, or this proves little"
+    assert sum(one.stopped for one in made) > len(rows) // 2
+
+
+@settings(deadline=None, max_examples=25)
+@given(texts=st.lists(st.tuples(Tokens, Tokens), max_size=6))
+def test_logits_are_those_of_each_text_alone(network: Any, texts: list[tuple[list[int], list[int]]]) -> None:
+    asked = [(a + b, range(len(a) - 1, len(a) + len(b))) for a, b in texts]
+    found = list(Decoder(network, end=2, most_rows=4).logits(asked))
+    for (tokens, places), logits in zip(asked, found, strict=True):
+        with torch.no_grad():
+            expected = network(input_ids=torch.tensor([tokens])).logits[0, places.start : places.stop]
+        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SIZES),
+        LlamaConfig(**SIZES | {"num_key_value_heads": 4, "attention_bias": True}),
+        LlamaConfig(**SIZES | {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+        Qwen3Config(**SIZES),
+        Phi3Config(**SIZES),
+        MistralConfig(**SIZES, sliding_window=None),
+        GPTNeoXConfig(**{k: v for k, v in SIZES.items() if k not in ("num_key_value_heads", "head_dim")}),
+        OPTConfig(vocab_size=VOCABULARY, hidden_size=16, ffn_dim=24, num_hidden_layers=2, num_attention_heads=4),
+        GPT2Config(vocab_size=VOCABULARY, n_embd=16, n_layer=2, n_head=4),
+    ],
+    ids=lambda config: f"{config.model_type}-{getattr(config, 'num_key_value_heads', '')}",
+)
+def test_what_is_approved_writes_what_the_network_writes(config: Any) -> None:
+    network = network_of(config)
+    approved = can_decode(network, TRIAL)
+    assert approved or config.model_type in ("opt", "gpt2"), "families that we know to hand the layout on"
+    if approved:
+        made = Decoder(network, end=2, most_rows=3).complete(
+            [(TRIAL[:5], [TRIAL[5:8], TRIAL[8:], [4]])], SamplingConfig(max_tokens=8, temperature=0), seed=0
+        )
+        assert [one.tokens for one in made] == [
+            alone(network, TRIAL[:5] + own, 8) for own in (TRIAL[5:8], TRIAL[8:], [4])
+        ]
+
+
+@pytest.mark.parametrize("kind", [MistralConfig, Gemma2Config])
+def test_a_network_that_sees_a_window_only_decodes_by_itself(kind: Any, tiny_model: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    network = network_of(kind(**SIZES | {"vocab_size": len(tokenizer)}, sliding_window=4))
+    assert not can_decode(network, TRIAL)
+    engine = TransformersEngine(network, tokenizer, model="windowed", batch_size=2, adapter=False)
+    prompts = ["Describe a bird", "Describe a bird and a cat and a garden", "Describe a song"]
+    rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
+    (made,) = engine.answers([prompts], 6)
+    end = tokenizer.eos_token_id
+    for completion, row in zip(made, rows, strict=True):
+        written = alone(network, row, 6)
+        ours = list(completion.token_ids)
+        assert ours == (written[: written.index(end) + 1] if end in written else written)
+    scores = engine.log_probs([(prompts[0], " song")])
+    with torch.no_grad():
+        logits = network(input_ids=torch.tensor([rows[0]])).logits[0, -1].log_softmax(-1)
+    (token,) = tokenizer.encode(" song", add_special_tokens=False)
+    assert scores[0] == pytest.approx([float(logits[token])], abs=1e-4)
+
+
+def test_its_attention_is_on_the_network_only_while_it_works(network: Any) -> None:
+    before = network.config._attn_implementation
+    Decoder(network, end=2, most_rows=2).complete([([3], [[4]])], SamplingConfig(max_tokens=1), seed=0)
+    assert network.config._attn_implementation == before
+    with pytest.raises(ZeroDivisionError):
+        Decoder(network, end=2, most_rows=2).complete(
+            [([3], [[4]])], SamplingConfig(max_tokens=3), seed=0, is_stopped=lambda written: bool(1 // 0)
+        )
+    assert network.config._attn_implementation == before
