@@ -43,7 +43,7 @@ def main() -> None:
         some = next(iter(parts.values()))
         rows = [
             row(some, engines, demonstrations, prompts)
-            for demonstrations, prompts in ((0, 32), (2, 8), (2, 32), (2, 128), (6, 32))
+            for demonstrations, prompts in ((0, 32), (2, 8), (2, 32), (6, 32))
         ]
         found = {"machine": machine(), "repetitions": REPETITIONS, "rows": rows, "rounding": rounding(engines)}
     RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from refine_af.config import SamplingConfig
+from refine_af.engines import attention
 from refine_af.engines.decoder import Decoder, can_decode
 from refine_af.engines.transformers import TransformersEngine
 
@@ -162,3 +163,39 @@ def test_its_attention_is_on_the_network_only_while_it_works(network: Any) -> No
             [([3], [[4]])], SamplingConfig(max_tokens=3), seed=0, is_stopped=lambda written: bool(1 // 0)
         )
     assert network.config._attn_implementation == before
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    seed=st.integers(0, 99),
+    causal=st.booleans(),
+    sizes=st.tuples(st.integers(1, 5), st.integers(1, 9)),
+    wide=st.booleans(),
+)
+def test_attention_in_steps_is_that_of_the_fused_kernel(
+    seed: int, causal: bool, sizes: tuple[int, int], wide: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    rows, columns = (sizes[1], sizes[1]) if causal else sizes
+    queries, keys, values = (torch.randn(2, 3, count, 8, generator=generator) for count in (rows, columns, columns))
+    mask = None
+    if wide and not causal:
+        mask = torch.zeros(2, 1, 1, columns).masked_fill_(torch.arange(columns) > columns // 2, float("-inf"))
+    ours = attention._attended_in_steps(queries, keys, values, mask, 0.3, causal=causal)
+    fused = attention._attended(queries, keys, values, mask, 0.3, causal=causal)
+    for one, other in zip(ours, fused, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@settings(deadline=None, max_examples=15)
+@given(groups=Groups)
+def test_rows_are_the_same_where_no_fused_kernel_is(
+    network: Any, groups: list[tuple[list[int], list[list[int]]]]
+) -> None:
+    decoder, greedy = Decoder(network, end=2, most_rows=5), SamplingConfig(max_tokens=6, temperature=0)
+    fused = decoder.complete(groups, greedy, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            attention, "_attended", lambda *given, causal=False: attention._attended_in_steps(*given, causal=causal)
+        )
+        assert decoder.complete(groups, greedy, seed=0) == fused

@@ -281,6 +281,13 @@ def _attended(
         return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
             queries, keys, values, is_causal=causal, attn_mask=mask, scale=scale
         )
+    return _attended_in_steps(queries, keys, values, mask, scale, causal=causal)
+
+
+def _attended_in_steps(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, scale: float, *, causal: bool
+) -> tuple[Tensor, Tensor]:
+    """The same on any device: torch's fused kernels of other devices don't all give the logarithms."""
     scores = (queries @ keys.transpose(-1, -2)).float() * scale
     if mask is not None:
         scores += mask

@@ -31,7 +31,7 @@ def computes_int8(device: torch.device) -> bool:
 
 @cache
 def _has_instructions() -> bool:
-    found = torch.cpu.get_capabilities()
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # which older versions of torch don't tell
     return bool(found.get("avx512_vnni") or found.get("avx_vnni") or found.get("amx_int8"))
 
 

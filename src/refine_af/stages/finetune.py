@@ -89,7 +89,7 @@ def _trainer(context: Context, rows: list[dict[str, list[int]]], work: Path, see
         gradient_accumulation_steps=config.batch_size // micro,
         learning_rate=config.learning_rate,
         lr_scheduler_type="linear",
-        warmup_steps=max(1, steps // 20),
+        warmup_steps=steps // 20,
         max_length=config.max_length,
         seed=seed,
         logging_steps=1,
