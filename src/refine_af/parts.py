@@ -111,11 +111,9 @@ class Parts:
 
     @property
     def _computes_int8(self) -> bool:
-        import torch
-
         from refine_af.engines.int8 import computes_int8
 
-        return self._could_be_int8 and computes_int8(torch.device("cpu"))
+        return self._could_be_int8 and computes_int8()
 
     @cached_property
     def initial_engine(self) -> Engine:

@@ -540,7 +540,7 @@ def test_auto_takes_ctranslate2_for_int8_on_a_cpu_without_instructions_for_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(int8, "_has_instructions", lambda: has_instructions)
+    monkeypatch.setattr(int8, "computes_int8", lambda: has_instructions)
     overrides = [f"model.name={tiny_model}", "model.device=cpu", f"model.quantization={quantization}"]
     parts = Parts(load_config(overrides=overrides), tmp_path)
     assert (parts.engine_name, parts.precision) == expected
@@ -553,7 +553,7 @@ def test_auto_takes_transformers_for_an_architecture_unknown_to_ctranslate2(
     from refine_af.errors import UsageError
 
     monkeypatch.setattr(ours, "can_convert", lambda architecture: False)
-    monkeypatch.setattr(int8, "_has_instructions", lambda: False)
+    monkeypatch.setattr(int8, "computes_int8", lambda: False)
     assert made("auto").engine_name == "transformers"
     with pytest.raises(UsageError, match=r"LlamaConfig.*model\.engine=transformers"):
         _ = made("ctranslate2").engine_name

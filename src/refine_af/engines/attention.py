@@ -90,14 +90,15 @@ class Shelf:
         self.keys: list[Tensor] = []  # of each layer (capacity, K, room, D)
         self.values: list[Tensor] = []
 
-    def add(self, row: Row) -> None:
+    def add(self, row: Row) -> int:
+        """Its slot, until a row is removed."""
         self.rows.append(row)
         if len(self.rows) > self._capacity:
             self._capacity = max(4, 2 * self._capacity)
+        return len(self.rows) - 1
 
-    def write(self, layer: int, row: Row, keys: Tensor, values: Tensor) -> None:
+    def write(self, layer: int, slot: int, keys: Tensor, values: Tensor) -> None:
         """Of a row's first tokens (K, n, D)."""
-        slot = self.rows.index(row)
         for kept, new in ((self.keys, keys), (self.values, values)):
             if len(kept) == layer:
                 kept.append(new.new_zeros(0, new.shape[0], self.room, new.shape[2]))
@@ -133,16 +134,21 @@ class Shelves:
         """In the order in which a step computes them."""
         return [row for shelf in self for row in shelf.rows]
 
-    def put(self, row: Row, more: int) -> Shelf:
-        """A new row, with room for ``more`` tokens; gives the shelf on which it stands."""
+    def put(self, row: Row, more: int) -> tuple[Shelf, int]:
+        """A new row, with room for ``more`` tokens; gives the shelf on which it stands, and its slot there."""
         room = -(-(row.length + more) // _STEP_OF_ROOM) * _STEP_OF_ROOM
         shelf = self._by_room.setdefault(room, Shelf(room))
-        shelf.add(row)
         self._of[row] = shelf
-        return shelf
+        return shelf, shelf.add(row)
 
     def remove(self, row: Row) -> None:
         self._of.pop(row).remove(row)
+
+
+class Keeper(Protocol):
+    """Takes a segment's keys and values of a layer, both (K, n, D)."""
+
+    def keep(self, layer: int, keys: Tensor, values: Tensor) -> None: ...
 
 
 @dataclass
@@ -153,7 +159,7 @@ class Segment:
     start: int
     tokens: list[int]
     behind: Beginning | None
-    keeper: Any
+    keeper: Keeper
 
     @property
     def stop(self) -> int:

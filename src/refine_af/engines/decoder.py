@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from refine_af.config import SamplingConfig
 from refine_af.engines.attention import (
     IMPLEMENTATION,
     Beginning,
+    Keeper,
     Layout,
     PromptsLayout,
     Row,
@@ -46,10 +47,10 @@ class Written:
 @dataclass(frozen=True, slots=True)
 class _RowKeeper:
     shelf: Shelf
-    row: Row
+    slot: int
 
     def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        self.shelf.write(layer, self.row, keys, values)
+        self.shelf.write(layer, self.slot, keys, values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ class Decoder:
         segments: list[Segment] = []
         rows: list[Row] = []
 
-        def append(tokens: list[int], behind: Beginning | None, keeper: Any) -> None:
+        def append(tokens: list[int], behind: Beginning | None, keeper: Keeper) -> None:
             segments.append(Segment(segments[-1].stop if segments else 0, tokens, behind, keeper))
 
         while waiting and len(rows) < free and (not segments or segments[-1].stop < _PROMPT_TOKENS_AT_ONCE):
@@ -148,7 +149,7 @@ class Decoder:
             if row.beginning.tokens and not row.beginning.is_read:
                 row.beginning.is_read = True
                 append(row.beginning.tokens, None, row.beginning)
-            append(row.own, row.beginning, _RowKeeper(shelves.put(row, max_tokens), row))
+            append(row.own, row.beginning, _RowKeeper(*shelves.put(row, max_tokens)))
             rows.append(row)
         last = [one.stop - 1 for one in segments if one.behind is not None]
         return rows, self._prompt_logits(segments, last)

@@ -23,14 +23,9 @@ SAMPLE = (
 )
 
 
-def computes_int8(device: torch.device) -> bool:
-    """Whether products of int8 numbers are quicker there than those of float32: on a CPU that has instructions for
-    them. Without these they are slow, and may overflow."""
-    return device.type == "cpu" and _has_instructions()
-
-
 @cache
-def _has_instructions() -> bool:
+def computes_int8() -> bool:
+    """Whether the CPU has instructions for products of int8 numbers. Without these they are slow, and may overflow."""
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # which older versions of torch don't tell
     return bool(found.get("avx512_vnni") or found.get("avx_vnni") or found.get("amx_int8"))
 
