@@ -33,7 +33,8 @@ def exhaustion_explained(folder: Path) -> Iterator[None]:
             if isinstance(cause, MemoryError) or "out of memory" in str(cause) or "allocate memory" in str(cause):
                 raise UsageError(
                     f"out of memory; what was done before is kept in {folder}: go on with a smaller "
-                    "policy.micro_batch, finetune.micro_batch or feedback.batch_size, "
+                    "policy.micro_batch, finetune.micro_batch or feedback.batch_size, or with "
+                    "policy.gradient_checkpointing=true, "
                     "or start anew with a smaller model.batch_size"
                 ) from error
             cause = cause.__cause__ or cause.__context__

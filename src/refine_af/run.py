@@ -34,7 +34,12 @@ from refine_af.team import Team
 STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "arms", "report")
 # How much is computed at once: changes rounding and memory, not what is computed, so a run that was too large for
 # the memory can go on.
-_CHANGEABLE = {"policy.micro_batch", "finetune.micro_batch", "feedback.batch_size"}
+_CHANGEABLE = {
+    "policy.micro_batch",
+    "policy.gradient_checkpointing",
+    "finetune.micro_batch",
+    "feedback.batch_size",
+}
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from refine_af.config import PRESETS, load_config
 from refine_af.planning import Gpu, Hardware, Plan, make_plan, render
 from refine_af.planning.models import find_facts, known_facts
+from refine_af.planning.plan import StagePlan
 from refine_af.planning.units import count, duration
 
 LAPTOP = Hardware(cores=2, memory_gb=16.0, disk_free_gb=100.0)
@@ -164,6 +165,20 @@ def test_grouped_key_value_heads_shrink_the_cache() -> None:
 def test_training_follows_from_its_formula() -> None:
     piece = plan_of("paper-llama2-7b").stage("policy").piece("updates")
     assert piece.seconds == pytest.approx(piece.trained_tokens * 4 * 6_738_415_616 / (312e12 * 0.35), rel=1e-6)
+
+
+def test_checkpointing_trades_activations_for_passes() -> None:
+    def policy(*, on: bool) -> StagePlan:
+        few = "model.batch_size=1"  # so that training is what needs most
+        return plan_of("paper-llama2-7b", few, f"policy.gradient_checkpointing={on}").stage("policy")
+
+    plain, again = policy(on=False), policy(on=True)
+
+    def activations(stage: StagePlan) -> float:
+        return next(part.gb for part in stage.memory if part.name == "activations")
+
+    assert activations(again) < activations(plain) / 5
+    assert again.piece("activations again").scored_tokens == again.piece("updates").trained_tokens
 
 
 def test_a_machine_without_gpu_is_told_what_is_missing() -> None:

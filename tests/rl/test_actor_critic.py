@@ -28,8 +28,8 @@ def network(tiny_model: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval().requires_grad_(False)
 
 
-def actor_on(network: Any, *, seed: int = 0, lora: LoraSettings = LORA) -> ActorCritic:
-    return ActorCritic(network, lora, temperature=TEMPERATURE, label="tiny", seed=seed)
+def actor_on(network: Any, *, seed: int = 0, lora: LoraSettings = LORA, checkpointing: bool = False) -> ActorCritic:
+    return ActorCritic(network, lora, temperature=TEMPERATURE, label="tiny", seed=seed, checkpointing=checkpointing)
 
 
 def disturb(actor: ActorCritic, seed: int = 1) -> ActorCritic:
@@ -232,6 +232,39 @@ def test_gradients_are_the_slopes_of_the_log_probabilities_also_through_the_shar
 
     slope = (at(1e-5) - at(-1e-5)) / 2e-5
     assert float((parameter.grad * direction).sum()) == pytest.approx(slope, rel=1e-4, abs=1e-4)
+
+
+def test_checkpointing_changes_no_figure_and_no_gradient_and_keeps_less(network: Any) -> None:
+    items, found = trajectories(), []
+    for checkpointing in (False, True):
+        actor, kept = disturb(actor_on(network, checkpointing=checkpointing)), 0
+
+        def note(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            now = actor.evaluate(items, watch=True)
+            (now.log_probs.sum() + now.values.sum()).backward()
+        gradients = [p.grad for p in actor.adapter_parameters()]
+        with torch.no_grad(), actor.reference():
+            before = actor.evaluate(items).log_probs
+        found.append(([now.log_probs, now.values, now.entropy, now.plain_log_probs, before, *gradients], kept))
+        actor.release()
+    (plain, kept_plain), (again, kept_again) = found
+    for one, other in zip(plain, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+    assert kept_again < kept_plain / 2
+    assert not any("forward" in vars(module) for module in network.modules())
+
+
+def test_checkpointing_asks_for_layers_that_can(network: Any) -> None:
+    without = torch.nn.Module()
+    without.get_output_embeddings = lambda: None  # type: ignore[assignment]
+    without.q_proj = torch.nn.Linear(2, 2)
+    with pytest.raises(UsageError, match=r"policy\.gradient_checkpointing: no layer of odd can"):
+        ActorCritic(without, LoraSettings(targets=("q_proj",)), temperature=1, label="odd", seed=0, checkpointing=True)  # type: ignore[arg-type]
 
 
 def test_a_saved_adapter_is_the_same_after_loading(network: Any, tiny_model: Path, tmp_path: Path) -> None:

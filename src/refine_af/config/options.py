@@ -167,6 +167,11 @@ class PolicyConfig(_Section):
     epochs: Positive = Field(2, description="passes over an iteration's rollouts")
     minibatch: Positive = Field(16, description="rollouts in an optimiser step")
     micro_batch: Positive = Field(8, description="rollouts in one forward pass; memory grows with it")
+    gradient_checkpointing: bool = Field(
+        False,
+        description="layers keep their inputs alone and compute the rest again: less memory, more time; what prompts "
+        "share is not shared then. grpo and rloo do so on a GPU in any case",
+    )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(5e-5, description="AdamW's, for the adapter")
     value_learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(1e-3, description="AdamW's, for the value head")
     kl_coefficient: Annotated[float, Field(ge=0)] = Field(0.05, description="first weight of the KL penalty")

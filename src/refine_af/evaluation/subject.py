@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 PromptForm = Literal["auto", "plain", "chat"]
 
+# A unit ends when its longest answer does, with few rows left in the batch; more of them in a unit make that rarer.
+_BATCHES_AT_ONCE = 4
+
 
 class Answering(Protocol):
     """Groups of sources in, the model's answers out, in their order; each may go on behind ``stop``."""
@@ -108,7 +111,7 @@ class LocalSubject:
         self._adapter = adapter
         self._frame = _frame(parts, prompt)
         self.ruler: Ruler = TokenRuler(parts.tokenizer)
-        self.unit = parts.threads * parts.config.model.batch_size
+        self.unit = max(_BATCHES_AT_ONCE, parts.threads) * parts.config.model.batch_size
         label, weights = parts.located.label, parts.located.identity
         if adapter is not None:
             label = f"{label} with {name or adapter}"

@@ -64,9 +64,9 @@ def micro_batch_tokens(config: Config, response: float, rows: int) -> float:
     """Tokens that a micro-batch of ``rows`` rollouts sends through the network.
 
     PPO's shared beginning goes through once for each of its two kinds of prompts (classification or not),
-    then every rollout's own instruction and response. TRL's trainers send every prompt whole.
+    then every rollout's own instruction and response. TRL's trainers, and checkpointing, send every prompt whole.
     """
-    if config.policy.in_groups:
+    if config.policy.in_groups or config.policy.gradient_checkpointing:
         return rows * (pair_prompt(config) + response)
     return 2 * pair_prefix(config) + rows * (instruction_tokens() + response)
 

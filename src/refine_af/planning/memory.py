@@ -144,7 +144,8 @@ def _training(config: Config, setup: Setup, stage: str) -> tuple[Part, Part]:
         tokens = float(micro * response)
     factor = 34 * weight_bytes(config, setup.kind) // 2
     per_token, how = factor * facts.layers, f"{factor} B × {facts.hidden} hidden × {facts.layers} layers"
-    if stage != "policy" and setup.kind == "gpu":
+    always = setup.kind == "gpu" and (stage != "policy" or config.policy.in_groups)
+    if always or (stage == "policy" and config.policy.gradient_checkpointing):
         # Gradient checkpointing keeps each layer's input and, for the layer at work, everything.
         kept = weight_bytes(config, setup.kind)
         per_token = kept * facts.layers + factor

@@ -150,6 +150,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     batch = min(config.model.batch_size, options.rollouts)
     groups = f" in groups of {options.group_size}" if options.in_groups else ""
     micro = min(options.micro_batch, options.minibatch)
+    again = options.gradient_checkpointing
 
     def through(rows: int) -> float:
         return options.iterations * math.ceil(options.rollouts / rows) * micro_batch_tokens(config, new, rows)
@@ -183,6 +184,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
             *_rewards(config, rollouts + held_out, new, shown),
             *_log_probabilities(config, through(micro if options.in_groups else options.micro_batch)),
             Pass("updates", options.epochs * through(micro), "train"),
+            *([Pass("activations again", options.epochs * through(micro), "forward")] if again else []),
             Fixed("hand the new weights to the engine", "refresh", options.iterations),
         ),
     )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,13 @@ import torch
 from peft import get_peft_model, set_peft_model_state_dict
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from refine_af.batching import alike
 from refine_af.config import LoraSettings
+from refine_af.errors import UsageError
 from refine_af.lora import check_targets, lora_config, save_adapter
 from refine_af.rl.log_probs import token_figures
 
@@ -52,14 +56,31 @@ class Evaluation:
 
 
 class ActorCritic(nn.Module):
-    """Puts a LoRA adapter on ``network`` (in place; :meth:`release` takes it off) and a value head on its states."""
+    """Puts a LoRA adapter on ``network`` (in place; :meth:`release` takes it off) and a value head on its states.
+
+    With ``checkpointing`` a layer keeps nothing but its input for the backward pass, and computes the rest again
+    (Chen et al. 2016, arXiv 1604.06174). A shared beginning would be computed again for each row's pass, so then
+    each row has its own. Raises UsageError for a network that can't.
+    """
 
     def __init__(
-        self, network: PreTrainedModel, lora: LoraSettings, *, temperature: float, label: str, seed: int
+        self,
+        network: PreTrainedModel,
+        lora: LoraSettings,
+        *,
+        temperature: float,
+        label: str,
+        seed: int,
+        checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.temperature = temperature
         check_targets(network, lora, label)
+        self._checkpointed = [
+            m for m in network.modules() if checkpointing and isinstance(m, GradientCheckpointingLayer)
+        ]
+        if checkpointing and not self._checkpointed:
+            raise UsageError(f"policy.gradient_checkpointing: no layer of {label} can do so; set it to false")
         torch.manual_seed(seed)  # the adapter's first weights
         self._is_reference = False
         self._reference_prefixes: dict[tuple[int, ...], DynamicCache] = {}
@@ -98,6 +119,8 @@ class ActorCritic(nn.Module):
 
     def evaluate(self, trajectories: Sequence[Trajectory], *, watch: bool = False) -> Evaluation:
         """Log-probabilities and values of the responses' tokens; ``watch`` asks for what is only looked at, too."""
+        if self._checkpointed:
+            trajectories = [replace(t, prefix_ids=(), prompt_ids=t.prefix_ids + t.prompt_ids) for t in trajectories]
         by_place: dict[int, Tensor] = {}
         order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].prefix_ids)
         for prefix, members in groupby(order, key=lambda i: trajectories[i].prefix_ids):
@@ -148,11 +171,23 @@ class ActorCritic(nn.Module):
                 wide = (len(group), -1, -1, -1)
                 cache.update(layer.keys.expand(wide), layer.values.expand(wide), index)
         positions = torch.arange(offset, offset + longest, device=self.device)[None]
-        states = self._decoder(
-            input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None
-        ).last_hidden_state  # (B, L, H)
+        with self._layers_checkpointed():
+            states = self._decoder(
+                input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None
+            ).last_hidden_state  # (B, L, H)
         predicts = torch.zeros(ids.shape, dtype=torch.bool, device=self.device)
         for row, one in enumerate(group):
             start = len(one.prompt_ids) - 1
             predicts[row, start : start + len(one.response_ids)] = True
         return states[predicts]
+
+    @contextmanager
+    def _layers_checkpointed(self) -> Iterator[None]:
+        """Not by transformers' own switch, which asks for training mode, and in it some layers drop values out."""
+        try:
+            for layer in self._checkpointed:
+                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+            yield
+        finally:
+            for layer in self._checkpointed:
+                del layer.forward

@@ -117,7 +117,7 @@ def _trainer(
         seed=seed,
         bf16=on_gpu,
         use_cpu=not on_gpu,
-        gradient_checkpointing=on_gpu,
+        gradient_checkpointing=on_gpu or config.gradient_checkpointing,
         dataloader_pin_memory=on_gpu,
         disable_tqdm=True,
         report_to="none",

@@ -50,6 +50,7 @@ def ppo_trainer(parts: Parts, team: Team) -> Iterator[PPO]:
         temperature=config.instances.sampling.temperature,
         label=parts.located.label,
         seed=derived_seed(config.seed, STAGE, "adapter"),
+        checkpointing=config.policy.gradient_checkpointing,
     )
     try:
         yield PPO(actor, config.policy, config.seed, team)
