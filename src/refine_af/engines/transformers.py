@@ -260,7 +260,7 @@ class TransformersEngine:
         """From the logits (n + 1, V) in the tokens' places and behind the last."""
         log_probs = logits.log_softmax(-1)
         chosen = log_probs[:-1].gather(-1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(-1)
-        ends = log_probs[:, self._tokenizer.eos_token_id]
+        ends = log_probs[:, self._tokenizer.eos_token_id].clone()  # a view would keep all V of them in memory
         peaks = log_probs[:-1].amax(-1)
         return TokenScores(chosen.cpu().numpy(), peaks.cpu().numpy(), ends.cpu().numpy())
 
