@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from refine_af.config import Config, SamplingConfig, load_config
 from refine_af.engines import int8
 from refine_af.engines.base import NO_STOP, Completion, Engine, Prompts, Stop, common_beginning
-from refine_af.engines.ending import Ending
+from refine_af.engines.ending import Ending, closing_tokens
 from refine_af.engines.transformers import TransformersEngine
 from refine_af.parts import Parts
 
@@ -601,12 +601,24 @@ def test_token_scores_are_those_of_the_network(engine: Engine, reference: tuple[
         assert found.log_probs == pytest.approx(chosen, abs=1e-3)
         assert found.peaks == pytest.approx(expected[:-1].amax(-1).numpy(), abs=1e-3)
         assert found.ends == pytest.approx(expected[:, tokenizer.eos_token_id].numpy(), abs=1e-3)
+        closing = expected[:, closing_tokens(tokenizer)].logsumexp(-1)
+        assert found.closings == pytest.approx(closing.numpy(), abs=1e-3)
+
+
+def test_what_closes_a_sentence_is_known_by_how_it_begins(reference: tuple[Any, Any]) -> None:
+    tokenizer = reference[1]
+    closing = closing_tokens(tokenizer)
+    assert closing == sorted(set(closing))
+    assert tokenizer.eos_token_id in closing
+    for text, closes in ((".", True), ("\n", True), ("?", True), ("a", False), (",", False)):
+        (token,) = tokenizer.encode(text, add_special_tokens=False)
+        assert (token in closing) is closes
 
 
 def test_token_scores_keep_no_logits_in_memory(engine: Engine) -> None:
     """A view of a column would keep all columns: 4 MB for an answer of 20 tokens in 49,152 pieces."""
     for found in engine.token_scores(SCORED):
-        for one in (found.log_probs, found.peaks, found.ends):
+        for one in (found.log_probs, found.peaks, found.ends, found.closings):
             assert one.flags.c_contiguous
 
 

@@ -42,12 +42,14 @@ class TokenScores:
     """What a model finds of a continuation of n tokens: log-probabilities in nats, each after what stands before it.
 
     ``log_probs`` (n,): of the tokens. ``peaks`` (n,): of the token that is likeliest in each one's place. ``ends``
-    (n + 1,): of the end token in each one's place, and behind the last.
+    (n + 1,): of the end token in each one's place, and behind the last. ``closings`` (n + 1,): there, of what closes a
+    sentence or a text, that is of all :func:`refine_af.engines.ending.closing_tokens` together.
     """
 
     log_probs: Floats
     peaks: Floats
     ends: Floats
+    closings: Floats
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ctranslate2.converters import transformers as converters
 from refine_af.batching import alike, cheapest_batches
 from refine_af.config import SamplingConfig
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
-from refine_af.engines.ending import Ending
+from refine_af.engines.ending import Ending, closing_tokens
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -240,14 +240,15 @@ class CTranslate2Engine:
     def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
         pieces = self._context_and_continuation(texts)
         results: list[TokenScores | None] = [None] * len(pieces)
-        end = self._tokenizer.eos_token_id
+        end, closing = self._tokenizer.eos_token_id, self._closing_tokens
 
         def score(worker: Any, batch: list[int]) -> None:
             logits = np.asarray(worker.forward_batch([pieces[i][0] + pieces[i][1] for i in batch]))  # (B, T, V)
             for row, i in enumerate(batch):
                 context, continuation = pieces[i]
                 places = logits[row, len(context) - 1 : len(context) + len(continuation)]
-                results[i] = _token_scores(places, self._tokenizer.convert_tokens_to_ids(continuation), end)
+                tokens = self._tokenizer.convert_tokens_to_ids(continuation)
+                results[i] = _token_scores(places, tokens, end, closing)
 
         self._share_out(pieces, score)
         return [r for r in results if r is not None]
@@ -269,6 +270,10 @@ class CTranslate2Engine:
             jobs = [pool.submit(work, w, batches[k :: len(workers)]) for k, w in enumerate(workers)]
             for job in jobs:
                 job.result()
+
+    @cached_property
+    def _closing_tokens(self) -> list[int]:
+        return closing_tokens(self._tokenizer)
 
     @cached_property
     def _workers(self) -> list[Any]:
@@ -296,12 +301,14 @@ class CTranslate2Engine:
         return pieces
 
 
-def _token_scores(logits: Floats, tokens: Sequence[int], end: int) -> TokenScores:
+def _token_scores(logits: Floats, tokens: Sequence[int], end: int, closing: Sequence[int]) -> TokenScores:
     """From the logits (n + 1, V) in each of n tokens' places and behind the last."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     chosen, ends = shifted[np.arange(len(tokens)), list(tokens)], shifted[:, end].copy()
-    normalizer = np.log(np.exp(shifted, out=shifted).sum(axis=1))  # (n + 1,)
-    return TokenScores(chosen - normalizer[:-1], -normalizer[:-1], ends - normalizer)
+    chances = np.exp(shifted, out=shifted)
+    normalizer = np.log(chances.sum(axis=1))  # (n + 1,)
+    closings = np.log(chances[:, closing].sum(axis=1))
+    return TokenScores(chosen - normalizer[:-1], -normalizer[:-1], ends - normalizer, closings - normalizer)
 
 
 def _split(rows: list[int], workers: int) -> list[list[int]]:

@@ -10,7 +10,15 @@ from refine_af.engines.base import Stop
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+_CLOSING = (".", "!", "?", "。", "！", "？", "\n")
 _INCOMPLETE = "\ufffd"  # a character of which the token has some bytes only
+
+
+def closing_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The end token, and all that begin with a sentence's last sign or a new line, in ascending order."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    closing = {token for token, text in enumerate(texts) if text.lstrip(" ").startswith(_CLOSING)}
+    return sorted(closing | {tokenizer.eos_token_id})
 
 
 class Ending:

@@ -16,7 +16,7 @@ from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
 from refine_af.engines.decoder import Decoder, Written, can_decode
-from refine_af.engines.ending import Ending
+from refine_af.engines.ending import Ending, closing_tokens
 from refine_af.engines.int8 import SAMPLE, int8_copy
 from refine_af.records import content_id, derived_seed
 
@@ -60,6 +60,10 @@ class TransformersEngine:
         if not can_decode(self._given, self._sample[:12]):
             return None
         return Decoder(self._network, end=self._tokenizer.eos_token_id, most_rows=self._batch_size)
+
+    @cached_property
+    def _closing_tokens(self) -> torch.Tensor:
+        return torch.tensor(closing_tokens(self._tokenizer), device=self._given.device)
 
     @property
     def _sample(self) -> list[int]:
@@ -261,8 +265,9 @@ class TransformersEngine:
         log_probs = logits.log_softmax(-1)
         chosen = log_probs[:-1].gather(-1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(-1)
         ends = log_probs[:, self._tokenizer.eos_token_id].clone()  # a view would keep all V of them in memory
+        closings = log_probs[:, self._closing_tokens].logsumexp(-1)
         peaks = log_probs[:-1].amax(-1)
-        return TokenScores(chosen.cpu().numpy(), peaks.cpu().numpy(), ends.cpu().numpy())
+        return TokenScores(*(one.cpu().numpy() for one in (chosen, peaks, ends, closings)))
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)

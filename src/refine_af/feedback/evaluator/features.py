@@ -1,4 +1,4 @@
-"""What the evaluator sees of a pair: some thirty numbers, from a frozen language model, from sentence embeddings, and
+"""What the evaluator sees of a pair: some forty numbers, from a frozen language model, from sentence embeddings, and
 from the words themselves. None of them says by itself whether a pair is good."""
 
 from __future__ import annotations
@@ -44,13 +44,15 @@ def features(examples: Sequence[Example], readings: Sequence[Reading], embedder:
 
 def of_model(reading: Reading) -> list[float]:
     """How likely the output is: in the mean, where it is least so, where it begins and ends; how much likelier other
-    words would have been, which tells an odd text from an odd task; and where an end would have been likely, which
-    tells outputs that were cut and outputs that run on."""
-    chosen, peaks, ends, alone = reading.given.log_probs, reading.given.peaks, reading.given.ends, reading.alone
+    words would have been, which tells an odd text from an odd task; and where an end would have been likely, of the
+    output or of a sentence, which tells outputs that were cut and outputs that run on."""
+    given, alone = reading.given, reading.alone
+    chosen, peaks, ends, closings = given.log_probs, given.peaks, given.ends, given.closings
     if not len(chosen):
         chosen = peaks = alone = np.full(1, _NEVER, np.float32)
     half, fifth = len(chosen) // 2, max(1, len(chosen) // 5)
     inside = float(ends[1:-1].max()) if len(ends) > 2 else _NEVER
+    closed_inside = float(closings[1:-1].mean()) if len(closings) > 2 else _NEVER
     gains, missed = chosen - alone, chosen - peaks
     return [
         float(chosen.mean()),
@@ -70,6 +72,8 @@ def of_model(reading: Reading) -> list[float]:
         float(missed.mean()),
         float(np.sort(missed)[:fifth].mean()),
         float((missed > -1e-6).mean()),
+        float(closings[-1]),
+        float(closings[-1]) - closed_inside,
     ]
 
 
@@ -145,4 +149,4 @@ def _covered(these: Counter[tuple[str, str]], by: Counter[tuple[str, str]]) -> f
     return (these & by).total() / these.total() if these else 0.0
 
 
-WIDTH = 17 + 7 + 12
+WIDTH = 19 + 7 + 12

@@ -24,7 +24,7 @@ from refine_af.files import write_text
 from refine_af.models import build_once, cache_folder
 from refine_af.records import content_id, derived_random
 
-VERSION = "1"  # to be raised with every change of features, rules or training
+VERSION = "2"  # to be raised with every change of features, rules or training
 GOOD = "people's"
 _OF_EACH_PAIR = 3  # spoilt pairs, of different kinds
 _SHOWN = 24  # words before and behind which the model goes on by itself
