@@ -4,6 +4,7 @@ candidates what training would have sampled."""
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import test_run
 from safetensors.torch import load_file
 
 from refine_af.config import Config
+from refine_af.errors import RefineError
 from refine_af.rl.guards import Alarm
 from refine_af.run import Run, open_run
+from refine_af.stages import policy
 from refine_af.store import Store
 
 REWARD = {"name": "composite", "scorers": {"variety": {}, "format": {}}}  # no model to be trained for it
@@ -123,3 +126,17 @@ def test_a_guard_stops_groups_too_and_the_kept_policy_is_the_runs(
         assert [step for step, _ in store.metric("policy", "check/gain")] == [2]
     kept = folder / "checkpoints" / "iteration-00001" / "adapter_model.safetensors"
     assert (folder / "policy" / "adapter_model.safetensors").read_bytes() == kept.read_bytes()
+
+
+def test_rollouts_that_are_all_empty_end_the_run_with_a_reason(
+    instructed: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, real = going_on(instructed, tmp_path / "run", tiny_config), policy.sampled
+
+    def empty(*given: Any) -> tuple[list[Any], dict[str, float]]:
+        written, checked = real(*given)
+        return [replace(w, completion=replace(w.completion, token_ids=())) for w in written], checked
+
+    monkeypatch.setattr(policy, "sampled", empty)
+    with pytest.raises(RefineError, match="rollouts of iteration 1 are empty, so there is nothing to learn from"):
+        Run(config, tmp_path / "run").execute(until="policy")

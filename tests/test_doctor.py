@@ -141,6 +141,13 @@ def test_without_ctranslate2_the_engine_fails_only_where_it_is_asked_for(monkeyp
     assert "ctranslate2" not in found.found
 
 
+def test_four_bits_need_bitsandbytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = doctor.installed_version
+    monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "bitsandbytes" else real(name))
+    assert named(examine(load_config(overrides=["model.dtype=nf4"])), "engine").advice == "pip install bitsandbytes"
+    assert named(examine(), "engine").ok is True
+
+
 def test_json_and_table_show_every_check() -> None:
     checks = examine(load_config(preset="paper-llama2-7b"))
     values = json.loads(json.dumps(as_dict(checks)))

@@ -217,6 +217,8 @@ def _engine(config: Config, hardware: Hardware) -> Check:
         config.model.device == "auto" and bool(hardware.gpus) and "+cpu" not in torch
     )
     place = "the GPU" if on_gpu else "the CPU"
+    if config.model.dtype == "nf4" and installed_version("bitsandbytes") is None:
+        return Check("engine", False, "model.dtype is nf4: bitsandbytes is not installed", "pip install bitsandbytes")
     if config.model.engine == "ctranslate2":
         if ctranslate2 is None:
             return Check("engine", False, "ctranslate2 is not installed", "see extra: local")

@@ -85,7 +85,8 @@ def _broadcast(box: list[Any]) -> None:
 def launched_team() -> Iterator[Team]:
     """The team that a launcher started this process in; one alone where none did.
 
-    Raises UsageError for a launcher's setting that shards the model: every process holds all of it here.
+    Raises UsageError for a launcher's setting that shards the model: every process holds all of it here; and where
+    the environment names a team and not this process's place in it, as a job's script may leave it.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
@@ -94,6 +95,11 @@ def launched_team() -> Iterator[Team]:
     for variable, name in _SHARDING.items():
         if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
             raise UsageError(f"launched with {name}, which shards the model; launch without it: each process holds it")
+    if "RANK" not in os.environ:
+        raise UsageError(
+            f"WORLD_SIZE is {size} and RANK is not set; start with `accelerate launch` or `torchrun`, "
+            "or unset WORLD_SIZE"
+        )
     import torch
 
     rank, here = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))

@@ -63,6 +63,13 @@ def test_every_item_is_in_one_part() -> None:
     assert sorted(i for rank in range(3) for i in Team(rank, 3).share(items)) == items
 
 
+def test_a_team_without_places_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(UsageError, match="WORLD_SIZE is 4 and RANK is not set"), launched_team():
+        pass
+
+
 def test_a_launcher_that_shards_the_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_af.errors import UsageError
+from refine_af.errors import RefineError, UsageError
 from refine_af.models import build_once
 from refine_af.records import Instruction, StageCounts, derived_seed
 from refine_af.rl.guards import Alarm, alarm
@@ -114,6 +114,11 @@ def _by_ppo(course: _Course, done: int) -> None:
             written, checked = course.sampled(iteration)
             # A response without a single token is an immediate end without its token: nothing to learn from.
             usable = [course.learnable(w) for w in written if w.completion.token_ids]
+            if not usable:
+                raise RefineError(
+                    f"policy: all {len(written)} rollouts of iteration {iteration} are empty, so there is nothing to "
+                    "learn from; lower policy.learning_rate or raise policy.kl_coefficient, in a new folder"
+                )
             order = Learn(iteration, usable, trainer.step_scale)
             team.tell(order)
             learned = learn(trainer, order, context.parts, team)
