@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -190,9 +191,18 @@ class Decoder:
         return penalised(logits, seen.to(logits.device), penalty)
 
 
+_ANSWERS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # an adapter on a network changes none
+
+
 def can_decode(network: PreTrainedModel, sample: list[int]) -> bool:
-    """Whether the network, asked on a few tokens, computes with our attention what it computes with its own. Networks
-    whose tokens don't see all that stands before them (a window, a state) aren't asked."""
+    """Whether the network, asked once on a few tokens, computes with our attention what it computes with its own.
+    Networks whose tokens don't see all that stands before them (a window, a state) aren't asked."""
+    if network not in _ANSWERS:
+        _ANSWERS[network] = _computes_the_same(network, sample)
+    return _ANSWERS[network]
+
+
+def _computes_the_same(network: PreTrainedModel, sample: list[int]) -> bool:
     config = network.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if network._is_stateful or not network._supports_attention_backend:
