@@ -39,7 +39,7 @@ def check_targets(network: PreTrainedModel, lora: LoraSettings, label: str) -> N
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """Writes the adapter's weights and settings; peft alone would write the layers' names in the order of a set."""
     # Not asking whether embeddings changed: peft would look for the base model on the Hub.
-    model.save_pretrained(str(folder), save_embedding_layers=False)
+    model.save_pretrained(str(folder), save_embedding_layers=False, selected_adapters=["default"])
     file = folder / "adapter_config.json"
     values = json.loads(file.read_text(encoding="utf-8"))
     values["target_modules"] = sorted(values["target_modules"])

@@ -181,6 +181,15 @@ def test_checkpointing_trades_activations_for_passes() -> None:
     assert again.piece("activations again").scored_tokens == again.piece("updates").trained_tokens
 
 
+def test_a_critic_with_an_adapter_doubles_what_is_trained_and_its_memory() -> None:
+    few = "model.batch_size=1"  # so that training is what needs most
+    head, own = (plan_of("paper-llama2-7b", few, f"policy.critic={c}").stage("policy") for c in ("head", "adapter"))
+    assert own.trained_tokens == pytest.approx(2 * head.trained_tokens, abs=1)
+    for name in ("adapter", "activations"):
+        gb = [next(part.gb for part in stage.memory if part.name == name) for stage in (head, own)]
+        assert gb[1] == pytest.approx(2 * gb[0])
+
+
 def test_a_machine_without_gpu_is_told_what_is_missing() -> None:
     fit = plan_of("paper-llama2-7b", hardware=LAPTOP).fit
     assert fit.ok is False

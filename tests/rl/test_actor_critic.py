@@ -28,8 +28,8 @@ def network(tiny_model: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval().requires_grad_(False)
 
 
-def actor_on(network: Any, *, seed: int = 0, lora: LoraSettings = LORA, checkpointing: bool = False) -> ActorCritic:
-    return ActorCritic(network, lora, temperature=TEMPERATURE, label="tiny", seed=seed, checkpointing=checkpointing)
+def actor_on(network: Any, *, seed: int = 0, lora: LoraSettings = LORA, **options: bool) -> ActorCritic:
+    return ActorCritic(network, lora, temperature=TEMPERATURE, label="tiny", seed=seed, **options)
 
 
 def disturb(actor: ActorCritic, seed: int = 1) -> ActorCritic:
@@ -208,6 +208,55 @@ def in_double_precision(network: Any) -> Any:
                 norm.weight.data.copy_(child.weight)
                 setattr(parent, name, norm)
     return network.double().requires_grad_(False)
+
+
+def disturb_critic(actor: ActorCritic) -> None:
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in actor.critic_adapter().values():
+            parameter.normal_(0.0, 0.3, generator=generator)
+
+
+def test_a_critics_own_adapter_moves_values_alone(network: Any) -> None:
+    items, actor = trajectories(), disturb(actor_on(network, own_critic=True))
+    before = actor.evaluate(items, watch=True)
+    disturb_critic(actor)
+    after = actor.evaluate(items, watch=True)
+    for name in ("log_probs", "entropy", "plain_log_probs"):
+        assert torch.equal(getattr(before, name), getattr(after, name)), name
+    assert not torch.allclose(before.values, after.values, atol=1e-2)
+    with torch.no_grad(), actor.reference():
+        reference = actor.evaluate(items).log_probs
+    actor.release()
+    with torch.no_grad():
+        plain = naive(network, actor.value_head, items)[0]
+    torch.testing.assert_close(reference, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_policy_and_critic_with_an_adapter_each_learn_from_their_own_loss(network: Any) -> None:
+    """Also where the reference is asked between a forward pass and its backward pass, as the first minibatch's is."""
+    items, actor = trajectories(), disturb(actor_on(network, own_critic=True))
+    disturb_critic(actor)
+    policy, critic = actor.adapter_parameters(), list(actor.critic_adapter().values())
+    assert len(policy) == len(critic) > 0
+    for of_policy in (True, False):
+        for parameter in (*policy, *critic, *actor.value_head.parameters()):
+            parameter.grad = None
+        now = actor.evaluate(items)
+        with torch.no_grad(), actor.reference():
+            actor.evaluate(items)
+        (now.log_probs if of_policy else now.values).sum().backward()
+        learns, rests = (policy, critic) if of_policy else (critic, policy)
+        assert all(p.grad is not None and bool(p.grad.any()) for p in learns)
+        assert all(p.grad is None or not p.grad.any() for p in rests)
+
+
+def test_a_critics_own_adapter_is_not_among_the_policys_files(network: Any, tmp_path: Path) -> None:
+    actor_on(network, own_critic=True).save_adapter(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir() if file.suffix != ".md") == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ]
 
 
 @pytest.mark.parametrize("layer", ["layers.0.self_attn.v_proj", "layers.0.mlp.down_proj", "layers.1.self_attn.q_proj"])

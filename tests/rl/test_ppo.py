@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from toys import CONFIG, LORA, VOCABULARY, network, sampled, trainer
+from toys import CONFIG, LORA, VOCABULARY, actor_of, network, sampled, trainer
 
 from refine_af.config import PolicyConfig
 from refine_af.rl.actor_critic import ActorCritic, Trajectory
@@ -35,7 +35,9 @@ def written(seed: int = 0, count: int = 12) -> tuple[list[Trajectory], list[floa
 
 
 def weights(ppo: PPO) -> list[torch.Tensor]:
-    return [p.detach().clone() for p in [*ppo.actor.adapter_parameters(), *ppo.actor.value_head.parameters()]]
+    actor = ppo.actor
+    learning = [*actor.adapter_parameters(), *actor.critic_adapter().values(), *actor.value_head.parameters()]
+    return [p.detach().clone() for p in learning]
 
 
 def with_settings(**changes: Any) -> PolicyConfig:
@@ -152,8 +154,9 @@ def test_the_critic_starts_at_the_mean_reward_and_is_not_set_back_later() -> Non
     assert ppo.actor.value_head.bias.item() == pytest.approx(mean, abs=1e-6)
 
 
-def test_training_that_was_saved_and_loaded_ends_with_the_same_bits(tmp_path: Path) -> None:
-    config = with_settings(kl_coefficient=0.1)
+@pytest.mark.parametrize("critic", ["head", "adapter"])
+def test_training_that_was_saved_and_loaded_ends_with_the_same_bits(critic: str, tmp_path: Path) -> None:
+    config = with_settings(kl_coefficient=0.1, critic=critic)
     whole, half = trainer(config), trainer(config)
     batches = [written(seed) for seed in range(4)]
     for iteration, (items, scores) in enumerate(batches, start=1):
@@ -161,7 +164,7 @@ def test_training_that_was_saved_and_loaded_ends_with_the_same_bits(tmp_path: Pa
     for iteration in (1, 2):
         half.iterate(iteration, *batches[iteration - 1])
     half.save(tmp_path)
-    resumed = PPO(ActorCritic(network(), LORA, temperature=1.0, label="toy", seed=99), config, 0)
+    resumed = PPO(actor_of(config, 99), config, 0)
     resumed.load(tmp_path)
     for iteration in (3, 4):
         resumed.iterate(iteration, *batches[iteration - 1])

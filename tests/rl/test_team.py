@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 from test_ppo import weights, with_settings, written
-from toys import CONFIG, network
+from toys import CONFIG, actor_of
 
 from refine_af.errors import UsageError
-from refine_af.rl.actor_critic import ActorCritic
 from refine_af.rl.ppo import PPO
 from refine_af.team import Team, launched_team
 
@@ -21,8 +20,7 @@ ITERATIONS = 3
 
 def trained(team: Team, settings: dict[str, Any]) -> tuple[list[dict[str, float]], list[torch.Tensor]]:
     config = with_settings(**settings)
-    actor = ActorCritic(network(), config.lora, temperature=0.8, label="toy", seed=0)
-    ppo = PPO(actor, config, 0, team)
+    ppo = PPO(actor_of(config, 0, temperature=0.8), config, 0, team)
     return [ppo.iterate(i, *written(i, count=11)) for i in range(1, ITERATIONS + 1)], weights(ppo)
 
 
@@ -38,6 +36,7 @@ def member(rank: int, size: int, port: int, folder: Path, settings: dict[str, An
     ("size", "settings"),
     [
         pytest.param(2, {"minibatch": 4, "micro_batch": 2, "kl_coefficient": 0.1}, id="first minibatch kept"),
+        pytest.param(2, {"minibatch": 4, "micro_batch": 1, "critic": "adapter"}, id="a critic's own adapter"),
         pytest.param(3, {"minibatch": 5, "micro_batch": 1}, id="uneven, and one process without a row at the end"),
     ],
 )

@@ -43,8 +43,12 @@ def network() -> Any:
 
 
 def trainer(config: PolicyConfig = CONFIG, seed: int = 0) -> PPO:
-    actor = ActorCritic(network(), config.lora, temperature=1.0, label="toy", seed=seed)
-    return PPO(actor, config, seed)
+    return PPO(actor_of(config, seed), config, seed)
+
+
+def actor_of(config: PolicyConfig, seed: int, temperature: float = 1.0) -> ActorCritic:
+    own = config.critic == "adapter"
+    return ActorCritic(network(), config.lora, temperature=temperature, label="toy", seed=seed, own_critic=own)
 
 
 @torch.no_grad()

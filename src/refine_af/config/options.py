@@ -174,6 +174,11 @@ class PolicyConfig(_Section):
     )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(5e-5, description="AdamW's, for the adapter")
     value_learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(1e-3, description="AdamW's, for the value head")
+    critic: Literal["head", "adapter"] = Field(
+        "head",
+        description="what judges states in ppo: a value head on the policy's own; or on those of a second adapter, "
+        "which learns for it alone and costs each pass twice",
+    )
     kl_coefficient: Annotated[float, Field(ge=0)] = Field(0.05, description="first weight of the KL penalty")
     kl_target: Annotated[float, Field(gt=0)] = Field(6.0, description="nats a response that the controller aims at")
     gamma: PositiveShare = Field(1.0, description="discount")
@@ -202,6 +207,11 @@ class PolicyConfig(_Section):
     def in_groups(self) -> bool:
         """Whether a response is compared with others to the same instruction; else a critic judges it."""
         return self.algorithm in ("grpo", "rloo")
+
+    @property
+    def has_own_critic(self) -> bool:
+        """Whether a critic with an adapter of its own learns beside the policy."""
+        return self.algorithm == "ppo" and self.critic == "adapter"
 
     @property
     def trains(self) -> bool:

@@ -118,6 +118,8 @@ def _cache(setup: Setup, work: Generation) -> Part:
 def _adapter(config: Config, setup: Setup, stage: str) -> Part:
     lora = config.policy.lora if stage == "policy" else config.finetune.lora
     parameters = setup.facts.lora_parameters(lora.rank, lora.targets)
+    if stage == "policy" and config.policy.has_own_critic:
+        parameters *= 2
     return Part(
         "adapter",
         parameters * 16 / GB,
@@ -150,6 +152,8 @@ def _training(config: Config, setup: Setup, stage: str) -> tuple[Part, Part]:
         kept = weight_bytes(config, setup.kind)
         per_token = kept * facts.layers + factor
         how = f"({kept} B × {facts.layers} layers + {factor} B for one of them) × {facts.hidden} hidden"
+    if stage == "policy" and config.policy.has_own_critic:
+        tokens *= 2  # both keep theirs until the backward pass
     activations = per_token * facts.hidden * tokens / GB
     logits = micro * response * facts.vocabulary * 4 * 3 / GB
     return (

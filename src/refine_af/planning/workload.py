@@ -134,8 +134,9 @@ def _log_probabilities(config: Config, tokens: float) -> Sequence[Pass]:
     # TRL leaves out what isn't needed: GRPO's own pass where there is one step, the reference where it has no weight.
     policy = options.algorithm != "grpo" or options.epochs * options.rollouts > options.minibatch
     reference = options.algorithm == "ppo" or options.kl_coefficient > 0
-    whose = [name for name, needed in (("policy", policy), ("reference", reference)) if needed]
-    return [Pass(f"log-probabilities, {' and '.join(whose)}", len(whose) * tokens, "forward")] if whose else []
+    critic = options.has_own_critic
+    whose = [n for n, needed in (("policy", policy), ("reference", reference), ("critic", critic)) if needed]
+    return [Pass(f"log-probabilities, {', '.join(whose)}", len(whose) * tokens, "forward")] if whose else []
 
 
 def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
@@ -150,6 +151,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     batch = min(config.model.batch_size, options.rollouts)
     groups = f" in groups of {options.group_size}" if options.in_groups else ""
     micro = min(options.micro_batch, options.minibatch)
+    trained = options.epochs * (2 if options.has_own_critic else 1)
     again = options.gradient_checkpointing
 
     def through(rows: int) -> float:
@@ -183,8 +185,8 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
             ),
             *_rewards(config, rollouts + held_out, new, shown),
             *_log_probabilities(config, through(micro if options.in_groups else options.micro_batch)),
-            Pass("updates", options.epochs * through(micro), "train"),
-            *([Pass("activations again", options.epochs * through(micro), "forward")] if again else []),
+            Pass("updates", trained * through(micro), "train"),
+            *([Pass("activations again", trained * through(micro), "forward")] if again else []),
             Fixed("hand the new weights to the engine", "refresh", options.iterations),
         ),
     )

@@ -1,4 +1,5 @@
-"""One network in three roles: policy (adapter on), reference (adapter off), critic (a head on the policy's states).
+"""One network in three roles: policy (adapter on), reference (adapter off), critic (a head on the policy's states, or
+on those of an adapter of its own).
 
 Only response positions are turned into logits, and what all prompts share is computed once for a batch, with its
 gradient. Padding stands to the right, where under a causal mask nothing real can see it: rows begin at the same
@@ -33,6 +34,8 @@ from refine_af.rl.log_probs import token_figures
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_POLICY, _CRITIC = "default", "critic"  # adapters; a folder of peft's that names none holds the default
+
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:
@@ -60,7 +63,8 @@ class ActorCritic(nn.Module):
 
     With ``checkpointing`` a layer keeps nothing but its input for the backward pass, and computes the rest again
     (Chen et al. 2016, arXiv 1604.06174). A shared beginning would be computed again for each row's pass, so then
-    each row has its own. Raises UsageError for a network that can't.
+    each row has its own. Raises UsageError for a network that can't. With ``own_critic`` the critic's states are those
+    of a second adapter.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class ActorCritic(nn.Module):
         label: str,
         seed: int,
         checkpointing: bool = False,
+        own_critic: bool = False,
     ) -> None:
         super().__init__()
         self.temperature = temperature
@@ -85,7 +90,11 @@ class ActorCritic(nn.Module):
         self._is_reference = False
         self._reference_prefixes: dict[tuple[int, ...], DynamicCache] = {}
         self.policy = get_peft_model(network, lora_config(lora))
-        self.policy.peft_config["default"].base_model_name_or_path = label
+        self.policy.peft_config[_POLICY].base_model_name_or_path = label
+        self._own_critic = own_critic
+        if own_critic:
+            self.policy.add_adapter(_CRITIC, lora_config(lora))
+            self._let_learn()
         self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
@@ -95,7 +104,29 @@ class ActorCritic(nn.Module):
         return self.value_head.weight.device
 
     def adapter_parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.policy.parameters() if p.requires_grad]
+        """The policy's."""
+        return list(self._adapter(_POLICY).values())
+
+    def critic_adapter(self) -> dict[str, nn.Parameter]:
+        """By name; empty where the critic has none of its own."""
+        return self._adapter(_CRITIC)
+
+    def _adapter(self, name: str) -> dict[str, nn.Parameter]:
+        return {n: p for n, p in self.policy.named_parameters() if "lora_" in n and f".{name}." in n}
+
+    def _let_learn(self) -> None:
+        """peft freezes the adapter that isn't active, and a backward pass that comes later would leave it out."""
+        for parameter in (*self._adapter(_POLICY).values(), *self._adapter(_CRITIC).values()):
+            parameter.requires_grad_(True)
+
+    @contextmanager
+    def _as_critic(self) -> Iterator[None]:
+        self.policy.set_adapter(_CRITIC)
+        try:
+            yield
+        finally:
+            self.policy.set_adapter(_POLICY)
+            self._let_learn()
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -106,6 +137,7 @@ class ActorCritic(nn.Module):
                 yield
             finally:
                 self._is_reference = False
+        self._let_learn()
 
     def release(self) -> None:
         """Takes the adapter off the network, which is then as it was."""
@@ -121,6 +153,20 @@ class ActorCritic(nn.Module):
         """Log-probabilities and values of the responses' tokens; ``watch`` asks for what is only looked at, too."""
         if self._checkpointed:
             trajectories = [replace(t, prefix_ids=(), prompt_ids=t.prefix_ids + t.prompt_ids) for t in trajectories]
+        states = self._all_states(trajectories)  # (N, H)
+        targets = torch.tensor([t for one in trajectories for t in one.response_ids], device=states.device)
+        output_layer = self._base.get_output_embeddings()
+        found = token_figures(states, targets, output_layer, self.temperature, watch=watch)
+        # A critic without an adapter reads the policy's states and leaves them alone: its loss moves no adapter.
+        read = states.detach()
+        if self._own_critic and not self._is_reference:
+            with self._as_critic():
+                read = self._all_states(trajectories)
+        values = self.value_head(read.float()).squeeze(-1)
+        return Evaluation(found.log_probs, values, found.entropy, found.plain)
+
+    def _all_states(self, trajectories: Sequence[Trajectory]) -> Tensor:
+        """(N, H): the states from which the responses' tokens are predicted, one response after another."""
         by_place: dict[int, Tensor] = {}
         order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].prefix_ids)
         for prefix, members in groupby(order, key=lambda i: trajectories[i].prefix_ids):
@@ -131,13 +177,7 @@ class ActorCritic(nn.Module):
                 states = self._states([trajectories[i] for i in places], len(prefix), shared)
                 sizes = [len(trajectories[i].response_ids) for i in places]
                 by_place.update(zip(places, states.split(sizes), strict=True))
-        states = torch.cat([by_place[i] for i in range(len(trajectories))])  # (N, H)
-        targets = torch.tensor([t for one in trajectories for t in one.response_ids], device=states.device)
-        output_layer = self._base.get_output_embeddings()
-        found = token_figures(states, targets, output_layer, self.temperature, watch=watch)
-        # The critic reads the policy's states and leaves them alone: no gradient of its loss reaches the adapter.
-        values = self.value_head(states.detach().float()).squeeze(-1)
-        return Evaluation(found.log_probs, values, found.entropy, found.plain)
+        return torch.cat([by_place[i] for i in range(len(trajectories))])
 
     @property
     def _base(self) -> Any:

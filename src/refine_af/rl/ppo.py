@@ -61,13 +61,12 @@ class PPO:
         self._config = config
         self._seed = seed
         self._adapter = actor.adapter_parameters()
-        self._head = list(actor.value_head.parameters())
+        critic, head = list(actor.critic_adapter().values()), list(actor.value_head.parameters())
+        self._critic = [*critic, *head]
+        groups = [(self._adapter, config.learning_rate), (head, config.value_learning_rate)]
+        groups += [(critic, config.learning_rate)] if critic else []
         self._optimizer = torch.optim.AdamW(
-            [
-                {"params": self._adapter, "lr": config.learning_rate},
-                {"params": self._head, "lr": config.value_learning_rate},
-            ],
-            weight_decay=0.0,
+            [{"params": parameters, "lr": rate} for parameters, rate in groups], weight_decay=0.0
         )
 
     def iterate(self, iteration: int, trajectories: Sequence[Trajectory], scores: Sequence[float]) -> dict[str, float]:
@@ -173,7 +172,7 @@ class PPO:
         """One optimiser step; the minibatch goes through in micro-batches whose gradients add up."""
         count = float(experience.mask[list(minibatch)].sum())
         sums = torch.zeros(3, device=self.actor.device)
-        for parameter in (*self._adapter, *self._head):
+        for parameter in (*self._adapter, *self._critic):
             parameter.grad = torch.zeros_like(parameter)  # a process whose part is empty adds zeros
         for places in _chunks(self._team.share(minibatch), self._config.micro_batch):
             now = ahead or self.actor.evaluate([experience.trajectories[i] for i in places])
@@ -192,12 +191,12 @@ class PPO:
             error = value_loss(
                 now.values, flat(experience.values), flat(experience.returns), self._config.value_clip_range
             )
-            # Adapter and head share no parameter, so the two losses need no weight against each other.
+            # Policy and critic share no parameter that learns, so the two losses need no weight against each other.
             ((surrogate + error) / count).backward()
             sums += torch.stack([surrogate.detach(), error.detach(), clipped.float()]) / count
-        self._team.add_up([sums, *(p.grad for p in (*self._adapter, *self._head) if p.grad is not None)])
+        self._team.add_up([sums, *(p.grad for p in (*self._adapter, *self._critic) if p.grad is not None)])
         norm = torch.nn.utils.clip_grad_norm_(self._adapter, self._config.max_grad_norm)
-        torch.nn.utils.clip_grad_norm_(self._head, self._config.max_grad_norm)
+        torch.nn.utils.clip_grad_norm_(self._critic, self._config.max_grad_norm)
         self._optimizer.step()
         names = ("policy_loss", "value_loss", "clip_share")
         return dict(zip(names, sums.tolist(), strict=True)) | {"gradient_norm": float(norm)}
@@ -209,6 +208,7 @@ class PPO:
         state = {
             "optimizer": self._optimizer.state_dict(),
             "value_head": self.actor.value_head.state_dict(),
+            "critic_adapter": {name: one.detach() for name, one in self.actor.critic_adapter().items()},
             "kl_coefficient": self.kl_coefficient,
             "step_scale": self.step_scale,
         }
@@ -219,6 +219,8 @@ class PPO:
         state: dict[str, Any] = torch.load(folder / "trainer.pt", weights_only=True, map_location=self.actor.device)
         self._optimizer.load_state_dict(state["optimizer"])
         self.actor.value_head.load_state_dict(state["value_head"])
+        for name, parameter in self.actor.critic_adapter().items():
+            parameter.data.copy_(state["critic_adapter"][name])
         self.kl_coefficient = state["kl_coefficient"]
         self.step_scale = state.get("step_scale", 1.0)  # older checkpoints have none
 

@@ -51,6 +51,7 @@ def ppo_trainer(parts: Parts, team: Team) -> Iterator[PPO]:
         label=parts.located.label,
         seed=derived_seed(config.seed, STAGE, "adapter"),
         checkpointing=config.policy.gradient_checkpointing,
+        own_critic=config.policy.has_own_critic,
     )
     try:
         yield PPO(actor, config.policy, config.seed, team)
