@@ -128,8 +128,8 @@ def measured(name: str, python: Path, work: Path, result: Path) -> dict[str, Any
     if name == "trl":
         command = [str(python), str(here.with_name("trl_ppo.py")), str(work), str(result)]
     quiet = {"PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
-    # Threads that wait asleep, as the command sets it: on a shared machine it matters, to both sides alike.
-    environment = {**os.environ, **quiet, "OMP_WAIT_POLICY": "PASSIVE"}
+    # How long threads wait awake, as the command sets it: on a shared machine it matters, to both sides alike.
+    environment = {**os.environ, **quiet, "GOMP_SPINCOUNT": "30000"}
     if name == "trl":
         environment.pop("PYTHONPATH", None)  # nothing of ours in there
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig, PeftModel
 from torch import nn
@@ -44,3 +44,14 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     values = json.loads(file.read_text(encoding="utf-8"))
     values["target_modules"] = sorted(values["target_modules"])
     file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def take_off(network: PreTrainedModel, trainer: Any) -> None:
+    """Leaves the network as it was before a trainer of TRL put an adapter on it: also without the forward pass that
+    TRL puts before the network's own (from version 1.15 on), with which a copy of it would compute something else."""
+    trainer.model.unload()
+    vars(network).pop("forward", None)
+    if trainer.args.gradient_checkpointing:
+        network.gradient_checkpointing_disable()
+        network.disable_input_require_grads()
+    network.eval().requires_grad_(False)

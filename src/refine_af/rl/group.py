@@ -19,7 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from refine_af.config import PolicyConfig
-from refine_af.lora import check_targets, lora_config, save_adapter
+from refine_af.lora import check_targets, lora_config, save_adapter, take_off
 from refine_af.models import quiet_libraries
 from refine_af.records import derived_seed
 from refine_af.rl.actor_critic import Trajectory
@@ -75,7 +75,7 @@ def train_in_groups(
         try:
             trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
         finally:
-            _give_back(network, trainer)
+            take_off(network, trainer)
             shutil.rmtree(work, ignore_errors=True)
 
 
@@ -210,13 +210,3 @@ class _Iterations(TrainerCallback):
         stop = self._learned(state.global_step // args.save_steps, Learned(self._figures, save))
         control.should_training_stop = control.should_training_stop or stop
         shutil.rmtree(written)
-
-
-def _give_back(network: PreTrainedModel, trainer: Any) -> None:
-    """Takes the adapter off, and the forward pass that TRL puts before the network's own from version 1.15 on."""
-    trainer.model.unload()
-    vars(network).pop("forward", None)
-    if trainer.args.gradient_checkpointing:
-        network.gradient_checkpointing_disable()
-        network.disable_input_require_grads()
-    network.eval().requires_grad_(False)

@@ -33,7 +33,7 @@ def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, n
     """
     work = context.folder / "checkpoints" / name
     if not target.is_dir():
-        from refine_af.lora import save_adapter
+        from refine_af.lora import save_adapter, take_off
 
         rows, too_long = training_rows(context, pairs)
         if too_long:
@@ -47,7 +47,7 @@ def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, n
                 trainer.train(resume_from_checkpoint=str(resume) if resume else None)
                 build_once(target, lambda to: save_adapter(trainer.model, to))
             finally:
-                trainer.model.unload()
+                take_off(context.parts.network, trainer)
     shutil.rmtree(work, ignore_errors=True)
 
 
