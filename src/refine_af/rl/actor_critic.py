@@ -91,9 +91,11 @@ class ActorCritic(nn.Module):
         self._reference_prefixes: dict[tuple[int, ...], DynamicCache] = {}
         self.policy = get_peft_model(network, lora_config(lora))
         self.policy.peft_config[_POLICY].base_model_name_or_path = label
-        self._own_critic = own_critic
+        self._adapter = self._parameters_of(_POLICY)
+        self._critic_adapter: dict[str, nn.Parameter] = {}
         if own_critic:
             self.policy.add_adapter(_CRITIC, lora_config(lora))
+            self._critic_adapter = self._parameters_of(_CRITIC)
             self._let_learn()
         self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
         nn.init.zeros_(self.value_head.weight)
@@ -105,18 +107,18 @@ class ActorCritic(nn.Module):
 
     def adapter_parameters(self) -> list[nn.Parameter]:
         """The policy's."""
-        return list(self._adapter(_POLICY).values())
+        return list(self._adapter.values())
 
     def critic_adapter(self) -> dict[str, nn.Parameter]:
         """By name; empty where the critic has none of its own."""
-        return self._adapter(_CRITIC)
+        return self._critic_adapter
 
-    def _adapter(self, name: str) -> dict[str, nn.Parameter]:
+    def _parameters_of(self, name: str) -> dict[str, nn.Parameter]:
         return {n: p for n, p in self.policy.named_parameters() if "lora_" in n and f".{name}." in n}
 
     def _let_learn(self) -> None:
         """peft freezes the adapter that isn't active, and a backward pass that comes later would leave it out."""
-        for parameter in (*self._adapter(_POLICY).values(), *self._adapter(_CRITIC).values()):
+        for parameter in (*self._adapter.values(), *self._critic_adapter.values()):
             parameter.requires_grad_(True)
 
     @contextmanager
@@ -137,7 +139,8 @@ class ActorCritic(nn.Module):
                 yield
             finally:
                 self._is_reference = False
-        self._let_learn()
+        if self._critic_adapter:
+            self._let_learn()
 
     def release(self) -> None:
         """Takes the adapter off the network, which is then as it was."""
@@ -159,7 +162,7 @@ class ActorCritic(nn.Module):
         found = token_figures(states, targets, output_layer, self.temperature, watch=watch)
         # A critic without an adapter reads the policy's states and leaves them alone: its loss moves no adapter.
         read = states.detach()
-        if self._own_critic and not self._is_reference:
+        if self._critic_adapter and not self._is_reference:
             with self._as_critic():
                 read = self._all_states(trajectories)
         values = self.value_head(read.float()).squeeze(-1)
