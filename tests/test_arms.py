@@ -27,7 +27,8 @@ from refine_af.store import Store
 ARMS = ("initial", "tuned", "best_of_n")
 VERBS = ("Write", "Tell", "Describe", "Explain", "List", "Name", "Find")
 NOUNS = ("river", "city", "school")
-REWARD = "feedback={name: composite, scorers: {variety: {}, format: {}}}"  # no model to be trained for it
+# No model is to be trained for it, and few pairs are worth the same.
+REWARD = "feedback={name: composite, scorers: {variety: {}, format: {}, length: {weight: 1}}}"
 
 
 def task_rows() -> list[dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import (
     AutoModelForCausalLM,
@@ -25,6 +26,8 @@ from transformers import (
 from refine_af.config import SamplingConfig
 from refine_af.engines import attention
 from refine_af.engines.decoder import Decoder, can_decode
+from refine_af.engines.rows import Beginning, Row, Shelves
+from refine_af.engines.steps import Recorder, StepShape
 from refine_af.engines.transformers import TransformersEngine
 
 VOCABULARY = 60
@@ -78,6 +81,27 @@ def test_every_row_is_written_as_if_it_were_alone(
     made = decoder.complete(groups, SamplingConfig(max_tokens=most, temperature=0), seed=0)
     expected = [alone(network, beginning + own, most) for beginning, rows in groups for own in rows]
     assert [one.tokens for one in made] == expected
+
+
+@settings(deadline=None, max_examples=30)
+@given(groups=Groups, most_rows=st.integers(1, 12), seed=st.integers(0, 99), left=st.integers(0, 3))
+def test_what_a_row_draws_depends_on_no_row_beside_it(
+    network: Any, groups: list[tuple[list[int], list[list[int]]]], most_rows: int, seed: int, left: int
+) -> None:
+    sampling = SamplingConfig(max_tokens=8, temperature=1.0, top_p=0.9)
+    whole = iter(Decoder(network, end=2, most_rows=5).complete(groups, sampling, seed=seed))
+    expected = {str(beginning + own): next(whole) for beginning, rows in groups for own in rows}
+    texts = [beginning + own for beginning, rows in groups for own in rows]
+    assume(len(expected) == len(texts))
+    some = [([], [text]) for i, text in enumerate(texts) if i % 4 != left][::-1]
+    made = Decoder(network, end=2, most_rows=most_rows).complete(some, sampling, seed=seed)
+    assert made == [expected[str(own)] for _, (own,) in some]
+
+
+def test_equal_rows_draw_differently(network: Any) -> None:
+    sampling = SamplingConfig(max_tokens=8, temperature=1.0)
+    made = Decoder(network, end=2, most_rows=4).complete([([3], [[4]] * 6), ([3, 4], [[5]])], sampling, seed=0)
+    assert len({tuple(one.tokens) for one in made[:6]}) > 3
 
 
 def test_rows_leave_and_others_take_their_places(network: Any) -> None:
@@ -182,12 +206,12 @@ def test_attention_in_steps_is_that_of_the_fused_kernel(
     if wide and not causal:
         mask = torch.zeros(2, 1, 1, columns).masked_fill_(torch.arange(columns) > columns // 2, float("-inf"))
     ours = attention._attended_in_steps(queries, keys, values, mask, 0.3, causal=causal)
-    fused = attention._attended(queries, keys, values, mask, 0.3, causal=causal)
+    fused = attention.attended(queries, keys, values, mask, 0.3, causal=causal)
     for one, other in zip(ours, fused, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(deadline=None, max_examples=25)
 @given(groups=Groups)
 def test_rows_are_the_same_where_no_fused_kernel_is(
     network: Any, groups: list[tuple[list[int], list[list[int]]]]
@@ -195,7 +219,72 @@ def test_rows_are_the_same_where_no_fused_kernel_is(
     decoder, greedy = Decoder(network, end=2, most_rows=5), SamplingConfig(max_tokens=6, temperature=0)
     fused = decoder.complete(groups, greedy, seed=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            attention, "_attended", lambda *given, causal=False: attention._attended_in_steps(*given, causal=causal)
-        )
+        patch.setattr(attention, "has_fused_kernel", lambda device: False)
         assert decoder.complete(groups, greedy, seed=0) == fused
+
+
+class Recorders:
+    """In place of a GPU's: repeats a step by computing it again, with the tensors that it was recorded with."""
+
+    def __init__(self) -> None:
+        self.recorded = self.repeated = 0
+
+    def __call__(self) -> Recorder:
+        def record(compute: Callable[[], torch.Tensor]) -> Callable[[], torch.Tensor]:
+            self.recorded += 1
+
+            def repeat() -> torch.Tensor:
+                self.repeated += 1
+                return compute()
+
+            return repeat
+
+        return record
+
+
+@settings(deadline=None, max_examples=40)
+@given(groups=Groups, most_rows=st.integers(1, 12), penalty=st.sampled_from([1.0, 1.3]))
+def test_recorded_steps_write_the_same(
+    network: Any, groups: list[tuple[list[int], list[list[int]]]], most_rows: int, penalty: float
+) -> None:
+    greedy = SamplingConfig(max_tokens=12, temperature=0, repetition_penalty=penalty)
+    made = Decoder(network, end=2, most_rows=most_rows, recorder=Recorders()).complete(groups, greedy, seed=0)
+    expected = Decoder(network, end=2, most_rows=most_rows).complete(groups, greedy, seed=0)
+    assert [one.tokens for one in made] == [one.tokens for one in expected]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_few_recordings_serve_many_steps(network: Any, shared: bool) -> None:
+    """Of rows that need different room, leave one by one and make place for others."""
+    rows = [[3 + (7 * i + j) % 50 for j in range(1 + 37 * (i % 5))] for i in range(40)]
+    groups = [([9, 8, 7], rows)] if shared else [([9, 8, i], [row]) for i, row in enumerate(rows)]
+    sampling, recorders = SamplingConfig(max_tokens=60, temperature=0), Recorders()
+    made, expected = (
+        Decoder(network, end=2, most_rows=16, recorder=recorder).complete(
+            groups, sampling, seed=0, is_stopped=lambda written: sum(written) % 23 == 0
+        )
+        for recorder in (recorders, None)
+    )
+    assert made == expected
+    assert len({len(one.tokens) for one in made}) > 10, "rows end at different steps, or this proves little"
+    assert 0 < recorders.recorded * 5 < recorders.repeated
+
+
+def test_a_recorded_step_serves_for_fewer_rows_and_shorter_ones_on_the_same_shelf() -> None:
+    shelves = Shelves()
+    rows = [Row(i, Beginning([]), [5] * 30) for i in range(4)]
+    for row in rows:
+        shelf, _ = shelves.put(row, 60)
+    four = StepShape.of(shelves).rounded()
+    shelves.remove(rows[0])
+    three = StepShape.of(shelves)
+    assert (four.rows, four.parts[0].width, three.rows, three.parts[0].width) == (4, 128, 3, 30)
+    assert four.covers(three)
+    assert not three.covers(four)
+    more = [Row(i, Beginning([]), [5] * 30) for i in range(4, 6)]
+    for row in more:
+        shelves.put(row, 60)
+    assert shelf.capacity == 8, "five rows don't stand where four could"
+    shelves.remove(more[0])
+    shelves.remove(more[1])
+    assert not four.covers(StepShape.of(shelves)), "its keys and values lie elsewhere now"

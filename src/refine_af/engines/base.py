@@ -97,7 +97,8 @@ class Engine(Protocol):
     ) -> list[Completion]:
         """One completion a prompt, in order; each ends where ``stop`` says, and is cut before it.
 
-        The result is a function of the arguments and the weights. It may depend on the batch: repeat whole batches.
+        The result is a function of the arguments and the weights. By rounding, or by how an engine draws, it may depend
+        on the batch: repeat whole batches.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,19 +13,11 @@ import torch
 from torch import Tensor
 
 from refine_af.config import SamplingConfig
-from refine_af.engines.attention import (
-    IMPLEMENTATION,
-    Beginning,
-    Keeper,
-    Layout,
-    PromptsLayout,
-    Row,
-    Segment,
-    Shelf,
-    Shelves,
-    StepLayout,
-)
-from refine_af.engines.sampling import next_tokens, penalised
+from refine_af.engines.attention import IMPLEMENTATION, Keeper, Layout, PromptsLayout, Segment
+from refine_af.engines.rows import Beginning, Row, Shelf, Shelves
+from refine_af.engines.sampling import Seen, next_tokens, penalised, state
+from refine_af.engines.steps import Recorder, StepLayout, Steps
+from refine_af.records import content_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,9 +41,14 @@ class Written:
 class _RowKeeper:
     shelf: Shelf
     slot: int
+    before: Beginning | None  # of which the row keeps a copy
 
     def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        self.shelf.write(layer, self.slot, keys, values)
+        start = 0
+        if self.before and self.before.tokens:
+            start = len(self.before.tokens)
+            self.shelf.write(layer, self.slot, self.before.keys[layer], self.before.values[layer])
+        self.shelf.write(layer, self.slot, keys, values, start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +58,21 @@ class _NoKeeper:
 
 
 class Decoder:
-    """Decodes at most ``most_rows`` rows at once with a network of which :func:`can_decode` is true."""
+    """Decodes at most ``most_rows`` rows at once with a network of which :func:`can_decode` is true. ``recorder``: what
+    makes, for each call, that which records its steps, on a device that can."""
 
-    def __init__(self, network: PreTrainedModel, *, end: int, most_rows: int) -> None:
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        *,
+        end: int,
+        most_rows: int,
+        recorder: Callable[[], Recorder] | None = None,
+    ) -> None:
         self._network = network
         self._end = end
         self._most_rows = most_rows
+        self._recorder = recorder
 
     @torch.no_grad()
     def complete(
@@ -79,16 +85,25 @@ class Decoder:
         log_probs: bool = False,
     ) -> list[Written]:
         """Of groups of (beginning, what follows it in each row), one a row, in order. ``is_stopped`` is asked of the
-        tokens written so far, after each one."""
-        generator = torch.Generator(self._network.device).manual_seed(seed)
+        tokens written so far, after each one. What a row draws depends on the seed and its text alone: rows beside it
+        change at most how its logits are rounded."""
         done: dict[int, Written] = {}
         shelves = Shelves()
-        waiting = _rows(groups)
+        waiting = _rows(groups, seed, alone=self._recorder is not None and len(groups) > 1)
+        steps = self._steps(shelves, self._recorder and self._recorder())
+        seen = None if sampling.repetition_penalty == 1 else self._nothing_seen()
 
         def go_on(rows: list[Row], logits: Tensor) -> None:
             """Each row gets its next token; those that are done leave."""
             logits = logits.float()
-            tokens = next_tokens(self._shown(rows, logits, sampling.repetition_penalty), sampling, generator)
+            shown = logits
+            places = [row.place for row in rows]
+            if seen is not None:
+                shown = penalised(logits, seen.of(places), sampling.repetition_penalty)
+            states = torch.tensor([state(row.stream, len(row.written)) for row in rows], device=logits.device)
+            tokens = next_tokens(shown, sampling, states)
+            if seen is not None:
+                seen.add(places, tokens)
             if log_probs:
                 found = logits.gather(-1, tokens[:, None]).squeeze(-1) - logits.logsumexp(-1)
                 for row, value in zip(rows, found.tolist(), strict=True):
@@ -99,13 +114,19 @@ class Decoder:
                 if stopped or token == self._end or len(row.written) == sampling.max_tokens:
                     done[row.place] = Written(row.written, row.log_probs, stopped)
                     shelves.remove(row)
+                    if seen is not None:
+                        seen.remove(row.place)
 
         with _our_attention(self._network):
             while waiting or len(shelves):
                 while waiting and (free := self._most_rows - len(shelves)) * _FREE_SHARE >= self._most_rows:
-                    go_on(*self._read(waiting, shelves, free, sampling.max_tokens))
+                    rows, logits = self._read(waiting, shelves, free, sampling.max_tokens)
+                    if seen is not None:
+                        for row in rows:
+                            seen.put(row.place, row.tokens)
+                    go_on(rows, logits)
                 if len(shelves):
-                    go_on(*self._step(shelves))
+                    go_on(*steps.next())
         return [done[place] for place in range(len(done))]
 
     @torch.no_grad()
@@ -130,11 +151,12 @@ class Decoder:
         third = len(tokens) // 3
         row = Row(0, Beginning(tokens[:third]), tokens[third : 2 * third])
         shelves = Shelves()
+        steps = self._steps(shelves, None)
         with _our_attention(self._network):
             _, logits = self._read(deque([row]), shelves, 1, len(tokens))
             for token in tokens[2 * third :]:
                 row.written.append(token)
-                _, logits = self._step(shelves)
+                _, logits = steps.next()
         return logits[0]
 
     def _read(self, waiting: deque[Row], shelves: Shelves, free: int, max_tokens: int) -> tuple[list[Row], Tensor]:
@@ -150,45 +172,34 @@ class Decoder:
             if row.beginning.tokens and not row.beginning.is_read:
                 row.beginning.is_read = True
                 append(row.beginning.tokens, None, row.beginning)
-            append(row.own, row.beginning, _RowKeeper(*shelves.put(row, max_tokens)))
+            copied = row.beginning if row.stands_alone else None
+            append(row.own, row.beginning, _RowKeeper(*shelves.put(row, max_tokens), copied))
             rows.append(row)
         last = [one.stop - 1 for one in segments if one.behind is not None]
         return rows, self._prompt_logits(segments, last)
 
-    def _step(self, shelves: Shelves) -> tuple[list[Row], Tensor]:
-        """The rows, and the logits behind what each has written."""
-        rows = shelves.rows()
-        tokens = [row.written[-1] for row in rows]
-        positions = [len(row.beginning.tokens) + row.length - 1 for row in rows]
-        layout = StepLayout(shelves, self._network.device, self._network.dtype)
-        return rows, self._forward(tokens, positions, layout, list(range(len(rows))))
+    def _steps(self, shelves: Shelves, record: Recorder | None) -> Steps:
+        def compute(layout: StepLayout) -> Tensor:
+            return self._forward(layout.tokens, layout.positions, layout, 0)
+
+        return Steps(shelves, compute, self._network.device, self._network.dtype, record)
 
     def _prompt_logits(self, segments: list[Segment], wanted: list[int]) -> Tensor:
-        tokens = [token for one in segments for token in one.tokens]
-        positions = [place for one in segments for place in one.positions()]
-        return self._forward(tokens, positions, PromptsLayout(segments), wanted)
-
-    def _forward(self, tokens: list[int], positions: list[int], layout: Layout, wanted: list[int]) -> Tensor:
-        """(n, V): the logits in the ``wanted`` places."""
         device = self._network.device
+        tokens = torch.tensor([[token for one in segments for token in one.tokens]], device=device)
+        positions = torch.tensor([[place for one in segments for place in one.positions()]], device=device)
+        layout = PromptsLayout(segments, device)
+        return self._forward(tokens, positions, layout, torch.tensor(wanted, device=device))
+
+    def _forward(self, tokens: Tensor, positions: Tensor, layout: Layout, wanted: Tensor | int) -> Tensor:
+        """(n, V): the logits in the ``wanted`` places, all for 0."""
         found: Tensor = self._network(
-            input_ids=torch.tensor([tokens], device=device),
-            position_ids=torch.tensor([positions], device=device),
-            logits_to_keep=torch.tensor(wanted, device=device),
-            use_cache=False,
-            layout=layout,
+            input_ids=tokens, position_ids=positions, logits_to_keep=wanted, use_cache=False, layout=layout
         ).logits[0]
         return found
 
-    @staticmethod
-    def _shown(rows: list[Row], logits: Tensor, penalty: float) -> Tensor:
-        """The logits from which is drawn."""
-        if penalty == 1:
-            return logits
-        seen = torch.zeros(logits.shape, dtype=torch.bool)
-        for i, row in enumerate(rows):
-            seen[i, row.beginning.tokens + row.own + row.written] = True
-        return penalised(logits, seen.to(logits.device), penalty)
+    def _nothing_seen(self) -> Seen:
+        return Seen(self._most_rows, self._network.config.get_text_config().vocab_size, self._network.device)
 
 
 _ANSWERS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # an adapter on a network changes none
@@ -219,11 +230,16 @@ def _computes_the_same(network: PreTrainedModel, sample: list[int]) -> bool:
     return bool((ours - theirs).float().norm() <= allowed * theirs.float().norm())
 
 
-def _rows(groups: Sequence[tuple[list[int], Sequence[list[int]]]]) -> deque[Row]:
+def _rows(groups: Sequence[tuple[list[int], Sequence[list[int]]]], seed: int, *, alone: bool) -> deque[Row]:
+    """A row's stream comes from the seed and its text, and, of rows with the same text, from which of them it is."""
     rows: deque[Row] = deque()
+    met: Counter[str] = Counter()
     for tokens, some in groups:
         beginning = Beginning(tokens)
-        rows += [Row(len(rows) + i, beginning, own) for i, own in enumerate(some)]
+        for own in some:
+            text = content_id(str(seed), str(tokens + own))
+            rows.append(Row(len(rows), beginning, own, int(content_id(text, str(met[text])), 16), alone))
+            met[text] += 1
     return rows
 
 

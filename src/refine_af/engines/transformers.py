@@ -18,6 +18,7 @@ from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, T
 from refine_af.engines.decoder import Decoder, Written, can_decode
 from refine_af.engines.ending import Ending, closing_tokens
 from refine_af.engines.int8 import SAMPLE, int8_copy
+from refine_af.engines.steps import cuda_recorder
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class TransformersEngine:
         """None for a network that has to decode by itself. Asked of what is given, which computes exactly."""
         if not can_decode(self._given, self._sample[:12]):
             return None
-        return Decoder(self._network, end=self._tokenizer.eos_token_id, most_rows=self._batch_size)
+        recorder = cuda_recorder if self._given.device.type == "cuda" else None
+        return Decoder(self._network, end=self._tokenizer.eos_token_id, most_rows=self._batch_size, recorder=recorder)
 
     @cached_property
     def _closing_tokens(self) -> torch.Tensor:
@@ -121,11 +123,8 @@ class TransformersEngine:
         with self._ready():
             if self._decoder is None:
                 return [one for group in groups for one in self._by_generate(*group, sampling, seed, stop, log_probs)]
-            ids = (str([prefix, *rows]) for prefix, rows in groups)
             is_stopped = Ending(self._tokenizer, stop).is_reached if stop else None
-            written = self._decoder.complete(
-                groups, sampling, seed=derived_seed(seed, content_id(*ids)), is_stopped=is_stopped, log_probs=log_probs
-            )
+            written = self._decoder.complete(groups, sampling, seed=seed, is_stopped=is_stopped, log_probs=log_probs)
         return [self._completion_of(one, stop, log_probs) for one in written]
 
     def _completion_of(self, written: Written, stop: Stop, log_probs: bool) -> Completion:
