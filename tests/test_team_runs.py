@@ -43,17 +43,23 @@ def curves(folder: Path) -> dict[str, list[float]]:
         return {name: [value for _, value in store.metric("policy", name)] for name in names}
 
 
-def test_two_processes_give_the_curve_of_one_and_the_rest_of_the_run_is_made_by_the_leader(
+def pairs(folder: Path) -> set[tuple[str, str]]:
+    with open_run(folder) as store:
+        return {(one.id, one.output) for name in ("initial", "tuned") for one in store.instances(policy=name)}
+
+
+def test_two_processes_give_the_curve_and_the_pairs_of_one(
     instructed: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     config = going_on(instructed, one, tiny_config, **PPO)
-    Run(config, one).execute(until="policy")
+    Run(config, one).execute(until="instances")
     going_on(instructed, two, tiny_config, **PPO)
     done = launch(ACCELERATE, config, two)
     assert done.returncode == 0, done.stderr
-    assert "2 processes learn together" in done.stderr
+    assert "2 processes write and learn together" in done.stderr
     assert rows(two) == rows(one)
+    assert pairs(two) == pairs(one)
     ours, theirs = curves(two), curves(one)
     assert ours.keys() == theirs.keys()
     for name, values in theirs.items():

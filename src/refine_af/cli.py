@@ -67,7 +67,7 @@ def run(
         quiet_libraries()
         from refine_af.progress import duration
         from refine_af.run import Run, open_run
-        from refine_af.stages.ppo_team import follow
+        from refine_af.stages.following import follow
         from refine_af.team import launched_team
 
         with launched_team() as team:

@@ -1,7 +1,7 @@
 """Several processes that learn as one, as ``accelerate launch`` and ``torchrun`` start them.
 
-One leads: the run, its rows and its engine are in it alone. The others follow: in the policy stage they are told the
-rollouts, take their share of each batch through the network, and the gradients are summed.
+One leads: the run and its rows are in it alone. The others follow: they are told what to write and what to learn from,
+take their part of it through their own network, and completions are gathered, gradients summed.
 """
 
 from __future__ import annotations
@@ -57,6 +57,27 @@ class Team:
         torch.distributed.all_reduce(flat)
         for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view_as(tensor))
+
+    def gather(self, item: Item) -> list[Item]:
+        """Every process's, in the order of their ranks, for the leader; empty for others. All must call it."""
+        if self.size == 1:
+            return [item]
+        import torch
+
+        items: list[Any] | None = [None] * self.size if self.leads else None
+        torch.distributed.gather_object(item, items)
+        return items or []
+
+    @contextmanager
+    def sharing_cores(self, threads: int) -> Iterator[None]:
+        """While it lasts, the processes on this machine share the cores that one would compute with alone."""
+        import torch
+
+        torch.set_num_threads(max(1, threads // self.here))
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def tell(self, order: Any) -> None:
         """The leader's: hands the order to all that follow."""

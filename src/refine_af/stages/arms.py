@@ -36,6 +36,7 @@ from refine_af.stages.candidates import batches, save_batch
 from refine_af.stages.context import Context, generated_instructions, seed_tasks
 from refine_af.stages.finetune import tune
 from refine_af.stages.pairs import PairWriter
+from refine_af.stages.team_engine import adapted_engine
 
 STAGE = "arms"
 
@@ -90,15 +91,16 @@ def _write_candidates(context: Context) -> None:
     if done == len(parts):
         return
     context.progress.begin(f"{STAGE}: best_of_n's candidates", len(parts), "batches", done)
-    writer, engine = PairWriter(context), context.parts.initial_engine
-    for number in range(done, len(parts)):
-        seed = derived_seed(config.seed, STAGE, "best_of_n", number)
-        written = writer.write(engine, parts[number], config.instances.sampling, seed)
-        with store.transaction():
-            save_batch(context, STAGE, written, "best_of_n", engine.model)
-            store.save_cursor(STAGE, **cursor | {"batches": number + 1, "completions": len(instructions) * each})
-        kept = store.scalar("SELECT COUNT(*) FROM instances WHERE policy = 'best_of_n'")
-        context.progress.update(number + 1, {"kept": str(kept)})
+    writer = PairWriter(context)
+    with adapted_engine(context.parts, context.team, None) as engine:
+        for number in range(done, len(parts)):
+            seed = derived_seed(config.seed, STAGE, "best_of_n", number)
+            written = writer.write(engine, parts[number], config.instances.sampling, seed)
+            with store.transaction():
+                save_batch(context, STAGE, written, "best_of_n", engine.model)
+                store.save_cursor(STAGE, **cursor | {"batches": number + 1, "completions": len(instructions) * each})
+            kept = store.scalar("SELECT COUNT(*) FROM instances WHERE policy = 'best_of_n'")
+            context.progress.update(number + 1, {"kept": str(kept)})
 
 
 def _make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:

@@ -16,10 +16,15 @@ from refine_af.stages.pairs import WrittenPair
 CONTAMINATED = "matches an evaluation task"
 
 
-def batches(instructions: Sequence[Instruction], candidates: int, size: int) -> Iterator[list[Instruction]]:
-    """Batches of about ``size`` completions: each instruction's candidates together, one kind of prompt a batch."""
+# More rows than are decoded at once, so that those that end make place for others, and several processes have work.
+_DECODED_IN_TURN = 4
+
+
+def batches(instructions: Sequence[Instruction], candidates: int, at_once: int) -> Iterator[list[Instruction]]:
+    """Batches of some times as many completions as are decoded ``at_once``: each instruction's candidates together, one
+    kind of prompt a batch."""
     ordered = sorted(instructions, key=lambda i: bool(i.is_classification))
-    step = max(1, size // candidates)
+    step = max(1, _DECODED_IN_TURN * at_once // candidates)
     for _, group in groupby(ordered, key=lambda i: bool(i.is_classification)):
         members = list(group)
         for start in range(0, len(members), step):

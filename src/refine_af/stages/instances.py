@@ -22,6 +22,7 @@ from refine_af.stages.candidates import (
 )
 from refine_af.stages.context import Context, generated_instructions, seed_tasks
 from refine_af.stages.pairs import PairWriter
+from refine_af.stages.team_engine import adapted_engine
 
 STAGE = "instances"
 
@@ -40,7 +41,7 @@ def run_instances(context: Context) -> str:
         first = max(0, done - place * len(parts))
         if first >= len(parts):
             continue
-        with context.parts.adapted_engine(adapter if policy == "tuned" else None) as engine:
+        with adapted_engine(context.parts, context.team, adapter if policy == "tuned" else None) as engine:
             for number in range(first, len(parts)):
                 seed = derived_seed(config.seed, STAGE, policy, number)
                 written = writer.write(engine, parts[number], config.instances.sampling, seed)

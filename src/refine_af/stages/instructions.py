@@ -10,7 +10,7 @@ import random
 from collections import Counter
 from dataclasses import dataclass, field
 
-from refine_af.engines.base import Prompts, Stop
+from refine_af.engines.base import Engine, Prompts, Stop
 from refine_af.errors import RefineError
 from refine_af.filters import instruction_fault
 from refine_af.novelty import NoveltyIndex
@@ -26,6 +26,7 @@ from refine_af.records import (
     derived_seed,
 )
 from refine_af.stages.context import Context, generated_instructions, seed_tasks
+from refine_af.stages.team_engine import adapted_engine
 from refine_af.store import Store
 
 STAGE = "instructions"
@@ -49,13 +50,28 @@ class _Round:
 
 def run_instructions(context: Context) -> str:
     config, store = context.config.instructions, context.store
-    cursor = store.cursor(STAGE)
     index = novelty_index(context.store, context.config.instructions.novelty_threshold)
     pool = generated_instructions(store)
-    number, read, dry = cursor.get("round", 0), cursor.get("read", 0), cursor.get("dry", 0)
     context.progress.begin(STAGE, config.target, "kept", len(pool))
-    stopped = ""
+    with adapted_engine(context.parts, context.team, None) as engine:
+        number, read = _bootstrap(context, engine, pool, index)
+    if not pool:
+        raise RefineError(
+            f"no instruction was kept out of {read}; `refine-af status` shows the reasons: "
+            "try a larger model, more seeds, or a wider instructions.sampling"
+        )
+    _decide_classification(context, pool)
+    store.finish_stage(STAGE, StageCounts(read=read, kept=len(pool), rejected=store.rejected(STAGE)))
+    return f"{len(pool)} kept of {read} in {number} rounds"
+
+
+def _bootstrap(context: Context, engine: Engine, pool: list[Instruction], index: NoveltyIndex) -> tuple[int, int]:
+    """Fills the pool, round by round; gives the number of rounds, and of texts that were read."""
+    config, store = context.config.instructions, context.store
+    cursor = store.cursor(STAGE)
+    number, read, dry = cursor.get("round", 0), cursor.get("read", 0), cursor.get("dry", 0)
     while len(pool) < config.target:
+        stopped = ""
         if dry >= config.saturation_rounds:
             stopped = f"saturated: {dry} rounds in a row kept under {config.saturation_yield:.0%}"
         elif number >= config.max_rounds:
@@ -64,7 +80,7 @@ def run_instructions(context: Context) -> str:
             context.warn(STAGE, f"{stopped}; going on with {len(pool)} of {config.target} instructions")
             break
         number += 1
-        made = _run_round(context, number, pool, index)
+        made = _run_round(context, engine, number, pool, index)
         pool += made.kept
         read += made.read
         dry = dry + 1 if len(made.kept) <= config.saturation_yield * made.read else 0
@@ -78,14 +94,7 @@ def run_instructions(context: Context) -> str:
             len(pool),
             {"yield": f"{len(pool) / max(1, read):.0%}", "dropped": ", ".join(f"{r} {n}" for r, n in reasons)},
         )
-    if not pool:
-        raise RefineError(
-            f"no instruction was kept out of {read}; `refine-af status` shows the reasons: "
-            "try a larger model, more seeds, or a wider instructions.sampling"
-        )
-    _decide_classification(context, pool)
-    store.finish_stage(STAGE, StageCounts(read=read, kept=len(pool), rejected=store.rejected(STAGE)))
-    return f"{len(pool)} kept of {read} in {number} rounds"
+    return number, read
 
 
 def novelty_index(store: Store, threshold: float) -> NoveltyIndex:
@@ -96,12 +105,11 @@ def novelty_index(store: Store, threshold: float) -> NoveltyIndex:
     return index
 
 
-def _run_round(context: Context, number: int, pool: list[Instruction], index: NoveltyIndex) -> _Round:
+def _run_round(context: Context, engine: Engine, number: int, pool: list[Instruction], index: NoveltyIndex) -> _Round:
     config, seed = context.config.instructions, context.config.seed
     choose = derived_random(seed, STAGE, number)
     seeds = context.store.instructions(origin="seed", status="kept")
     shown = [_demonstrations(choose, seeds, pool, context) for _ in range(config.prompts_per_round)]
-    engine = context.parts.initial_engine
     completions = engine.generate(
         Prompts(
             context.parts.dialect.beginning + OPENING,

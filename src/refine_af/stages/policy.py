@@ -30,6 +30,7 @@ from refine_af.stages.rollouts import (
     split_instructions,
     trajectory,
 )
+from refine_af.stages.team_engine import Done, adapted_engine
 
 if TYPE_CHECKING:
     from refine_af.rl.actor_critic import Trajectory
@@ -48,13 +49,14 @@ def run_policy(context: Context) -> str:
     done = int(store.cursor(STAGE).get("iterations", 0))
     context.progress.begin(STAGE, config.iterations, "iterations", done)
     if not scored(context, "before"):
-        score_held_out(context, writer, context.parts.initial_engine, held_out, "before")
+        with adapted_engine(context.parts, context.team, None) as engine:
+            score_held_out(context, writer, engine, held_out, "before")
     _train(context, writer, train, held_out)
     cursor = store.cursor(STAGE)
     stopped = cursor.get("stopped")
     adapter = checkpoint(context, cursor["kept"] if stopped else config.iterations)
     if not scored(context, "after"):
-        with context.parts.adapted_engine(adapter) as engine:
+        with adapted_engine(context.parts, context.team, adapter) as engine:
             score_held_out(context, writer, engine, held_out, "after")
     build_once(context.folder / "policy", lambda to: _copy_adapter(adapter, to))
     difference = compare_held_out(context)
@@ -106,7 +108,7 @@ def _by_ppo(course: _Course, done: int) -> None:
     begin = Begin(checkpoint(context, done).resolve() if done else None)
     team.tell(begin)
     if team.size > 1:
-        context.progress.note(f"policy: {team.size} processes learn together")
+        context.progress.note(f"policy: {team.size} processes write and learn together")
     with ppo_trainer(context.parts, team) as trainer:
         if begin.checkpoint is not None:
             trainer.load(begin.checkpoint)
@@ -128,7 +130,7 @@ def _by_ppo(course: _Course, done: int) -> None:
             _commit(context, done_now, trainer.save, course.trackers)
             if done_now.stops:
                 break
-    team.dismiss()
+    team.tell(Done())
 
 
 def _by_groups(course: _Course, done: int) -> None:
@@ -136,8 +138,7 @@ def _by_groups(course: _Course, done: int) -> None:
 
     context, config, parts = course.context, course.context.config, course.context.parts
     if context.team.size > 1:
-        context.warn(STAGE, f"{config.policy.algorithm} learns in one process; the others of {context.team.size} end")
-        context.team.dismiss()
+        context.warn(STAGE, f"{config.policy.algorithm} learns in one process; the others of {context.team.size} wait")
     written: list[WrittenPair] = []
     checked: dict[str, float] = {}
 

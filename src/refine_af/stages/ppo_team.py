@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refine_af.config import Config
+from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
 from refine_af.parts import Parts
 from refine_af.records import derived_seed
 from refine_af.stages.held_out import STAGE
+from refine_af.stages.team_engine import Done, Write, write
 from refine_af.team import Team
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """The first order to those that follow: make a trainer, and go on from a checkpoint where there is one."""
+    """An order to those that follow: make a trainer, and go on from a checkpoint where there is one."""
 
     checkpoint: Path | None
 
@@ -61,15 +62,10 @@ def ppo_trainer(parts: Parts, team: Team) -> Iterator[PPO]:
 
 def learn(trainer: PPO, order: Learn, parts: Parts, team: Team) -> dict[str, float]:
     """Carries the order out, in every process at the same time; returns the iteration's figures."""
-    import torch
-
     trainer.step_scale = order.step_scale
-    torch.set_num_threads(max(1, parts.threads // team.here))  # processes on one machine share its cores
-    try:
-        trajectories, scores = [one for one, _ in order.responses], [score for _, score in order.responses]
+    trajectories, scores = [one for one, _ in order.responses], [score for _, score in order.responses]
+    with team.sharing_cores(parts.threads):
         return trainer.iterate(order.iteration, trajectories, scores)
-    finally:
-        torch.set_num_threads(parts.threads)
 
 
 def check_team(config: Config, team: Team) -> None:
@@ -81,15 +77,16 @@ def check_team(config: Config, team: Team) -> None:
         )
 
 
-def follow(config: Config, team: Team) -> None:
-    """What a process that doesn't lead does: it learns what it is told until there is nothing more."""
-    begin = team.told()
-    if begin is None:
-        return
-    with tempfile.TemporaryDirectory() as scratch:
-        parts = Parts(config, Path(scratch))
-        with ppo_trainer(parts, team) as trainer:
-            if begin.checkpoint is not None:
-                trainer.load(begin.checkpoint)
-            while (order := team.told()) is not None:
+def follow_training(begin: Begin, parts: Parts, team: Team) -> None:
+    """Until the leader is done with it."""
+    with ppo_trainer(parts, team) as trainer:
+        if begin.checkpoint is not None:
+            trainer.load(begin.checkpoint)
+        engine: Engine | None = None
+        while not isinstance(order := team.told(), Done):
+            if isinstance(order, Write):
+                engine = engine or parts.shared_engine(adapter=True)
+                write(engine, order, parts, team)
+            else:
                 learn(trainer, order, parts, team)
+                engine = None  # in int8 it holds the policy as it was

@@ -14,6 +14,7 @@ from refine_af.records import Instruction, derived_random, derived_seed
 from refine_af.stages.context import Context, generated_instructions
 from refine_af.stages.held_out import STAGE, check
 from refine_af.stages.pairs import PairWriter, WrittenPair, mean_shares
+from refine_af.stages.team_engine import in_team
 
 if TYPE_CHECKING:
     from refine_af.rl.actor_critic import Trajectory
@@ -62,7 +63,9 @@ def _rollout_engine(context: Context, iteration: int) -> Iterator[Engine]:
     """The policy as the last iteration left it, in the engine that generates."""
     parts = context.parts
     if parts.engine_name == "transformers":
-        yield parts.shared_engine(adapter=True)
+        engine = parts.shared_engine(adapter=True)
+        # Groups are learned from in one process, so the others have no policy to write with.
+        yield engine if context.config.policy.in_groups else in_team(engine, parts, context.team)
     elif iteration == 1:
         yield parts.initial_engine  # a fresh adapter changes nothing
     else:
