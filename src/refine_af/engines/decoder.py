@@ -87,47 +87,20 @@ class Decoder:
         """Of groups of (beginning, what follows it in each row), one a row, in order. ``is_stopped`` is asked of the
         tokens written so far, after each one. What a row draws depends on the seed and its text alone: rows beside it
         change at most how its logits are rounded."""
-        done: dict[int, Written] = {}
         shelves = Shelves()
         waiting = _rows(groups, seed, alone=self._recorder is not None and len(groups) > 1)
         steps = self._steps(shelves, self._recorder and self._recorder())
         seen = None if sampling.repetition_penalty == 1 else self._nothing_seen()
-
-        def go_on(rows: list[Row], logits: Tensor) -> None:
-            """Each row gets its next token; those that are done leave."""
-            logits = logits.float()
-            shown = logits
-            places = [row.place for row in rows]
-            if seen is not None:
-                shown = penalised(logits, seen.of(places), sampling.repetition_penalty)
-            states = torch.tensor([state(row.stream, len(row.written)) for row in rows], device=logits.device)
-            tokens = next_tokens(shown, sampling, states)
-            if seen is not None:
-                seen.add(places, tokens)
-            if log_probs:
-                found = logits.gather(-1, tokens[:, None]).squeeze(-1) - logits.logsumexp(-1)
-                for row, value in zip(rows, found.tolist(), strict=True):
-                    row.log_probs.append(value)
-            for row, token in zip(rows, tokens.tolist(), strict=True):
-                row.written.append(token)
-                stopped = token != self._end and is_stopped is not None and is_stopped(row.written)
-                if stopped or token == self._end or len(row.written) == sampling.max_tokens:
-                    done[row.place] = Written(row.written, row.log_probs, stopped)
-                    shelves.remove(row)
-                    if seen is not None:
-                        seen.remove(row.place)
-
+        writing = _Writing(shelves, sampling, self._end, is_stopped, log_probs, seen)
         with _our_attention(self._network):
             while waiting or len(shelves):
                 while waiting and (free := self._most_rows - len(shelves)) * _FREE_SHARE >= self._most_rows:
                     rows, logits = self._read(waiting, shelves, free, sampling.max_tokens)
-                    if seen is not None:
-                        for row in rows:
-                            seen.put(row.place, row.tokens)
-                    go_on(rows, logits)
+                    writing.enter(rows)
+                    writing.go_on(rows, logits)
                 if len(shelves):
-                    go_on(*steps.next())
-        return [done[place] for place in range(len(done))]
+                    writing.go_on(*steps.next())
+        return [writing.done[place] for place in range(len(writing.done))]
 
     @torch.no_grad()
     def logits(self, texts: Sequence[tuple[list[int], range]]) -> Iterator[Tensor]:
@@ -200,6 +173,62 @@ class Decoder:
 
     def _nothing_seen(self) -> Seen:
         return Seen(self._most_rows, self._network.config.get_text_config().vocab_size, self._network.device)
+
+
+class _Writing:
+    """What a call writes: the next token of each row, and what became of the rows that are done, by their places."""
+
+    def __init__(
+        self,
+        shelves: Shelves,
+        sampling: SamplingConfig,
+        end: int,
+        is_stopped: Callable[[Sequence[int]], bool] | None,
+        log_probs: bool,
+        seen: Seen | None,
+    ) -> None:
+        self.done: dict[int, Written] = {}
+        self._shelves = shelves
+        self._sampling = sampling
+        self._end = end
+        self._is_stopped = is_stopped
+        self._log_probs = log_probs
+        self._seen = seen
+
+    def enter(self, rows: Sequence[Row]) -> None:
+        if self._seen is not None:
+            for row in rows:
+                self._seen.put(row.place, row.tokens)
+
+    def go_on(self, rows: Sequence[Row], logits: Tensor) -> None:
+        """Each row gets its next token; those that are done leave."""
+        logits = logits.float()
+        tokens = self._next_tokens(rows, logits)
+        if self._log_probs:
+            found = logits.gather(-1, tokens[:, None]).squeeze(-1) - logits.logsumexp(-1)
+            for row, value in zip(rows, found.tolist(), strict=True):
+                row.log_probs.append(value)
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            row.written.append(token)
+            stopped = token != self._end and self._is_stopped is not None and self._is_stopped(row.written)
+            if stopped or token == self._end or len(row.written) == self._sampling.max_tokens:
+                self._leave(row, stopped)
+
+    def _next_tokens(self, rows: Sequence[Row], logits: Tensor) -> Tensor:
+        places = [row.place for row in rows]
+        if self._seen is not None:
+            logits = penalised(logits, self._seen.of(places), self._sampling.repetition_penalty)
+        states = torch.tensor([state(row.stream, len(row.written)) for row in rows], device=logits.device)
+        tokens = next_tokens(logits, self._sampling, states)
+        if self._seen is not None:
+            self._seen.add(places, tokens)
+        return tokens
+
+    def _leave(self, row: Row, stopped: bool) -> None:
+        self.done[row.place] = Written(row.written, row.log_probs, stopped)
+        self._shelves.remove(row)
+        if self._seen is not None:
+            self._seen.remove(row.place)
 
 
 _ANSWERS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # an adapter on a network changes none
