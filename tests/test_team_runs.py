@@ -83,6 +83,21 @@ def test_two_processes_go_on_from_the_checkpoint_of_one(
     assert rows(stopped) == rows(whole)
 
 
+def test_two_processes_write_pairs_where_one_learned_alone(
+    instructed: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    settings = {**PPO, "algorithm": "grpo", "group_size": 4}
+    config = going_on(instructed, one, tiny_config, **settings)
+    Run(config, one).execute(until="instances")
+    going_on(instructed, two, tiny_config, **settings)
+    done = launch(TORCHRUN, config, two, "--until", "instances")
+    assert done.returncode == 0, done.stderr
+    assert "grpo learns in one process; the others of 2 wait" in done.stderr
+    assert rows(two) == rows(one)
+    assert pairs(two) == pairs(one)
+
+
 def test_too_many_processes_for_a_minibatch_get_one_line(tiny_config: Config, tmp_path: Path) -> None:
     policy = tiny_config.policy.model_copy(update={"minibatch": 1})
     done = launch(TORCHRUN, tiny_config.model_copy(update={"policy": policy}), tmp_path / "run")

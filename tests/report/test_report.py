@@ -13,7 +13,9 @@ import pytest
 from refine_af.errors import RefineError
 from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
 from refine_af.report import write_report
+from refine_af.report.contributions import Contributions
 from refine_af.report.data import Interval, collect, spread
+from refine_af.report.view import _contributions
 from refine_af.report.wording import evaluation_conclusion, reward_conclusion
 from refine_af.store import Store
 
@@ -271,6 +273,14 @@ def test_components_add_up_to_the_mean_reward_of_every_group(empty: Store) -> No
     assert "pmi +0.250 +0.500 +0.750 +1.75 +2.75" in text
     assert "offset, gates and floor −0.750 −1 0 0 0" in text
     assert "mean reward −1 −1 +1 +2 +3" in text
+
+
+def test_a_rest_that_is_but_rounding_is_none() -> None:
+    shown = _contributions(
+        Contributions([("selected", 1, 0.3), ("tuned", 2, 1.0)], {"a": [0.1, 0.5], "b": [0.2, 0.25]})
+    )
+    assert shown is not None
+    assert shown["rows"][-1] == ("offset, gates and floor", ["0", "+0.250"])
 
 
 def test_scores_of_an_older_version_have_no_shares_and_no_table(store: Store) -> None:

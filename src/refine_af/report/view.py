@@ -157,10 +157,11 @@ def _contributions(found: Contributions | None) -> Figure | None:
         return None
     rows = [(clean(name), [signed(share) for share in shares]) for name, shares in found.shares.items()]
     rest = [
-        reward - sum(shares[place] or 0.0 for shares in found.shares.values())
+        # Less is but rounding; and 0 is added, since there is a -0 too.
+        round(reward - sum(shares[place] or 0.0 for shares in found.shares.values()), 9) + 0.0
         for place, (_, _, reward) in enumerate(found.groups)
     ]
-    if any(abs(value) > 1e-9 for value in rest):
+    if any(rest):
         rows.append(("offset, gates and floor", [signed(value) for value in rest]))
     return {
         "head": [(name, number(count)) for name, count, _ in found.groups],
