@@ -26,6 +26,7 @@ from transformers import (
 from refine_af.config import SamplingConfig
 from refine_af.engines import attention
 from refine_af.engines.decoder import Decoder, can_decode
+from refine_af.engines.reading import packs
 from refine_af.engines.rows import Beginning, Row, Shelves
 from refine_af.engines.steps import Recorder, StepShape
 from refine_af.engines.transformers import TransformersEngine
@@ -118,15 +119,58 @@ def test_rows_leave_and_others_take_their_places(network: Any) -> None:
     assert sum(one.stopped for one in made) > len(rows) // 2
 
 
-@settings(deadline=None, max_examples=25)
-@given(texts=st.lists(st.tuples(Tokens, Tokens), max_size=6))
+Beginnings = st.lists(st.sampled_from([5, 9]), max_size=7)  # so that many begin alike
+Texts = st.lists(st.tuples(st.tuples(Beginnings, Tokens).map(lambda two: two[0] + two[1]), Tokens), max_size=8)
+
+
+def places(texts: list[tuple[list[int], list[int]]]) -> list[tuple[list[int], range]]:
+    return [(a + b, range(len(a) - 1, len(a) + len(b))) for a, b in texts]
+
+
+@settings(deadline=None, max_examples=40)
+@given(texts=Texts)
 def test_logits_are_those_of_each_text_alone(network: Any, texts: list[tuple[list[int], list[int]]]) -> None:
-    asked = [(a + b, range(len(a) - 1, len(a) + len(b))) for a, b in texts]
-    found = list(Decoder(network, end=2, most_rows=4).logits(asked))
-    for (tokens, places), logits in zip(asked, found, strict=True):
+    asked = places(texts)
+    found = dict(Decoder(network, end=2, most_rows=4).logits(asked))
+    assert sorted(found) == list(range(len(texts)))
+    for number, (tokens, wanted) in enumerate(asked):
         with torch.no_grad():
-            expected = network(input_ids=torch.tensor([tokens])).logits[0, places.start : places.stop]
-        torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
+            expected = network(input_ids=torch.tensor([tokens])).logits[0, wanted.start : wanted.stop]
+        torch.testing.assert_close(found[number], expected, atol=1e-4, rtol=1e-4)
+
+
+@given(texts=Texts, most_tokens=st.integers(1, 40), most_places=st.integers(1, 12))
+def test_packs_hold_each_text_once_and_no_more_than_they_may(
+    texts: list[tuple[list[int], list[int]]], most_tokens: int, most_places: int
+) -> None:
+    asked = places(texts)
+    found = list(packs(asked, most_tokens, most_places))
+    assert sorted(n for pack in found for cluster in pack for n in cluster.texts) == list(range(len(texts)))
+    for pack in found:
+        read = 0
+        for cluster in pack:
+            tokens = [asked[n][0] for n in cluster.texts]
+            assert len({tuple(one[: cluster.shared]) for one in tokens}) == 1
+            assert all(cluster.shared <= asked[n][1].start for n in cluster.texts)
+            read += cluster.shared + sum(len(one) - cluster.shared for one in tokens)
+        count = sum(len(cluster.texts) for cluster in pack)
+        wanted = sum(len(asked[n][1]) for cluster in pack for n in cluster.texts)
+        assert count == 1 or (read <= most_tokens and wanted <= most_places)
+
+
+def test_what_texts_begin_with_is_read_once() -> None:
+    """Also where all share a little: two tasks are two clusters, and a text between them stands alone."""
+    frame = [3, 4, 5]
+    tasks = [frame + [number] * 40 for number in (10, 20, 30)]
+    asked = [(one + [7, i], range(len(one), len(one) + 2)) for i in range(3) for one in tasks]
+    asked.append((frame + [15] * 9, range(3, 5)))
+    (pack,) = packs(asked, 1000, 1000)
+    assert [(cluster.shared, sorted(cluster.texts)) for cluster in pack] == [
+        (43, [0, 3, 6]),
+        (0, [9]),
+        (43, [1, 4, 7]),
+        (43, [2, 5, 8]),
+    ]
 
 
 @pytest.mark.parametrize(

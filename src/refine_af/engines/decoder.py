@@ -14,6 +14,7 @@ from torch import Tensor
 
 from refine_af.config import SamplingConfig
 from refine_af.engines.attention import IMPLEMENTATION, Keeper, Layout, PromptsLayout, Segment
+from refine_af.engines.reading import Text, packs
 from refine_af.engines.rows import Beginning, Row, Shelf, Shelves
 from refine_af.engines.sampling import Seen, next_tokens, penalised, state
 from refine_af.engines.steps import Recorder, StepLayout, Steps
@@ -103,19 +104,26 @@ class Decoder:
         return [writing.done[place] for place in range(len(writing.done))]
 
     @torch.no_grad()
-    def logits(self, texts: Sequence[tuple[list[int], range]]) -> Iterator[Tensor]:
-        """Of each text (tokens, places): the logits (n, V) in these places, in float32."""
+    def logits(self, texts: Sequence[Text]) -> Iterator[tuple[int, Tensor]]:
+        """Of each text (tokens, places) its number and the logits (n, V) in these places, in float32. Texts that begin
+        alike come one after another: what they begin with is read once."""
         most = max(1, _LOGITS_AT_ONCE // self._network.config.get_text_config().vocab_size)
-        for pack in _packs(texts, most):
+        for pack in packs(texts, _PROMPT_TOKENS_AT_ONCE, most):
             segments: list[Segment] = []
             wanted: list[int] = []
-            for tokens, places in pack:
-                start = segments[-1].stop if segments else 0
-                segments.append(Segment(start, tokens, None, _NoKeeper()))
-                wanted += [start + place for place in places]
+            for cluster in pack:
+                beginning = Beginning(texts[cluster.texts[0]][0][: cluster.shared])
+                if beginning.tokens:
+                    segments.append(Segment(_stop(segments), beginning.tokens, None, beginning))
+                for number in cluster.texts:
+                    tokens, places = texts[number]
+                    start = _stop(segments)
+                    segments.append(Segment(start, tokens[cluster.shared :], beginning, _NoKeeper()))
+                    wanted += [start + place - cluster.shared for place in places]
             with _our_attention(self._network):
                 found = self._prompt_logits(segments, wanted).float()
-            yield from found.split([len(places) for _, places in pack])
+            numbers = [number for cluster in pack for number in cluster.texts]
+            yield from zip(numbers, found.split([len(texts[i][1]) for i in numbers]), strict=True)
 
     @torch.no_grad()
     def replayed(self, tokens: list[int]) -> Tensor:
@@ -138,9 +146,9 @@ class Decoder:
         rows: list[Row] = []
 
         def append(tokens: list[int], behind: Beginning | None, keeper: Keeper) -> None:
-            segments.append(Segment(segments[-1].stop if segments else 0, tokens, behind, keeper))
+            segments.append(Segment(_stop(segments), tokens, behind, keeper))
 
-        while waiting and len(rows) < free and (not segments or segments[-1].stop < _PROMPT_TOKENS_AT_ONCE):
+        while waiting and len(rows) < free and _stop(segments) < _PROMPT_TOKENS_AT_ONCE:
             row = waiting.popleft()
             if row.beginning.tokens and not row.beginning.is_read:
                 row.beginning.is_read = True
@@ -272,19 +280,8 @@ def _rows(groups: Sequence[tuple[list[int], Sequence[list[int]]]], seed: int, *,
     return rows
 
 
-def _packs(texts: Sequence[tuple[list[int], range]], most: int) -> Iterator[list[tuple[list[int], range]]]:
-    """The texts in their order, in runs that are read at once, for at most ``most`` places or one text's."""
-    pack: list[tuple[list[int], range]] = []
-    tokens = places = 0
-    for text, wanted in texts:
-        if pack and (tokens + len(text) > _PROMPT_TOKENS_AT_ONCE or places + len(wanted) > most):
-            yield pack
-            pack, tokens, places = [], 0, 0
-        pack.append((text, wanted))
-        tokens += len(text)
-        places += len(wanted)
-    if pack:
-        yield pack
+def _stop(segments: Sequence[Segment]) -> int:
+    return segments[-1].stop if segments else 0
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, T
 from refine_af.engines.decoder import Decoder, Written, can_decode
 from refine_af.engines.ending import Ending, closing_tokens
 from refine_af.engines.int8 import SAMPLE, int8_copy
+from refine_af.engines.reading import Text
 from refine_af.engines.steps import cuda_recorder
 from refine_af.records import content_id, derived_seed
 
@@ -244,11 +245,11 @@ class TransformersEngine:
         rows = [(a + b, range(len(a) - 1, len(a) + len(b))) for a, b in pairs]
         with self._ready():
             found = self._logits(rows) if self._decoder is None else self._decoder.logits(rows)
-            return [self._scores(logits, tokens) for logits, (_, tokens) in zip(found, pairs, strict=True)]
+            scores = {number: self._scores(logits, pairs[number][1]) for number, logits in found}
+        return [scores[number] for number in range(len(pairs))]
 
-    def _logits(self, rows: Sequence[tuple[list[int], range]]) -> list[torch.Tensor]:
+    def _logits(self, rows: Sequence[Text]) -> Iterator[tuple[int, torch.Tensor]]:
         """As :meth:`Decoder.logits`, of a network that decodes by itself."""
-        results: dict[int, torch.Tensor] = {}
         tokens = [row for row, _ in rows]
         # Right padding under a causal mask: what is real never sees it.
         batches = padded_batches(tokens, self._batch_size, self._tokenizer.pad_token_id, str(self._network.device))
@@ -256,8 +257,7 @@ class TransformersEngine:
             logits = self._network(input_ids=ids, use_cache=False).logits  # (B, L, V)
             for row, i in enumerate(places):
                 wanted = rows[i][1]
-                results[i] = logits[row, wanted.start : wanted.stop].float()
-        return [results[i] for i in range(len(rows))]
+                yield i, logits[row, wanted.start : wanted.stop].float()
 
     def _scores(self, logits: torch.Tensor, tokens: list[int]) -> TokenScores:
         """From the logits (n + 1, V) in the tokens' places and behind the last."""

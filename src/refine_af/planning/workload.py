@@ -122,8 +122,8 @@ def _instructions(config: Config, hope: Expectations) -> StageWork:
                 min(config.model.batch_size, options.prompts_per_round),
                 rounds,
             ),
-            # By the likelihoods of Yes and No: each prompt is read twice.
-            Pass("is it classification?", 2 * (options.target + CALIBRATED_ON) * CLASSIFICATION_PROMPT, "score"),
+            # By the likelihoods of Yes and No, behind a prompt that is read once.
+            Pass("is it classification?", (options.target + CALIBRATED_ON) * CLASSIFICATION_PROMPT, "score"),
         ),
     )
 
