@@ -58,7 +58,7 @@ def config(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     policy = tiny_config.policy.model_copy(update={"algorithm": "none"})
     instructions = tiny_config.instructions.model_copy(update={"target": 10})
-    model = tiny_config.model.model_copy(update={"batch_size": 8})
+    model = tiny_config.model.model_copy(update={"batch_size": 2})  # so that there are several batches
     update = {"feedback": feedback, "policy": policy, "instructions": instructions, "model": model}
     return tiny_config.model_copy(update=update)
 
