@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -78,13 +79,13 @@ def test_nothing_left_out_beats_anything_selected_of_its_instruction(rows: list[
 
 @given(st.lists(st.sampled_from([True, False, None]), max_size=20), st.integers(1, 4), st.integers(1, 9))
 def test_batches_hold_every_candidate_once_and_one_kind_each(
-    kinds: list[bool | None], candidates: int, size: int
+    kinds: list[bool | None], candidates: int, at_once: int
 ) -> None:
     instructions = [instruction(str(i), kind) for i, kind in enumerate(kinds)]
-    made = list(batches(instructions, candidates, size))
+    made = list(batches(instructions, candidates, at_once))
     assert Counter(i.id for b in made for i in b) == {i.id: candidates for i in instructions}
     assert all(len({bool(i.is_classification) for i in b}) == 1 for b in made)
-    assert all(len(b) <= max(size, candidates) for b in made)
+    assert all(len(b) <= max(4 * at_once, candidates) for b in made)
 
 
 def test_contradictions_count_among_as_many_of_the_best_as_there_are_candidates_without_best_of_n(
@@ -218,7 +219,10 @@ class Repeating:
 @pytest.mark.parametrize("threshold", [0.7, 1.0])
 def test_an_instruction_is_kept_once_however_often_it_is_written(tmp_path: Path, threshold: float) -> None:
     config = load_config(overrides=[f"instructions.novelty_threshold={threshold}", "instructions.prompts_per_round=3"])
-    parts: Any = SimpleNamespace(initial_engine=Repeating(), dialect=SimpleNamespace(beginning=""))
+    engine = Repeating()
+    parts: Any = SimpleNamespace(
+        initial_engine=engine, adapted_engine=lambda adapter: nullcontext(engine), dialect=SimpleNamespace(beginning="")
+    )
     with Store(tmp_path / "run.db") as store:
         context = Context(config, store, tmp_path, parts, Silent())
         for stage in ("seeds", "instructions"):
