@@ -93,7 +93,7 @@ def machine() -> str:
 
 
 def sizes() -> dict[str, int]:
-    return {"shared": SHARED, "own": OWN, "new": NEW, "response": RESPONSE, **{k: POLICY[k] for k in ("rollouts",)}}
+    return {"shared": SHARED, "own": OWN, "new": NEW, "response": RESPONSE, "rollouts": POLICY["rollouts"]}
 
 
 def written(folder: Path) -> None:

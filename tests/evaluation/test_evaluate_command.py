@@ -213,7 +213,7 @@ def test_an_endpoint_that_fails_is_one_line_and_what_was_answered_is_kept(
 
 
 def test_a_call_that_was_stopped_goes_on_to_the_same_result(call: Called, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(subject, "_BATCHES_AT_ONCE", 1)  # so that there are several units
+    monkeypatch.setattr(subject, "BATCHES_AT_ONCE", 1)  # so that there are several units
     call("-q", out="whole")
     asked: list[int] = []
     answers = subject.LocalSubject._answers

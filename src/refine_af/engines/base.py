@@ -80,6 +80,11 @@ class Stop:
 NO_STOP = Stop()
 
 
+# Of an engine's batches, in what is asked of it at once: rows that end make place for others, so that few steps have a
+# handful of rows, and several processes have work.
+BATCHES_AT_ONCE = 4
+
+
 class Engine(Protocol):
     """Generates with one model. ``model`` names it in the rows."""
 

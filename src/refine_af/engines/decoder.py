@@ -112,8 +112,8 @@ class Decoder:
             segments: list[Segment] = []
             wanted: list[int] = []
             for cluster in pack:
-                beginning = Beginning(texts[cluster.texts[0]][0][: cluster.shared])
-                if beginning.tokens:
+                beginning = Beginning(texts[cluster.texts[0]][0][: cluster.shared]) if cluster.shared else None
+                if beginning is not None:
                     segments.append(Segment(_stop(segments), beginning.tokens, None, beginning))
                 for number in cluster.texts:
                     tokens, places = texts[number]

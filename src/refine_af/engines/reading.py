@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from refine_af.engines.base import common_beginning
+
 _LONGEST_RUN = 64  # texts; a longer one spares little more, and is looked for in as much time
 _COST = 8  # of a run with something to share, in tokens: its attention is computed in two parts
 
@@ -23,7 +25,7 @@ def clusters(texts: Sequence[Text]) -> list[Cluster]:
     """All texts, sorted, in the runs that spare most tokens: those of a run are read behind what all of it share."""
     order = sorted(range(len(texts)), key=lambda i: texts[i][0])
     alone = [min(len(texts[i][0]) - 1, texts[i][1].start) for i in order]  # the most that each could share
-    alike = [_common(texts[a][0], texts[b][0]) for a, b in zip(order, order[1:], strict=False)]
+    alike = [common_beginning([texts[a][0], texts[b][0]]) for a, b in zip(order, order[1:], strict=False)]
     best: list[tuple[float, int, int]] = [(0, 0, 0)]  # of the first n: tokens spared, the last run's start and share
     for end in range(1, len(order) + 1):
         ways = [(best[end - 1][0], end - 1, 0)]
@@ -64,8 +66,3 @@ def packs(texts: Sequence[Text], most_tokens: int, most_places: int) -> Iterator
             places += len(wanted)
     if pack:
         yield pack
-
-
-def _common(one: list[int], other: list[int]) -> int:
-    """How many tokens both begin with."""
-    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))

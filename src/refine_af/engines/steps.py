@@ -39,7 +39,7 @@ class _Part:
         return replace(self, rows=min(self.capacity, rows), width=min(self.shelf.room, width))
 
     def covers(self, other: _Part) -> bool:
-        return self.capacity == other.capacity and self.rows >= other.rows and self.width >= other.width
+        return self.rows >= other.rows and self.width >= other.width
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,8 @@ class StepShape:
         return StepShape(tuple(part.rounded() for part in self.parts), self.shared)
 
     def covers(self, other: StepShape) -> bool:
+        """Whether a step made for this serves for what is needed now. Of a shelf that has grown, needed or not, keys
+        and values lie elsewhere."""
         mine = {part.shelf: part for part in self.parts}
         fits = all(part.shelf in mine and mine[part.shelf].covers(part) for part in other.parts)
         return fits and self.shared == other.shared and all(p.shelf.capacity == p.capacity for p in self.parts)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from refine_af.config import Config, load_config
 from refine_af.endpoint import Endpoint
-from refine_af.engines.base import Engine, Stop
+from refine_af.engines.base import BATCHES_AT_ONCE, Engine, Stop
 from refine_af.errors import UsageError
 from refine_af.models import EMBEDDED, EMBEDDED_NAME, check_model, check_packages
 from refine_af.parts import Parts
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 PromptForm = Literal["auto", "plain", "chat"]
-
-# A unit ends when its longest answer does, with few rows left in the batch; more of them in a unit make that rarer.
-_BATCHES_AT_ONCE = 4
 
 
 class Answering(Protocol):
@@ -111,7 +108,7 @@ class LocalSubject:
         self._adapter = adapter
         self._frame = _frame(parts, prompt)
         self.ruler: Ruler = TokenRuler(parts.tokenizer)
-        self.unit = max(_BATCHES_AT_ONCE, parts.threads) * parts.config.model.batch_size
+        self.unit = max(BATCHES_AT_ONCE, parts.threads) * parts.config.model.batch_size
         label, weights = parts.located.label, parts.located.identity
         if adapter is not None:
             label = f"{label} with {name or adapter}"

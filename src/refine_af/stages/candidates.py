@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
+from refine_af.engines.base import BATCHES_AT_ONCE
 from refine_af.evaluation.decontaminate import Contamination
 from refine_af.filters import contradicts
 from refine_af.prompts.pairs import Pair
@@ -16,15 +17,11 @@ from refine_af.stages.pairs import WrittenPair
 CONTAMINATED = "matches an evaluation task"
 
 
-# More rows than are decoded at once, so that those that end make place for others, and several processes have work.
-_DECODED_IN_TURN = 4
-
-
 def batches(instructions: Sequence[Instruction], candidates: int, at_once: int) -> Iterator[list[Instruction]]:
     """Batches of some times as many completions as are decoded ``at_once``: each instruction's candidates together, one
     kind of prompt a batch."""
     ordered = sorted(instructions, key=lambda i: bool(i.is_classification))
-    step = max(1, _DECODED_IN_TURN * at_once // candidates)
+    step = max(1, BATCHES_AT_ONCE * at_once // candidates)
     for _, group in groupby(ordered, key=lambda i: bool(i.is_classification)):
         members = list(group)
         for start in range(0, len(members), step):
