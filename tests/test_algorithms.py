@@ -79,13 +79,23 @@ def test_a_run_in_groups_leaves_what_ppo_leaves_and_goes_on_where_it_was_stopped
         assert len({r["instruction_id"] for r in by_place[start : start + 4]}) == 1, "a group is one instruction's"
 
 
-def test_groups_roll_out_on_the_transformers_engine_too(instructed: Path, tiny_config: Config, tmp_path: Path) -> None:
-    model = tiny_config.model.model_copy(update={"engine": "transformers"})
+@pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
+def test_before_anything_is_learnt_groups_write_what_ppo_writes(
+    algorithm: str, instructed: Path, tiny_config: Config, tmp_path: Path
+) -> None:
+    """In int8, where the engine works on a copy of the network that TRL's trainer holds."""
+    model = tiny_config.model.model_copy(update={"engine": "transformers", "quantization": "int8"})
     other = tiny_config.model_copy(update={"model": model})
-    config = going_on(instructed, tmp_path / "run", other, algorithm="grpo", **GROUPS)
-    Run(config, tmp_path / "run").execute(until="policy")
-    with open_run(tmp_path / "run") as store:
-        assert len(store.metric("policy", "reward_mean")) == config.policy.iterations
+    by_algorithm = {}
+    for name, settings in {"ppo": {"rollouts": 2, "minibatch": 2}, algorithm: GROUPS}.items():
+        folder = tmp_path / name
+        config = going_on(instructed, folder, other, algorithm=name, iterations=1, **settings)
+        Run(config, folder).execute(until="policy")
+        with open_run(folder) as store:
+            rows = store.query("SELECT text FROM rollouts WHERE split = 'train' ORDER BY position")
+            assert len(store.metric("policy", "reward_mean")) == 1
+        by_algorithm[name] = [row["text"] for row in rows]
+    assert by_algorithm[algorithm][::4] == by_algorithm["ppo"]
 
 
 def test_best_of_n_writes_the_rollouts_as_candidates_of_the_initial_policy(

@@ -9,6 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, LlamaConfig
+from trl.trainer.utils import add_fused_lm_head
 
 from refine_af.engines import int8
 from refine_af.engines.decoder import Decoder
@@ -55,6 +56,14 @@ def test_it_computes_nearly_the_same_and_leaves_the_original_as_it_was(network: 
     assert 0 < error(logits(copy), exact) < 0.06
     assert torch.equal(logits(network), exact)
     assert all(torch.equal(one, network.state_dict()[name]) for name, one in before.items())
+
+
+def test_a_network_that_trl_trains_is_copied_as_it_is_by_itself(network: Any) -> None:
+    expected = logits(int8_copy(network, SAMPLE))
+    add_fused_lm_head(network)
+    copy = int8_copy(network, SAMPLE)
+    assert torch.equal(logits(copy), expected)
+    assert copy.forward.__self__ is copy
 
 
 def test_a_large_input_costs_the_others_little(network: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,7 @@ def int8_copy(network: Any, sample: Tensor) -> Any:
     for one in network.parameters():
         shared[id(one)] = one if one.dtype == torch.float32 else nn.Parameter(one.float(), requires_grad=False)
     copy = deepcopy(network, shared)
+    vars(copy).pop("forward", None)  # a trainer of TRL puts one there that would call the original's
     for names, largest in families:
         weights = [_weight(network.get_submodule(name)) for name in names]
         layers = Int8Layers(torch.cat([weight for weight, _ in weights]), largest)
