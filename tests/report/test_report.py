@@ -16,7 +16,7 @@ from refine_af.report import write_report
 from refine_af.report.contributions import Contributions
 from refine_af.report.data import Interval, collect, spread
 from refine_af.report.view import _contributions
-from refine_af.report.wording import evaluation_conclusion, reward_conclusion
+from refine_af.report.wording import evaluation_conclusion, reward_conclusion, witness_conclusion
 from refine_af.store import Store
 
 HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\x00\u202e"
@@ -226,6 +226,20 @@ def test_conclusions_say_what_the_interval_allows(low: float | None, high: float
     interval = Interval(1.0, 2.0, 1.0, low, high)
     assert said in reward_conclusion(interval, 10)
     assert said in evaluation_conclusion(interval, 10)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(-0.2, 0.1, "shows no difference"), (0.1, 0.3, "rose"), (-0.3, -0.1, "fell")]
+)
+def test_what_the_witness_found_stands_beside_the_reward(low: float, high: float, said: str, store: Store) -> None:
+    assert "The witness" not in page_of(store)
+    values = {"before": 0.5, "after": 0.7, "difference": 0.2, "difference_low": low, "difference_high": high}
+    store.add_metrics("policy", 0, {f"held_out_witness_{name}": value for name, value in values.items()})
+    assert f"nothing was trained on, {said}: 0.500 before and 0.700 after" in page_of(store)
+
+
+def test_without_a_witness_nothing_is_said_of_it() -> None:
+    assert witness_conclusion(Interval(None, None, None, None, None)) == ""
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(store: Store, tmp_path: Path) -> None:

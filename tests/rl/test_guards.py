@@ -9,17 +9,22 @@ import pytest
 
 from refine_af.config import Config, GuardsConfig
 from refine_af.errors import UsageError
+from refine_af.evaluation.significance import Difference
 from refine_af.rl.guards import Alarm, alarm
 from refine_af.run import Run, open_run
+from refine_af.stages import held_out
+from refine_af.stages.held_out import Change, Witnessed
 from refine_af.stages.policy import _next_cursor
 
 GUARDS = GuardsConfig(kl_limit=2.0, diversity=0.5, patience=3)
 
 
-def spoken(kl: list[float], distinct: list[float] | None = None, **checks: float) -> Alarm | None:
+def spoken(
+    kl: list[float], distinct: list[float] | None = None, parsed: list[float] | None = None, **checks: float
+) -> Alarm | None:
     """With a KL target of 10, so a limit of 20."""
-    distinct = distinct or [0.9] * len(kl)
-    curves = {"kl": list(enumerate(kl, 1)), "distinct_2": list(enumerate(distinct, 1))}
+    curves = {"kl": list(enumerate(kl, 1)), "distinct_2": list(enumerate(distinct or [0.9] * len(kl), 1))}
+    curves["parsed_share"] = list(enumerate(parsed or [1.0] * len(kl), 1))
     curves |= {f"check/{name}": [(len(kl) - 1, value)] for name, value in checks.items()}
     return alarm(GUARDS, 10.0, curves)
 
@@ -34,7 +39,8 @@ def test_kl_over_the_limit_halves_the_steps_and_stops_where_it_stays() -> None:
     assert spoken([0, 21, 22]).action == "smaller steps"  # type: ignore[union-attr]
     assert spoken([0, 21, 22, 23]).action == "stop"  # type: ignore[union-attr]
     assert spoken([0, 21, 22, 15, 23]).action == "smaller steps", "in a row"  # type: ignore[union-attr]
-    assert alarm(GuardsConfig(kl_limit=None), 10.0, {"kl": [(1, 1e9)], "distinct_2": [(1, 1.0)]}) is None
+    far = {"kl": [(1, 1e9)], "distinct_2": [(1, 1.0)], "parsed_share": [(1, 1.0)]}
+    assert alarm(GuardsConfig(kl_limit=None), 10.0, far) is None
 
 
 def test_lost_diversity_stops_once_it_is_no_chance() -> None:
@@ -47,6 +53,15 @@ def test_lost_diversity_stops_once_it_is_no_chance() -> None:
     assert "0.80" in found.text
 
 
+def test_nothing_readable_stops_once_it_is_no_chance() -> None:
+    kl = [0.0] * 4
+    assert spoken(kl, parsed=[0.5, 0.0, 0.0, 0.1]) is None
+    assert spoken(kl, parsed=[0.0, 0.5, 0.0, 0.0]) is None
+    found = spoken(kl, parsed=[0.5, 0.0, 0.0, 0.0])
+    assert found is not None
+    assert (found.guard, found.action) == ("readability", "stop")
+
+
 @pytest.mark.parametrize(
     ("gain_low", "witness_high", "speaks"),
     [(0.1, -0.1, True), (-0.1, -0.1, False), (0.1, 0.1, False), (-0.1, 0.1, False)],
@@ -54,16 +69,22 @@ def test_lost_diversity_stops_once_it_is_no_chance() -> None:
 def test_reward_that_rises_while_the_witness_falls_is_hacking_where_both_are_sure(
     gain_low: float, witness_high: float, speaks: bool
 ) -> None:
-    found = spoken([0, 0, 0], gain=0.5, gain_low=gain_low, witness_gain=-0.2, witness_gain_high=witness_high)
+    gain = {"gain": 0.5, "gain_low": gain_low, "gain_high": 0.9}
+    witness = {"witness_gain": -0.2, "witness_gain_low": -0.3, "witness_gain_high": witness_high}
+    found = spoken([0, 0, 0], **gain, **witness)
     assert (found is not None) == speaks
     if found:
         assert (found.guard, found.action) == ("reward hacking", "stop")
 
 
 def test_a_check_of_an_earlier_iteration_does_not_speak_again() -> None:
-    curves: dict[str, list[tuple[int, float]]] = {"kl": [(9, 0.0)], "distinct_2": [(9, 1.0)]}
-    for name, value in (("gain", 1.0), ("gain_low", 1.0), ("witness_gain", -1.0), ("witness_gain_high", -1.0)):
-        curves[f"check/{name}"] = [(4, value)]
+    curves: dict[str, list[tuple[int, float]]] = {
+        "kl": [(9, 0.0)],
+        "distinct_2": [(9, 1.0)],
+        "parsed_share": [(9, 1.0)],
+    }
+    for part in ("", "_low", "_high"):
+        curves |= {f"check/gain{part}": [(4, 1.0)], f"check/witness_gain{part}": [(4, -1.0)]}
     assert alarm(GUARDS, 10.0, curves) is None
 
 
@@ -104,6 +125,42 @@ def test_a_stopped_policy_is_the_kept_one_and_the_run_says_so_and_goes_on(
         told = [e["text"] for e in store.query("SELECT text FROM events WHERE kind = 'warning' AND stage = 'policy'")]
         assert store.instances(policy="tuned")
     assert told == ["stopped at iteration 3 by the guard of diversity: told so; iteration 1 is kept"]
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_policy(
+    checked: bool, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rose, fell = Difference(0.5, 0.1, 0.9), Witnessed(0.6, 0.4, Difference(-0.2, -0.3, -0.1))
+    real, compared = held_out.compare_held_out, []
+
+    def first_one_hacks(context: Any) -> Change:
+        found = real(context)
+        compared.append(context.store.query("SELECT text FROM rollouts WHERE split = 'after' ORDER BY position"))
+        return Change(rose, fell) if len(compared) == 1 else found
+
+    monkeypatch.setattr("refine_af.stages.policy.compare_held_out", first_one_hacks)
+    settings = {"iterations": 5, "held_out_every": 2 if checked else 0, "held_out_samples": 4}
+    policy, folder = tiny_config.policy.model_copy(update=settings), tmp_path / "run"
+    Run(tiny_config.model_copy(update={"policy": policy}), folder).execute(until="policy")
+    with open_run(folder) as store:
+        told = [e["text"] for e in store.query("SELECT text FROM events WHERE kind = 'warning' AND stage = 'policy'")]
+        kept = store.cursor("policy")["kept"] if checked else 5
+        after = store.query("SELECT text FROM rollouts WHERE split = 'after' ORDER BY position")
+        names = ("before", "after", "difference", "difference_low", "difference_high")
+        assert all(len(store.metric("policy", f"held_out_witness_{name}")) == 1 for name in names)
+    weights = folder / "checkpoints" / f"iteration-{kept:05d}" / "adapter_model.safetensors"
+    assert (folder / "policy" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
+    said = "held-out reward rose by 0.50 while the witness fell by 0.200, both beyond their 95 % intervals"
+    if checked:
+        assert told == [f"stopped at iteration 5 by the guard of reward hacking: {said}; iteration {kept} is kept"]
+        assert kept in (2, 4)
+        assert len(compared) == 2
+    else:
+        assert told == [f"{said}; no policy before the last was checked, so the last is kept"]
+        assert len(compared) == 1
+    assert after == compared[-1]
+    assert len(after) == 4 * policy.held_out
 
 
 def test_smaller_steps_last_and_are_seen(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

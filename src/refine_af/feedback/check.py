@@ -58,7 +58,7 @@ def check_teachers(config: Config) -> None:
 def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:
     """Raises UsageError for a witness that is unknown, can't be had, knows no good and bad, or is in the reward."""
     name, where = policy.guards.witness, "policy.guards.witness"
-    if name is None or not policy.trains or not policy.held_out_every:
+    if name is None or not policy.trains:
         return
     if name not in CATALOGUE:
         _check_own(name, list(CATALOGUE), where)

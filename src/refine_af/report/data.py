@@ -67,9 +67,11 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The reward before and after the policy was tuned, and the completions' rewards paired by position."""
+    """The reward before and after the policy was tuned, what the witness found, and the completions' rewards paired by
+    position."""
 
     interval: Interval
+    witness: Interval
     pairs: list[tuple[float, float]]
 
 
@@ -256,7 +258,10 @@ def _interval(values: dict[str, float], before: str, after: str, difference: str
 
 def _held_out(store: Store, policy: dict[str, list[tuple[int, float]]]) -> HeldOut | None:
     values = {name: value for name, points in policy.items() for step, value in points if step == 0}
-    interval = _interval(values, "held_out_before", "held_out_after", "held_out_difference")
+    interval, witness = (
+        _interval(values, *(f"{prefix}{which}" for which in ("before", "after", "difference")))
+        for prefix in ("held_out_", "held_out_witness_")
+    )
     pairs = store.query(
         "SELECT b.reward AS before, a.reward AS after "
         "FROM rollouts b JOIN rollouts a ON a.position = b.position "
@@ -264,7 +269,7 @@ def _held_out(store: Store, policy: dict[str, list[tuple[int, float]]]) -> HeldO
     )
     if interval.before is None and not pairs:
         return None
-    return HeldOut(interval, [(r["before"], r["after"]) for r in pairs])
+    return HeldOut(interval, witness, [(r["before"], r["after"]) for r in pairs])
 
 
 def _evaluation(store: Store) -> Evaluation | None:

@@ -28,6 +28,7 @@ from refine_af.report.wording import (
     minutes,
     moment,
     reward_conclusion,
+    witness_conclusion,
     worded,
 )
 
@@ -138,6 +139,7 @@ def _reward(held: HeldOut | None) -> Figure | None:
         "difference": difference(interval),
         "between": between(interval),
         "conclusion": reward_conclusion(interval, len(held.pairs)),
+        "witness": witness_conclusion(held.witness),
         "counts": f"Of {len(held.pairs)}, {rose} rose, {same} stayed, {len(held.pairs) - rose - same} fell.",
         "distribution": histogram(
             [("before", before), ("after", after)], title="Held-out reward", x_label="reward", marks=marks

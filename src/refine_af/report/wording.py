@@ -65,6 +65,18 @@ def reward_conclusion(interval: Interval, count: int) -> str:
     )
 
 
+def witness_conclusion(interval: Interval) -> str:
+    """What a scorer that is no part of the reward says of the same completions; "" where there is none."""
+    if interval.verdict is None or interval.difference is None:
+        return ""
+    way = {1: "rose", 0: "shows no difference", -1: "fell"}[interval.verdict]
+    return (
+        f"The witness, a scorer that nothing was trained on, {way}: {number(interval.before)} before and "
+        f"{number(interval.after)} after over the completions that could be read, a paired difference of "
+        f"{difference(interval)} ({between(interval)})."
+    )
+
+
 def evaluation_conclusion(interval: Interval, count: int) -> str:
     """What ROUGE-L on the held-out tasks allows to say."""
     if interval.verdict is None or interval.difference is None:

@@ -1,5 +1,5 @@
-"""Looks over a policy's curves and says when training goes wrong: KL that runs away, diversity that is lost, or a
-reward that rises while a witness that nobody optimises falls.
+"""Looks over a policy's curves and says when training goes wrong: KL that runs away, diversity that is lost, responses
+that can't be read, or a reward that rises while a witness that nobody optimises falls.
 
 An alarm is a function of the figures so far and holds no state, so that a resumed run gives the same ones.
 """
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from refine_af.config import GuardsConfig
+from refine_af.evaluation.significance import Difference
 
 Curves = Mapping[str, Sequence[tuple[int, float]]]  # of a metric: (iteration, value), in order
 
@@ -19,14 +20,14 @@ Curves = Mapping[str, Sequence[tuple[int, float]]]  # of a metric: (iteration, v
 class Alarm:
     """Which guard spoke, what is to be done, and the figures that decided."""
 
-    guard: Literal["KL", "diversity", "reward hacking"]
+    guard: Literal["KL", "diversity", "readability", "reward hacking"]
     action: Literal["smaller steps", "stop"]
     text: str
 
 
 def alarm(config: GuardsConfig, kl_target: float, curves: Curves) -> Alarm | None:
     """What the last iteration's figures call for; the gravest where several do. None where all is well."""
-    found = [_hacking(curves), _diversity(config, curves), _kl(config, kl_target, curves)]
+    found = [_hacking(curves), _diversity(config, curves), _readability(config, curves), _kl(config, kl_target, curves)]
     spoken = [one for one in found if one is not None]
     return next((one for one in spoken if one.action == "stop"), spoken[0] if spoken else None)
 
@@ -58,18 +59,35 @@ def _diversity(config: GuardsConfig, curves: Curves) -> Alarm | None:
     )
 
 
-def _hacking(curves: Curves) -> Alarm | None:
-    """Where both intervals say so: held-out reward above the start's, the witness below."""
-    rise, fall = curves.get("check/gain_low"), curves.get("check/witness_gain_high")
-    if not rise or not fall or rise[-1][0] != fall[-1][0] or rise[-1][0] != curves["distinct_2"][-1][0] - 1:
+def _readability(config: GuardsConfig, curves: Curves) -> Alarm | None:
+    silent = _over_at_the_end([share == 0 for _, share in curves["parsed_share"]])
+    if silent < config.patience:
         return None
-    if rise[-1][1] <= 0 or fall[-1][1] >= 0:
+    return Alarm("readability", "stop", f"not one response could be read, for {silent} iterations in a row")
+
+
+def _hacking(curves: Curves) -> Alarm | None:
+    reward, witness = _checked(curves, "check/gain"), _checked(curves, "check/witness_gain")
+    return None if reward is None or witness is None else hacking(reward, witness)
+
+
+def _checked(curves: Curves, name: str) -> Difference | None:
+    """What the check of the last iteration's policy has found, which is the checkpoint before; None where none was."""
+    last = curves["distinct_2"][-1][0] - 1
+    if name not in curves or curves[name][-1][0] != last:
+        return None
+    return Difference(*(curves[f"{name}{part}"][-1][1] for part in ("", "_low", "_high")))
+
+
+def hacking(reward: Difference, witness: Difference) -> Alarm | None:
+    """Where both intervals say so: held-out reward above the initial policy's, the witness below."""
+    if reward.low <= 0 or witness.high >= 0:
         return None
     return Alarm(
         "reward hacking",
         "stop",
-        f"held-out reward rose by {curves['check/gain'][-1][1]:.2f} while the witness fell by "
-        f"{-curves['check/witness_gain'][-1][1]:.3f}, both beyond their 95 % intervals",
+        f"held-out reward rose by {reward.mean:.2f} while the witness fell by {-witness.mean:.3f}, both beyond their "
+        "95 % intervals",
     )
 
 

@@ -6,6 +6,7 @@ Beside the reward it asks a witness, a scorer that is no part of the reward, so 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
@@ -15,6 +16,7 @@ from refine_af.feedback.base import Example, Scorer, checked_scores
 from refine_af.filters import pair_fault
 from refine_af.prompts.pairs import Unreadable, parse_pair
 from refine_af.records import Instruction, Rollout, derived_seed
+from refine_af.rl.guards import Alarm, hacking
 from refine_af.stages.context import Context, calibration_examples
 from refine_af.stages.pairs import PairWriter, WrittenPair, mean_shares
 
@@ -49,22 +51,48 @@ def rollout(written: WrittenPair, split: Split, iteration: int, place: int) -> R
     )  # fmt: skip
 
 
-def compare_held_out(context: Context) -> Difference:
-    """Instructions are the units of the interval: an instruction's samples are averaged first."""
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """What the witness finds of the initial policy and of a later one; more is better."""
+
+    before: float
+    after: float
+    difference: Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Of the policy against the initial one, over the held-out instructions; ``witnessed`` is None without a witness,
+    or where it could read nothing."""
+
+    reward: Difference
+    witnessed: Witnessed | None
+
+    @property
+    def alarm(self) -> Alarm | None:
+        return hacking(self.reward, self.witnessed.difference) if self.witnessed else None
+
+
+def compare_held_out(context: Context) -> Change:
+    """Instructions are the units of the intervals: an instruction's samples are averaged first."""
     before, after = (list(_means(context, split).values()) for split in ("before", "after"))
-    difference = paired_difference(before, after, seed=context.config.seed)
-    context.store.add_metrics(
-        STAGE,
-        0,
-        {
-            "held_out_before": fmean(before),
-            "held_out_after": fmean(after),
-            "held_out_difference": difference.mean,
-            "held_out_difference_low": difference.low,
-            "held_out_difference_high": difference.high,
-        },
+    change = Change(
+        paired_difference(before, after, seed=context.config.seed), _witnessed(context, _texts(context, "after"))
     )
-    return difference
+    context.store.add_metrics(STAGE, 0, _figures("held_out_", fmean(before), fmean(after), change.reward))
+    if found := change.witnessed:
+        context.store.add_metrics(STAGE, 0, _figures("held_out_witness_", found.before, found.after, found.difference))
+    return change
+
+
+def _figures(prefix: str, before: float, after: float, difference: Difference) -> dict[str, float]:
+    return {
+        f"{prefix}before": before,
+        f"{prefix}after": after,
+        f"{prefix}difference": difference.mean,
+        f"{prefix}difference_low": difference.low,
+        f"{prefix}difference_high": difference.high,
+    }
 
 
 def check(
@@ -78,46 +106,46 @@ def check(
     start = _means(context, "before")
     rewards = {w.instruction.id: w.judgement.reward for w in written}
     gain = paired_difference([start[i] for i in rewards], list(rewards.values()), seed=context.config.seed)
-    figures = {
-        "check/reward": fmean(rewards.values()),
-        "check/gain": gain.mean,
-        "check/gain_low": gain.low,
-        "check/gain_high": gain.high,
-    }
-    if context.config.policy.guards.witness is None:
-        return figures
-    return figures | _witness_figures(context, written)
+    figures = {"check/reward": fmean(rewards.values()), **_gain("check/gain", gain)}
+    texts = [(w.instruction.id, w.completion.text, w.completion.ended) for w in written]
+    if found := _witnessed(context, texts):
+        figures |= {"check/witness": found.after, **_gain("check/witness_gain", found.difference)}
+    return figures
 
 
-def _witness_figures(context: Context, written: Sequence[WrittenPair]) -> dict[str, float]:
+def _gain(name: str, gain: Difference) -> dict[str, float]:
+    return {name: gain.mean, f"{name}_low": gain.low, f"{name}_high": gain.high}
+
+
+Texts = Sequence[tuple[str, str, bool]]  # an instruction's id, a completion for it, and whether it ended
+
+
+def _witnessed(context: Context, texts: Texts) -> Witnessed | None:
     """Over the instructions whose pairs could be read both times: what is no pair has no witness."""
+    if context.config.policy.guards.witness is None:
+        return None
     scorer = context.parts.witness(calibration_examples(context), context.store)
-    texts = {i.id: i.text for i in context.store.instructions()}
-    before = [
-        (row["instruction_id"], row["text"], bool(row["ended"]))
-        for row in context.store.query("SELECT instruction_id, text, ended FROM rollouts WHERE split = 'before'")
-    ]
-    now = [(w.instruction.id, w.completion.text, w.completion.ended) for w in written]
-    was, became = (_witnessed(scorer, texts, rows) for rows in (before, now))
+    instructions = {i.id: i.text for i in context.store.instructions()}
+    was, became = (_witness_means(scorer, instructions, some) for some in (_texts(context, "before"), texts))
     both = [i for i in became if i in was]
     if not both:
-        return {}
-    gain = paired_difference([was[i] for i in both], [became[i] for i in both], seed=context.config.seed)
-    return {
-        "check/witness": fmean(became[i] for i in both),
-        "check/witness_gain": gain.mean,
-        "check/witness_gain_low": gain.low,
-        "check/witness_gain_high": gain.high,
-    }
+        return None
+    before, after = [was[i] for i in both], [became[i] for i in both]
+    return Witnessed(fmean(before), fmean(after), paired_difference(before, after, seed=context.config.seed))
 
 
-def _witnessed(scorer: Scorer, texts: dict[str, str], rows: Sequence[tuple[str, str, bool]]) -> dict[str, float]:
+def _texts(context: Context, split: Split) -> Texts:
+    rows = context.store.query("SELECT instruction_id, text, ended FROM rollouts WHERE split = ?", split)
+    return [(row["instruction_id"], row["text"], bool(row["ended"])) for row in rows]
+
+
+def _witness_means(scorer: Scorer, instructions: dict[str, str], texts: Texts) -> dict[str, float]:
     """Instruction to the mean of its readable pairs' values, where high is better."""
     examples: list[tuple[str, Example]] = []
-    for id, text, ended in rows:
+    for id, text, ended in texts:
         pair = parse_pair(text, ended=ended)
         if not isinstance(pair, Unreadable) and pair_fault(pair) is None:
-            examples.append((id, Example(texts[id], pair.input, pair.output)))
+            examples.append((id, Example(instructions[id], pair.input, pair.output)))
     sign = -1.0 if scorer.better == "low" else 1.0
     values: dict[str, list[float]] = {}
     for (id, _), value in zip(examples, checked_scores(scorer, [e for _, e in examples]), strict=True):

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_af.errors import RefineError, UsageError
+from refine_af.evaluation.significance import Difference
 from refine_af.models import build_once
 from refine_af.records import Instruction, StageCounts, derived_seed
 from refine_af.rl.guards import Alarm, alarm
 from refine_af.stages.context import Context
-from refine_af.stages.held_out import STAGE, compare_held_out, rollout, score_held_out, scored
+from refine_af.stages.held_out import STAGE, Change, compare_held_out, rollout, score_held_out, scored
 from refine_af.stages.pairs import PairWriter, WrittenPair
 from refine_af.stages.ppo_team import Begin, Learn, learn, ppo_trainer
 from refine_af.stages.rollouts import (
@@ -52,21 +53,49 @@ def run_policy(context: Context) -> str:
         with adapted_engine(context.parts, context.team, None) as engine:
             score_held_out(context, writer, engine, held_out, "before")
     _train(context, writer, train, held_out)
-    cursor = store.cursor(STAGE)
-    stopped = cursor.get("stopped")
-    adapter = checkpoint(context, cursor["kept"] if stopped else config.iterations)
-    if not scored(context, "after"):
-        with adapted_engine(context.parts, context.team, adapter) as engine:
-            score_held_out(context, writer, engine, held_out, "after")
+    change = _measured(context, writer, held_out)
+    adapter, cursor = _result(context), store.cursor(STAGE)
     build_once(context.folder / "policy", lambda to: _copy_adapter(adapter, to))
-    difference = compare_held_out(context)
     count = int(store.scalar("SELECT COUNT(*) FROM rollouts"))
     store.finish_stage(STAGE, StageCounts(read=count, kept=count))
+    stopped = cursor.get("stopped")
     how = f", stopped at iteration {cursor['iterations']} by the guard of {stopped}" if stopped else ""
-    return (
-        f"held-out reward {difference.mean:+.3f} (95 % interval {difference.low:+.3f} to {difference.high:+.3f}) "
-        f"over {len(held_out)} instructions{how}"
-    )
+    return f"held-out reward {_worded(change.reward, 2)} over {len(held_out)} instructions{_beside(change)}{how}"
+
+
+def _measured(context: Context, writer: PairWriter, held_out: Sequence[Instruction]) -> Change:
+    """What became of the policy that training ended with. Where the guard of reward hacking speaks about it, the best
+    one that was checked before takes its place, and is measured."""
+    store = context.store
+    while True:
+        if not scored(context, "after"):
+            with adapted_engine(context.parts, context.team, _result(context)) as engine:
+                score_held_out(context, writer, engine, held_out, "after")
+        change, cursor = compare_held_out(context), store.cursor(STAGE)
+        if change.alarm is None or cursor.get("stopped"):
+            return change
+        if cursor.get("best") is None:
+            context.warn(STAGE, f"{change.alarm.text}; no policy before the last was checked, so the last is kept")
+            return change
+        with store.transaction():
+            store.many("DELETE FROM rollouts WHERE split = ?", [("after",)])
+            store.save_cursor(STAGE, **cursor | {"stopped": change.alarm.guard})
+            context.warn(STAGE, _told(context, change.alarm, cursor["iterations"], cursor["kept"]))
+
+
+def _result(context: Context) -> Path:
+    """The checkpoint that training ended with, or that a guard went back to."""
+    cursor = context.store.cursor(STAGE)
+    return checkpoint(context, cursor["kept"] if cursor.get("stopped") else context.config.policy.iterations)
+
+
+def _worded(difference: Difference, digits: int) -> str:
+    mean, low, high = (f"{value:+.{digits}f}" for value in (difference.mean, difference.low, difference.high))
+    return f"{mean} (95 % interval {low} to {high})"
+
+
+def _beside(change: Change) -> str:
+    return f", witness {_worded(change.witnessed.difference, 3)}" if change.witnessed else ""
 
 
 def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], held_out: Sequence[Instruction]) -> None:
@@ -191,7 +220,7 @@ def _looked_at(
     figures = learned | rollout_figures(written)
     curves: dict[str, list[tuple[int, float]]] = {
         name: [*context.store.metric(STAGE, name), (iteration, figures[name])]
-        for name in ("kl", "distinct_2")
+        for name in ("kl", "distinct_2", "parsed_share")
         if name in figures  # KL is not measured by groups without a penalty
     }
     curves |= {name: [(iteration - 1, value)] for name, value in checked.items()}
