@@ -16,7 +16,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -25,18 +24,12 @@ from typing import Any
 
 from section import write_section
 
-from refine_af.config import ScorerConfig, load_config
+from refine_af.config import load_config
 from refine_af.evaluation.significance import paired_difference
-from refine_af.feedback.base import Example, Scorer
-from refine_af.feedback.catalogue import Workshop, make_scorer
 from refine_af.feedback.embedded import FLOOR
-from refine_af.filters import pair_fault
 from refine_af.models import build_once
-from refine_af.parts import Parts
-from refine_af.prompts.pairs import Unreadable, parse_pair
 from refine_af.records import PolicyName
 from refine_af.run import open_run
-from refine_af.stages.rollouts import distinct_bigrams
 from refine_af.store import Store
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -49,7 +42,6 @@ SETTINGS = (
     "policy.held_out_samples=3",
     "instances.candidates=2",
 )
-WITNESS = "relevance"  # the cosine of task and output: no part of the embedded reward
 
 
 def main() -> None:
@@ -66,9 +58,7 @@ def main() -> None:
     for seed in chosen.seeds:
         for algorithm in chosen.algorithms:
             run(chosen.out, settings, algorithm, seed)
-    with tempfile.TemporaryDirectory() as scratch:
-        witness = make_scorer(Workshop(Parts(load_config(), Path(scratch)), []), WITNESS, ScorerConfig())
-        results = [one for seed in chosen.seeds for one in measured(chosen.out, chosen.algorithms, seed, witness)]
+    results = [one for seed in chosen.seeds for one in measured(chosen.out, chosen.algorithms, seed)]
     with open_run(place(chosen.out, chosen.algorithms[0], chosen.seeds[0])) as store:
         versions = json.loads(store.scalar("SELECT versions FROM runs"))
     found = {
@@ -139,7 +129,7 @@ def command(folder: Path, settings: Sequence[str], until: str) -> None:
     )
 
 
-def measured(out: Path, algorithms: Sequence[str], seed: int, witness: Scorer) -> list[dict[str, Any]]:
+def measured(out: Path, algorithms: Sequence[str], seed: int) -> list[dict[str, Any]]:
     """What each algorithm came to with one seed. The instructions kept out of training, and the control's pairs for
     them, are the same in all runs of a seed that train."""
     trained = next(name for name in algorithms if name != "best_of_n")
@@ -156,7 +146,7 @@ def measured(out: Path, algorithms: Sequence[str], seed: int, witness: Scorer) -
             if algorithm == "best_of_n":
                 policy = "initial"
             else:
-                one["policy"] = before_and_after(store, witness, seed)
+                one["policy"] = before_and_after(store)
             best = best_rewards(store, policy, held_out)
             one["data"] = {
                 "control": fmean(control),
@@ -186,51 +176,29 @@ def rollouts(store: Store, split: str) -> list[Any]:
     return store.query("SELECT * FROM rollouts WHERE split = ? ORDER BY position", split)
 
 
-def before_and_after(store: Store, witness: Scorer, seed: int) -> dict[str, Any]:
-    """The held-out instructions under the initial and under the tuned policy."""
-    texts = {i.id: i.text for i in store.instructions()}
-    found: dict[str, Any] = {}
-    rewards: dict[str, dict[str, list[float]]] = {}
-    witnessed: dict[str, dict[str, list[float]]] = {}
-    for split in ("before", "after"):
-        rows = rollouts(store, split)
-        pairs = [(row["instruction_id"], readable(row, texts)) for row in rows]
-        examples = [(id, example) for id, example in pairs if example is not None]
-        scores = witness.score([example for _, example in examples])
-        rewards[split] = grouped((row["instruction_id"], row["reward"]) for row in rows)
-        witnessed[split] = grouped((id, score) for (id, _), score in zip(examples, scores, strict=True))
-        found[split] = {
-            "reward": fmean(row["reward"] for row in rows),
-            "readable": len(examples) / len(rows),
-            "distinct_2": distinct_bigrams([row["text"] for row in rows]),
-            "witness": fmean(scores) if scores else None,
+def before_and_after(store: Store) -> dict[str, Any]:
+    """The held-out instructions under the initial and under the tuned policy, as the run has measured them."""
+
+    def metric(name: str) -> float:
+        return dict(store.metric("policy", name))[0]
+
+    def difference(name: str) -> dict[str, float]:
+        parts = {"mean": "", "low": "_low", "high": "_high"}
+        return {part: metric(f"{name}difference{ending}") for part, ending in parts.items()}
+
+    found: dict[str, Any] = {
+        split: {
+            "reward": metric(f"held_out_{split}"),
+            "readable": metric(f"held_out_readable_{split}"),
+            "distinct_2": metric(f"held_out_distinct_2_{split}"),
+            "witness": metric(f"held_out_witness_{split}"),
         }
-    found["difference"] = compared(rewards, seed)
-    found["witness_difference"] = compared(witnessed, seed)
+        for split in ("before", "after")
+    }
+    found["difference"] = difference("held_out_")
+    found["witness_difference"] = difference("held_out_witness_")
+    found["stopped"] = store.cursor("policy").get("stopped")
     return found
-
-
-def readable(row: Any, texts: dict[str, str]) -> Example | None:
-    pair = parse_pair(row["text"], ended=bool(row["ended"]))
-    if isinstance(pair, Unreadable) or pair_fault(pair):
-        return None
-    return Example(texts[row["instruction_id"]], pair.input, pair.output)
-
-
-def grouped(values: Any) -> dict[str, list[float]]:
-    groups: dict[str, list[float]] = {}
-    for id, value in values:
-        groups.setdefault(id, []).append(value)
-    return groups
-
-
-def compared(groups: dict[str, dict[str, list[float]]], seed: int) -> dict[str, float] | None:
-    """The paired difference over instructions with a value on both sides; an instruction's samples are averaged."""
-    both = [id for id in groups["before"] if id in groups["after"]]
-    if not both:
-        return None
-    before, after = ([fmean(groups[split][id]) for id in both] for split in ("before", "after"))
-    return asdict(paired_difference(before, after, seed=seed))
 
 
 def best_rewards(store: Store, policy: PolicyName, instructions: Sequence[str]) -> list[float]:
@@ -248,13 +216,8 @@ def section(found: dict[str, Any]) -> str:
     named = ", ".join(f"{name} {versions[name]}" for name in ("torch", "transformers", "trl", "peft", "ctranslate2"))
     trained = [one for one in found["results"] if "policy" in one]
 
-    def interval(difference: dict[str, float] | None) -> str:
-        if difference is None:
-            return "–"
+    def interval(difference: dict[str, float]) -> str:
         return f"{difference['mean']:+.3f} ({difference['low']:+.3f} to {difference['high']:+.3f})"
-
-    def shown(value: float | None) -> str:
-        return "–" if value is None else f"{value:.3f}"
 
     lines = [
         "## PPO, GRPO, RLOO and best-of-n (`benchmarks/policy.py`, `benchmarks/policy.json`)",
@@ -263,18 +226,20 @@ def section(found: dict[str, Any]) -> str:
         f"{found['python']}. {named}.",
         "",
         "Held-out instructions before and after training; in brackets 95 % intervals of the paired difference over "
-        f"instructions. Witness: `{WITNESS}`, which the reward hasn't in it, over what could be read.",
+        "instructions. Witness: `relevance`, which the reward hasn't in it, over the instructions whose pairs could be "
+        "read both times. Where a guard stopped, its name stands beside the algorithm's.",
         "",
         "| algorithm | seed | reward before | after | difference | readable | distinct-2 | witness | difference |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for one in trained:
         before, after = one["policy"]["before"], one["policy"]["after"]
+        stopped = f" ({one['policy']['stopped']})" if one["policy"]["stopped"] else ""
         lines.append(
-            f"| {one['algorithm']} | {one['seed']} | {before['reward']:+.3f} | {after['reward']:+.3f} | "
+            f"| {one['algorithm']}{stopped} | {one['seed']} | {before['reward']:+.3f} | {after['reward']:+.3f} | "
             f"{interval(one['policy']['difference'])} | {before['readable']:.0%} → {after['readable']:.0%} | "
-            f"{before['distinct_2']:.3f} → {after['distinct_2']:.3f} | {shown(before['witness'])} → "
-            f"{shown(after['witness'])} | {interval(one['policy']['witness_difference'])} |"
+            f"{before['distinct_2']:.3f} → {after['distinct_2']:.3f} | {before['witness']:.3f} → "
+            f"{after['witness']:.3f} | {interval(one['policy']['witness_difference'])} |"
         )
     lines += [
         "",

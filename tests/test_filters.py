@@ -7,8 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.config import InstructionsConfig
-from refine_af.filters import INSTRUCTION_FILTERS, PAIR_FILTERS, contradicts, instruction_fault, pair_fault
+from refine_af.filters import (
+    INSTRUCTION_FILTERS,
+    PAIR_FILTERS,
+    contradicts,
+    copied_demonstration,
+    instruction_fault,
+    pair_fault,
+)
 from refine_af.prompts.pairs import Pair
+from refine_af.records import SeedTask
 from refine_af.seeds import load_seeds
 
 CONFIG = InstructionsConfig()
@@ -155,6 +163,43 @@ def test_pairs_are_dropped_by_self_instructs_rules(pair: Pair, expected: tuple[s
 def test_no_pair_crashes_a_filter(input: str, output: str) -> None:
     fault = pair_fault(Pair(input, output))
     assert fault is None or fault[0] in PAIR_FILTERS
+
+
+RUST = SeedTask("a", "What is rust?", "", "Rust is the flaky coating that forms when iron reacts with water.", False)
+LIST = SeedTask("b", "Name the ingredients.", "Whisk two eggs with a cup of milk.", "eggs, milk, flour", False)
+
+
+@pytest.mark.parametrize(
+    ("pair", "instruction", "copied"),
+    [
+        (Pair("", "Rust is the flaky coating that forms when iron reacts with water."), "Tell a joke.", RUST.output),
+        (Pair("", "RUST is a flaky coating that forms when iron reacts"), "Tell a joke.", RUST.output),
+        (Pair("", "A joke: the flaky coating that forms on my old father's good shoes."), "Tell a joke.", None),
+        (Pair("", "Iron reacts with air, and water reacts too."), "Tell a joke.", None),
+        (Pair("", "What is rust?"), "Ask something.", RUST.instruction),
+        (Pair("", "What is rust?"), 'Say "What is rust?" in French.', None),
+        (Pair("", "Eggs, milk, flour, fruit"), "Write a list.", LIST.output),
+        (Pair("", "Eggs, milk, flour, and then much more of all that you like"), "Write a list.", None),
+        (Pair("Whisk two eggs with a cup of cream.", "one"), "Count.", LIST.input),
+        (Pair("", "milk"), "Name a drink.", None),
+        (Pair("", ""), "Say nothing.", None),
+    ],
+)
+def test_what_repeats_a_demonstration_is_a_copy(pair: Pair, instruction: str, copied: str | None) -> None:
+    assert copied_demonstration(pair, instruction, [RUST, LIST]) == copied
+
+
+def test_no_pair_by_a_person_is_a_copy_of_another() -> None:
+    tasks = load_seeds(None).tasks
+    for task in tasks:
+        others = [t for t in tasks if t is not task]
+        assert copied_demonstration(Pair(task.input, task.output), task.instruction, others) is None, task
+
+
+@given(st.text(), st.text())
+def test_no_pair_is_a_copy_where_nothing_is_shown(input: str, output: str) -> None:
+    assert copied_demonstration(Pair(input, output), "", []) is None
+    assert copied_demonstration(Pair(input, output), "", [SeedTask("c", "", "", "", False)]) is None
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from refine_af.stages.candidates import batches, select_best
 from refine_af.stages.context import Context
 from refine_af.stages.instances import _drop_contaminated, _drop_contradictions
 from refine_af.stages.instructions import run_instructions
-from refine_af.stages.rollouts import distinct_bigrams
+from refine_af.stages.pairs import distinct_bigrams
 from refine_af.stages.rollouts import drawn as draw
 from refine_af.stages.seeds import run_seeds
 from refine_af.store import Store

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from refine_af.config import InstructionsConfig
 from refine_af.prompts.pairs import Pair
+from refine_af.records import SeedTask
 
 InstructionFilter = Callable[[str, InstructionsConfig], "str | None"]
 PairFilter = Callable[[Pair], "str | None"]
@@ -115,6 +116,36 @@ def pair_fault(pair: Pair) -> tuple[str, str] | None:
         if detail is not None:
             return reason, detail
     return None
+
+
+_WORD = re.compile(r"\w+")
+_PASSAGE = 4  # words in a row; or a whole text of three, since shorter ones are labels and names
+COPIED = "copies a demonstration"
+
+
+def copied_demonstration(pair: Pair, instruction: str, shown: Sequence[SeedTask]) -> str | None:
+    """The text of a demonstration that makes half of the pair's input or output, passage by passage; None where there
+    is none. What the instruction has in common with it is no copy.
+
+    Ours: a small model that doesn't know what to answer says again what its prompt has shown it.
+    """
+    asked = _words(instruction)
+    for source in (text for task in shown for text in (task.instruction, task.input, task.output)):
+        length = min(_PASSAGE, len(_words(source)))
+        known = _passages(_words(source), length) - _passages(asked, length) if length >= _PASSAGE - 1 else set()
+        for words in (_words(pair.input), _words(pair.output)) if known else ():
+            starts = [i for i in range(len(words)) if tuple(words[i : i + length]) in known]
+            if 2 * len({place for i in starts for place in range(i, i + length)}) >= max(1, len(words)):
+                return source
+    return None
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+def _passages(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
+    return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
 
 
 def contradicts(pairs: Iterable[Pair]) -> str | None:

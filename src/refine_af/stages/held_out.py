@@ -13,12 +13,10 @@ from typing import Literal
 from refine_af.engines.base import Engine
 from refine_af.evaluation.significance import Difference, paired_difference
 from refine_af.feedback.base import Example, Scorer, checked_scores
-from refine_af.filters import pair_fault
-from refine_af.prompts.pairs import Unreadable, parse_pair
 from refine_af.records import Instruction, Rollout, derived_seed
 from refine_af.rl.guards import Alarm, hacking
 from refine_af.stages.context import Context, calibration_examples
-from refine_af.stages.pairs import PairWriter, WrittenPair, mean_shares
+from refine_af.stages.pairs import PairWriter, WrittenPair, distinct_bigrams, mean_shares
 
 STAGE = "policy"
 Split = Literal["train", "before", "after"]
@@ -40,7 +38,12 @@ def score_held_out(
         context.store.add_rollouts(rollout(w, split, 0, i) for i, w in enumerate(written))
         # Where nothing could be read, no component added anything.
         shares = dict.fromkeys(context.store.calibrations(), 0.0) | mean_shares(written)
-        context.store.add_metrics(STAGE, 0, {f"held_out_{split}/{name}": share for name, share in shares.items()})
+        figures = {
+            f"held_out_readable_{split}": sum(w.pair is not None for w in written) / len(written),
+            f"held_out_distinct_2_{split}": distinct_bigrams([w.completion.text for w in written]),
+        }
+        figures |= {f"held_out_{split}/{name}": share for name, share in shares.items()}
+        context.store.add_metrics(STAGE, 0, figures)
 
 
 def rollout(written: WrittenPair, split: Split, iteration: int, place: int) -> Rollout:
@@ -73,11 +76,12 @@ class Change:
         return hacking(self.reward, self.witnessed.difference) if self.witnessed else None
 
 
-def compare_held_out(context: Context) -> Change:
+def compare_held_out(context: Context, writer: PairWriter) -> Change:
     """Instructions are the units of the intervals: an instruction's samples are averaged first."""
     before, after = (list(_means(context, split).values()) for split in ("before", "after"))
     change = Change(
-        paired_difference(before, after, seed=context.config.seed), _witnessed(context, _texts(context, "after"))
+        paired_difference(before, after, seed=context.config.seed),
+        _witnessed(context, writer, _texts(context, "after")),
     )
     context.store.add_metrics(STAGE, 0, _figures("held_out_", fmean(before), fmean(after), change.reward))
     if found := change.witnessed:
@@ -108,7 +112,7 @@ def check(
     gain = paired_difference([start[i] for i in rewards], list(rewards.values()), seed=context.config.seed)
     figures = {"check/reward": fmean(rewards.values()), **_gain("check/gain", gain)}
     texts = [(w.instruction.id, w.completion.text, w.completion.ended) for w in written]
-    if found := _witnessed(context, texts):
+    if found := _witnessed(context, writer, texts):
         figures |= {"check/witness": found.after, **_gain("check/witness_gain", found.difference)}
     return figures
 
@@ -120,13 +124,18 @@ def _gain(name: str, gain: Difference) -> dict[str, float]:
 Texts = Sequence[tuple[str, str, bool]]  # an instruction's id, a completion for it, and whether it ended
 
 
-def _witnessed(context: Context, texts: Texts) -> Witnessed | None:
+def _witnessed(context: Context, writer: PairWriter, texts: Texts) -> Witnessed | None:
     """Over the instructions whose pairs could be read both times: what is no pair has no witness."""
     if context.config.policy.guards.witness is None:
         return None
     scorer = context.parts.witness(calibration_examples(context), context.store)
-    instructions = {i.id: i.text for i in context.store.instructions()}
-    was, became = (_witness_means(scorer, instructions, some) for some in (_texts(context, "before"), texts))
+    instructions = {i.id: i for i in context.store.instructions()}
+
+    def means(texts: Texts) -> dict[str, float]:
+        read = ((instructions[id], writer.read(instructions[id], text, ended=ended)[0]) for id, text, ended in texts)
+        return _means_of(scorer, [(i.id, Example(i.text, pair.input, pair.output)) for i, pair in read if pair])
+
+    was, became = means(_texts(context, "before")), means(texts)
     both = [i for i in became if i in was]
     if not both:
         return None
@@ -139,13 +148,8 @@ def _texts(context: Context, split: Split) -> Texts:
     return [(row["instruction_id"], row["text"], bool(row["ended"])) for row in rows]
 
 
-def _witness_means(scorer: Scorer, instructions: dict[str, str], texts: Texts) -> dict[str, float]:
-    """Instruction to the mean of its readable pairs' values, where high is better."""
-    examples: list[tuple[str, Example]] = []
-    for id, text, ended in texts:
-        pair = parse_pair(text, ended=ended)
-        if not isinstance(pair, Unreadable) and pair_fault(pair) is None:
-            examples.append((id, Example(instructions[id], pair.input, pair.output)))
+def _means_of(scorer: Scorer, examples: Sequence[tuple[str, Example]]) -> dict[str, float]:
+    """Instruction to the mean of its pairs' values, where high is better."""
     sign = -1.0 if scorer.better == "low" else 1.0
     values: dict[str, list[float]] = {}
     for (id, _), value in zip(examples, checked_scores(scorer, [e for _, e in examples]), strict=True):

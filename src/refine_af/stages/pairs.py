@@ -10,10 +10,11 @@ from refine_af.config import SamplingConfig
 from refine_af.engines.base import Completion, Engine, Prompts, Stop
 from refine_af.errors import RefineError
 from refine_af.feedback.base import Example, Feedback, Judgement
-from refine_af.filters import pair_fault
+from refine_af.filters import COPIED, copied_demonstration, pair_fault
+from refine_af.novelty import tokens
 from refine_af.prompts.dialect import Frame
 from refine_af.prompts.pairs import Pair, Unreadable, pair_frame, parse_pair
-from refine_af.records import Instruction
+from refine_af.records import Instruction, SeedTask
 from refine_af.stages.context import Context, calibration_examples, demonstrations
 
 
@@ -41,12 +42,13 @@ class PairWriter:
         return made.with_calibration_of(store)
 
     @cached_property
+    def _shown(self) -> dict[bool, list[SeedTask]]:
+        return {kind: demonstrations(self._context, classification=kind) for kind in (False, True)}
+
+    @cached_property
     def _frames(self) -> dict[bool, Frame]:
         dialect = self._context.parts.dialect
-        return {
-            kind: pair_frame(dialect, demonstrations(self._context, classification=kind), label_first=kind)
-            for kind in (False, True)
-        }
+        return {kind: pair_frame(dialect, shown, label_first=kind) for kind, shown in self._shown.items()}
 
     def frame(self, instruction: Instruction) -> Frame:
         """Label first for classification, input first for all else."""
@@ -73,8 +75,19 @@ class PairWriter:
                 completions[i] = completion
         return self._judged(instructions, [c for c in completions if c is not None])
 
+    def read(self, instruction: Instruction, text: str, *, ended: bool) -> tuple[Pair | None, tuple[str, str] | None]:
+        """The pair of a completion, or the fault that makes it none."""
+        pair = parse_pair(text, ended=ended)
+        if isinstance(pair, Unreadable):
+            return None, (pair.reason, "")
+        fault = pair_fault(pair)
+        if fault is None:
+            copied = copied_demonstration(pair, instruction.text, self._shown[bool(instruction.is_classification)])
+            fault = None if copied is None else (COPIED, copied[:80])
+        return (None, fault) if fault else (pair, None)
+
     def _judged(self, instructions: Sequence[Instruction], completions: Sequence[Completion]) -> list[WrittenPair]:
-        read = [_read(c) for c in completions]
+        read = [self.read(i, c.text, ended=c.ended) for i, c in zip(instructions, completions, strict=True)]
         good = [i for i, (pair, _) in enumerate(read) if pair is not None]
         examples = [
             Example(instructions[i].text, pair.input, pair.output) for i in good if (pair := read[i][0]) is not None
@@ -106,16 +119,14 @@ class PairWriter:
         return judgements
 
 
-def _read(completion: Completion) -> tuple[Pair | None, tuple[str, str] | None]:
-    pair = parse_pair(completion.text, ended=completion.ended)
-    if isinstance(pair, Unreadable):
-        return None, (pair.reason, "")
-    fault = pair_fault(pair)
-    return (None, fault) if fault else (pair, None)
-
-
 def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:
     """What each component adds to the mean reward, over all completions: one that is no pair has the floor, and nothing
     of the components in it."""
     names = sorted({n for w in written for n in w.judgement.shares})
     return {name: sum(w.judgement.shares.get(name, 0.0) for w in written) / len(written) for name in names}
+
+
+def distinct_bigrams(texts: Sequence[str]) -> float:
+    """Different word bigrams over all word bigrams of the texts, in [0, 1]. Li et al. 2016 (arXiv 1510.03055)."""
+    bigrams = [pair for text in texts for words in [tokens(text)] for pair in zip(words, words[1:])]  # noqa: B905
+    return len(set(bigrams)) / len(bigrams) if bigrams else 0.0

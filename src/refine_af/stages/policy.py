@@ -71,7 +71,7 @@ def _measured(context: Context, writer: PairWriter, held_out: Sequence[Instructi
         if not scored(context, "after"):
             with adapted_engine(context.parts, context.team, _result(context)) as engine:
                 score_held_out(context, writer, engine, held_out, "after")
-        change, cursor = compare_held_out(context), store.cursor(STAGE)
+        change, cursor = compare_held_out(context, writer), store.cursor(STAGE)
         if change.alarm is None or cursor.get("stopped"):
             return change
         if cursor.get("best") is None:

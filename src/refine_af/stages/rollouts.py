@@ -9,11 +9,10 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
 from refine_af.engines.base import Engine
-from refine_af.novelty import tokens
 from refine_af.records import Instruction, derived_random, derived_seed
 from refine_af.stages.context import Context, generated_instructions
 from refine_af.stages.held_out import STAGE, check
-from refine_af.stages.pairs import PairWriter, WrittenPair, mean_shares
+from refine_af.stages.pairs import PairWriter, WrittenPair, distinct_bigrams, mean_shares
 from refine_af.stages.team_engine import in_team
 
 if TYPE_CHECKING:
@@ -120,12 +119,6 @@ def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
         figures[f"component/{name}"] = fmean(values)
         figures[f"component_std/{name}"] = pstdev(values)
     return figures | {f"share/{name}": share for name, share in mean_shares(written).items()}
-
-
-def distinct_bigrams(texts: Sequence[str]) -> float:
-    """Different word bigrams over all word bigrams of the texts, in [0, 1]. Li et al. 2016 (arXiv 1510.03055)."""
-    bigrams = [pair for text in texts for words in [tokens(text)] for pair in zip(words, words[1:])]  # noqa: B905
-    return len(set(bigrams)) / len(bigrams) if bigrams else 0.0
 
 
 def checkpoint(context: Context, iteration: int) -> Path:
