@@ -14,7 +14,8 @@ from refine_af.errors import RefineError
 from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
 from refine_af.report import write_report
 from refine_af.report.contributions import Contributions
-from refine_af.report.data import Interval, collect, spread
+from refine_af.report.data import Interval, collect
+from refine_af.report.samples import spread
 from refine_af.report.view import _contributions
 from refine_af.report.wording import evaluation_conclusion, reward_conclusion, witness_conclusion
 from refine_af.store import Store

@@ -1,5 +1,5 @@
-"""What the report shows, read from the run's database into dataclasses; the queries of the report are here, in arms.py
-and in contributions.py.
+"""What the report shows, read from the run's database into dataclasses; the queries of the report are here, in arms.py,
+in contributions.py and in samples.py.
 
 A table without rows gives None or an empty list, so that an unfinished run's report can say what is missing.
 """
@@ -11,16 +11,14 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, zip_longest
-from typing import Any, TypeVar
+from typing import Any
 
 from refine_af.report.arms import Arms, collect_arms
 from refine_af.report.contributions import Contributions, contributions
+from refine_af.report.samples import Sample, collect_samples
 from refine_af.store import Store
 
-SAMPLES = 20
 _POLICIES = ("tuned", "initial")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,21 +102,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """A text of the run: an instance with its scores, or a rejected text with the reason."""
-
-    kind: str  # selected, not selected, rejected
-    origin: str  # the policy, or the stage for a rejection
-    instruction: str
-    input: str
-    output: str
-    reward: float | None
-    scores: list[tuple[str, float]]
-    reason: str = ""
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Event:
     at: float
     stage: str
@@ -178,7 +161,7 @@ def collect(store: Store) -> Report:
             texts=texts,
             evaluation=_evaluation(store),
             arms=collect_arms(store),
-            samples=_samples(store),
+            samples=collect_samples(store),
             events=[Event(**dict(r)) for r in store.query("SELECT at, stage, kind, text FROM events ORDER BY id")],
         )
 
@@ -195,15 +178,6 @@ def _snapshot(store: Store) -> Iterator[None]:
         yield
     finally:
         store.query("COMMIT")
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """``count`` items at equal distances, the first and the last among them."""
-    if count >= len(items):
-        return list(items)
-    if count <= 1:
-        return [items[len(items) // 2]][:count]
-    return [items[round(i * (len(items) - 1) / (count - 1))] for i in range(count)]
 
 
 def _stages(store: Store) -> list[Stage]:
@@ -301,51 +275,3 @@ def _tasks(store: Store) -> list[Task]:
     )
     tasks = [Task(**dict(r)) for r in rows]
     return sorted(tasks, key=lambda t: (t.difference is None, -(t.difference or 0.0), t.id))
-
-
-# -- samples -----------------------------------------------------------------------------------------------
-
-
-def _samples(store: Store) -> list[Sample]:
-    """8 selected pairs, 6 not selected, 6 rejected texts; a group with too few leaves its places to others.
-
-    Pairs are taken at equal distances of their rank by reward, rejections in turn from every reason.
-    """
-    sql = "SELECT id FROM instances WHERE policy <> 'seed' AND selected = ? ORDER BY reward IS NULL, reward DESC, id"
-    selected, others = ([r["id"] for r in store.query(sql, flag)] for flag in (True, False))
-    rejected = _rejections_in_turn(store)
-    sizes = [len(selected), len(others), len(rejected)]
-    places = [min(size, wanted) for size, wanted in zip(sizes, (8, 6, 6), strict=True)]
-    for group, size in enumerate(sizes):
-        places[group] += min(size - places[group], SAMPLES - sum(places))
-    return [
-        *(_pair(store, key, "selected") for key in spread(selected, places[0])),
-        *(_pair(store, key, "not selected") for key in spread(others, places[1])),
-        *(_rejection(store, key) for key in rejected[: places[2]]),
-    ]
-
-
-def _rejections_in_turn(store: Store) -> list[int]:
-    """Ids: one of each reason, then the next of each, spread over the time in which they were written."""
-    groups: dict[tuple[str, str], list[int]] = {}
-    for row in store.query(
-        "SELECT id, stage, reason FROM rejections WHERE TRIM(text) <> '' ORDER BY stage, reason, id"
-    ):
-        groups.setdefault((row["stage"], row["reason"]), []).append(row["id"])
-    columns = [spread(ids, SAMPLES) for ids in groups.values()]
-    return [key for key in chain.from_iterable(zip_longest(*columns)) if key is not None]
-
-
-def _pair(store: Store, key: str, kind: str) -> Sample:
-    row = store.query(
-        "SELECT n.text, s.input, s.output, s.policy, s.reward FROM instances s "
-        "JOIN instructions n ON n.id = s.instruction_id WHERE s.id = ?",
-        key,
-    )[0]
-    texts = (row["text"], row["input"], row["output"])
-    return Sample(kind, row["policy"], *texts, row["reward"], list(store.scores(key).items()))
-
-
-def _rejection(store: Store, key: int) -> Sample:
-    row = store.query("SELECT stage, reason, text, detail FROM rejections WHERE id = ?", key)[0]
-    return Sample("rejected", row["stage"], "", "", row["text"], None, [], row["reason"], row["detail"])
