@@ -149,6 +149,8 @@ def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_polic
         after = store.query("SELECT text FROM rollouts WHERE split = 'after' ORDER BY position")
         names = ("before", "after", "difference", "difference_low", "difference_high")
         assert all(len(store.metric("policy", f"held_out_witness_{name}")) == 1 for name in names)
+        assert 0 < dict(store.metric("policy", "held_out_readable_after"))[0] < 1
+        assert -3 < dict(store.metric("policy", "held_out_readable_reward_after"))[0] < 3
     weights = folder / "checkpoints" / f"iteration-{kept:05d}" / "adapter_model.safetensors"
     assert (folder / "policy" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     said = "held-out reward rose by 0.50 while the witness fell by 0.200, both beyond their 95 % intervals"

@@ -65,11 +65,13 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The reward before and after the policy was tuned, what the witness found, and the completions' rewards paired by
-    position."""
+    """The reward before and after the policy was tuned, what the witness found, the share that could be read and its
+    mean reward, both before and after, and the completions' rewards paired by position."""
 
     interval: Interval
     witness: Interval
+    readable: tuple[float | None, float | None]
+    readable_reward: tuple[float | None, float | None]
     pairs: list[tuple[float, float]]
 
 
@@ -243,7 +245,11 @@ def _held_out(store: Store, policy: dict[str, list[tuple[int, float]]]) -> HeldO
     )
     if interval.before is None and not pairs:
         return None
-    return HeldOut(interval, witness, [(r["before"], r["after"]) for r in pairs])
+    readable, readable_reward = (
+        (values.get(f"{name}_before"), values.get(f"{name}_after"))
+        for name in ("held_out_readable", "held_out_readable_reward")
+    )
+    return HeldOut(interval, witness, readable, readable_reward, [(r["before"], r["after"]) for r in pairs])
 
 
 def _evaluation(store: Store) -> Evaluation | None:

@@ -27,6 +27,7 @@ from refine_af.report.wording import (
     interval_note,
     minutes,
     moment,
+    readable_note,
     reward_conclusion,
     witness_conclusion,
     worded,
@@ -139,6 +140,7 @@ def _reward(held: HeldOut | None) -> Figure | None:
         "difference": difference(interval),
         "between": between(interval),
         "conclusion": reward_conclusion(interval, len(held.pairs)),
+        "readable": readable_note(held.readable, held.readable_reward),
         "witness": witness_conclusion(held.witness),
         "counts": f"Of {len(held.pairs)}, {rose} rose, {same} stayed, {len(held.pairs) - rose - same} fell.",
         "distribution": histogram(

@@ -12,6 +12,8 @@ from datetime import datetime, timezone
 from refine_af.report.data import Interval
 from refine_af.report.numbers import number, signed
 
+Both = tuple[float | None, float | None]  # before and after
+
 _LONGEST_TEXT = 1500
 # Controls, overrides of the writing direction, and code points that no page may carry.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
@@ -63,6 +65,17 @@ def reward_conclusion(interval: Interval, count: int) -> str:
         "excludes zero. This is the reward that was trained on: it does not show that a reader would find "
         f"the pairs {'better' if interval.verdict > 0 else 'worse'}."
     )
+
+
+def readable_note(shares: Both, rewards: Both) -> str:
+    """What the reward's change is made of: a completion that is no pair gets the floor. "" where nothing is known."""
+    before, after = shares
+    if before is None or after is None:
+        return ""
+    note = f"Of the completions {before:.0%} could be read before and {after:.0%} after; the others get the floor."
+    if rewards[0] is None or rewards[1] is None:
+        return note
+    return f"{note} Those that could be read got {number(rewards[0])} and {number(rewards[1])} in the mean."
 
 
 def witness_conclusion(interval: Interval) -> str:

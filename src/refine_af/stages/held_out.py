@@ -38,8 +38,11 @@ def score_held_out(
         context.store.add_rollouts(rollout(w, split, 0, i) for i, w in enumerate(written))
         # Where nothing could be read, no component added anything.
         shares = dict.fromkeys(context.store.calibrations(), 0.0) | mean_shares(written)
+        read = [w.judgement.reward for w in written if w.pair is not None]
+        if read:
+            context.store.add_metrics(STAGE, 0, {f"held_out_readable_reward_{split}": fmean(read)})
         figures = {
-            f"held_out_readable_{split}": sum(w.pair is not None for w in written) / len(written),
+            f"held_out_readable_{split}": len(read) / len(written),
             f"held_out_distinct_2_{split}": distinct_bigrams([w.completion.text for w in written]),
         }
         figures |= {f"held_out_{split}/{name}": share for name, share in shares.items()}
