@@ -129,15 +129,23 @@ def copied_demonstration(pair: Pair, instruction: str, shown: Sequence[SeedTask]
 
     Ours: a small model that doesn't know what to answer says again what its prompt has shown it.
     """
-    asked = _words(instruction)
+    asked, texts = _words(instruction), [_words(pair.input), _words(pair.output)]
     for source in (text for task in shown for text in (task.instruction, task.input, task.output)):
-        length = min(_PASSAGE, len(_words(source)))
-        known = _passages(_words(source), length) - _passages(asked, length) if length >= _PASSAGE - 1 else set()
-        for words in (_words(pair.input), _words(pair.output)) if known else ():
-            starts = [i for i in range(len(words)) if tuple(words[i : i + length]) in known]
-            if 2 * len({place for i in starts for place in range(i, i + length)}) >= max(1, len(words)):
-                return source
+        said = _words(source)
+        length = min(_PASSAGE, len(said))
+        if length < _PASSAGE - 1:
+            continue
+        known = _passages(said, length) - _passages(asked, length)
+        if any(_is_half_of(known, length, words) for words in texts):
+            return source
     return None
+
+
+def _is_half_of(passages: set[tuple[str, ...]], length: int, words: Sequence[str]) -> bool:
+    """Whether half of the words stand in passages of that length."""
+    starts = [i for i in range(len(words)) if tuple(words[i : i + length]) in passages]
+    covered = {place for start in starts for place in range(start, start + length)}
+    return bool(covered) and 2 * len(covered) >= len(words)
 
 
 def _words(text: str) -> list[str]:

@@ -18,6 +18,8 @@ from refine_af.report.contributions import Contributions, contributions
 from refine_af.report.samples import Sample, collect_samples
 from refine_af.store import Store
 
+Both = tuple[float | None, float | None]  # before and after
+
 _POLICIES = ("tuned", "initial")
 
 
@@ -70,8 +72,8 @@ class HeldOut:
 
     interval: Interval
     witness: Interval
-    readable: tuple[float | None, float | None]
-    readable_reward: tuple[float | None, float | None]
+    readable: Both
+    readable_reward: Both
     pairs: list[tuple[float, float]]
 
 

@@ -9,10 +9,8 @@ import math
 import re
 from datetime import datetime, timezone
 
-from refine_af.report.data import Interval
+from refine_af.report.data import Both, Interval
 from refine_af.report.numbers import number, signed
-
-Both = tuple[float | None, float | None]  # before and after
 
 _LONGEST_TEXT = 1500
 # Controls, overrides of the writing direction, and code points that no page may carry.

@@ -5,7 +5,7 @@ Beside the reward it asks a witness, a scorer that is no part of the reward, so 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -13,6 +13,7 @@ from typing import Literal
 from refine_af.engines.base import Engine
 from refine_af.evaluation.significance import Difference, paired_difference
 from refine_af.feedback.base import Example, Scorer, checked_scores
+from refine_af.prompts.pairs import Pair
 from refine_af.records import Instruction, Rollout, derived_seed
 from refine_af.rl.guards import Alarm, hacking
 from refine_af.stages.context import Context, calibration_examples
@@ -38,14 +39,12 @@ def score_held_out(
         context.store.add_rollouts(rollout(w, split, 0, i) for i, w in enumerate(written))
         # Where nothing could be read, no component added anything.
         shares = dict.fromkeys(context.store.calibrations(), 0.0) | mean_shares(written)
+        figures = {f"held_out_{split}/{name}": share for name, share in shares.items()}
         read = [w.judgement.reward for w in written if w.pair is not None]
+        figures[f"held_out_readable_{split}"] = len(read) / len(written)
         if read:
-            context.store.add_metrics(STAGE, 0, {f"held_out_readable_reward_{split}": fmean(read)})
-        figures = {
-            f"held_out_readable_{split}": len(read) / len(written),
-            f"held_out_distinct_2_{split}": distinct_bigrams([w.completion.text for w in written]),
-        }
-        figures |= {f"held_out_{split}/{name}": share for name, share in shares.items()}
+            figures[f"held_out_readable_reward_{split}"] = fmean(read)
+        figures[f"held_out_distinct_2_{split}"] = distinct_bigrams([w.completion.text for w in written])
         context.store.add_metrics(STAGE, 0, figures)
 
 
@@ -84,7 +83,7 @@ def compare_held_out(context: Context, writer: PairWriter) -> Change:
     before, after = (list(_means(context, split).values()) for split in ("before", "after"))
     change = Change(
         paired_difference(before, after, seed=context.config.seed),
-        _witnessed(context, writer, _texts(context, "after")),
+        _witnessed(context, writer, _pairs(context, writer, "after")),
     )
     context.store.add_metrics(STAGE, 0, _figures("held_out_", fmean(before), fmean(after), change.reward))
     if found := change.witnessed:
@@ -93,13 +92,11 @@ def compare_held_out(context: Context, writer: PairWriter) -> Change:
 
 
 def _figures(prefix: str, before: float, after: float, difference: Difference) -> dict[str, float]:
-    return {
-        f"{prefix}before": before,
-        f"{prefix}after": after,
-        f"{prefix}difference": difference.mean,
-        f"{prefix}difference_low": difference.low,
-        f"{prefix}difference_high": difference.high,
-    }
+    return {f"{prefix}before": before, f"{prefix}after": after, **_with_interval(f"{prefix}difference", difference)}
+
+
+def _with_interval(name: str, difference: Difference) -> dict[str, float]:
+    return {name: difference.mean, f"{name}_low": difference.low, f"{name}_high": difference.high}
 
 
 def check(
@@ -113,32 +110,22 @@ def check(
     start = _means(context, "before")
     rewards = {w.instruction.id: w.judgement.reward for w in written}
     gain = paired_difference([start[i] for i in rewards], list(rewards.values()), seed=context.config.seed)
-    figures = {"check/reward": fmean(rewards.values()), **_gain("check/gain", gain)}
-    texts = [(w.instruction.id, w.completion.text, w.completion.ended) for w in written]
-    if found := _witnessed(context, writer, texts):
-        figures |= {"check/witness": found.after, **_gain("check/witness_gain", found.difference)}
+    figures = {"check/reward": fmean(rewards.values()), **_with_interval("check/gain", gain)}
+    pairs = ((w.instruction, w.pair) for w in written if w.pair is not None)
+    if found := _witnessed(context, writer, pairs):
+        figures |= {"check/witness": found.after, **_with_interval("check/witness_gain", found.difference)}
     return figures
 
 
-def _gain(name: str, gain: Difference) -> dict[str, float]:
-    return {name: gain.mean, f"{name}_low": gain.low, f"{name}_high": gain.high}
+Pairs = Iterable[tuple[Instruction, Pair]]
 
 
-Texts = Sequence[tuple[str, str, bool]]  # an instruction's id, a completion for it, and whether it ended
-
-
-def _witnessed(context: Context, writer: PairWriter, texts: Texts) -> Witnessed | None:
+def _witnessed(context: Context, writer: PairWriter, pairs: Pairs) -> Witnessed | None:
     """Over the instructions whose pairs could be read both times: what is no pair has no witness."""
     if context.config.policy.guards.witness is None:
         return None
     scorer = context.parts.witness(calibration_examples(context), context.store)
-    instructions = {i.id: i for i in context.store.instructions()}
-
-    def means(texts: Texts) -> dict[str, float]:
-        read = ((instructions[id], writer.read(instructions[id], text, ended=ended)[0]) for id, text, ended in texts)
-        return _means_of(scorer, [(i.id, Example(i.text, pair.input, pair.output)) for i, pair in read if pair])
-
-    was, became = means(_texts(context, "before")), means(texts)
+    was, became = (_witness_means(scorer, some) for some in (_pairs(context, writer, "before"), pairs))
     both = [i for i in became if i in was]
     if not both:
         return None
@@ -146,13 +133,19 @@ def _witnessed(context: Context, writer: PairWriter, texts: Texts) -> Witnessed 
     return Witnessed(fmean(before), fmean(after), paired_difference(before, after, seed=context.config.seed))
 
 
-def _texts(context: Context, split: Split) -> Texts:
-    rows = context.store.query("SELECT instruction_id, text, ended FROM rollouts WHERE split = ?", split)
-    return [(row["instruction_id"], row["text"], bool(row["ended"])) for row in rows]
+def _pairs(context: Context, writer: PairWriter, split: Split) -> Pairs:
+    """The pairs that can be read in a split's completions."""
+    instructions = {i.id: i for i in context.store.instructions()}
+    for row in context.store.query("SELECT instruction_id, text, ended FROM rollouts WHERE split = ?", split):
+        instruction = instructions[row["instruction_id"]]
+        pair, _ = writer.read(instruction, row["text"], ended=bool(row["ended"]))
+        if pair is not None:
+            yield instruction, pair
 
 
-def _means_of(scorer: Scorer, examples: Sequence[tuple[str, Example]]) -> dict[str, float]:
+def _witness_means(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
     """Instruction to the mean of its pairs' values, where high is better."""
+    examples = [(i.id, Example(i.text, pair.input, pair.output)) for i, pair in pairs]
     sign = -1.0 if scorer.better == "low" else 1.0
     values: dict[str, list[float]] = {}
     for (id, _), value in zip(examples, checked_scores(scorer, [e for _, e in examples]), strict=True):
