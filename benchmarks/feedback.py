@@ -137,6 +137,7 @@ def throughput(shop: Workshop, reward: Composite, pairs: list[Example]) -> dict[
 
 def plain_script(shop: Workshop) -> Callable[[Sequence[Example]], object]:
     """Likelihood, mutual information and the evaluator as functions that know nothing of each other's passes."""
+    from refine_af.feedback.embedding import Embedder
     from refine_af.feedback.evaluator.features import features
     from refine_af.feedback.likelihood import TaskLikelihood
     from refine_af.prompts.answers import scoring_frame
@@ -144,7 +145,7 @@ def plain_script(shop: Workshop) -> Callable[[Sequence[Example]], object]:
     parts = shop.parts
     engine = TransformersEngine(parts.network, parts.tokenizer, model="plain", batch_size=1, adapter=False)
     frame = scoring_frame(parts.dialect)
-    quality, embedder = shop.quality(ScorerConfig()), shop.embedder(ScorerConfig())
+    quality, embedder = shop.quality(ScorerConfig()), Embedder()
 
     def judge(some: Sequence[Example]) -> list[float]:
         rewards = []

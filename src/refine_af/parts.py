@@ -92,7 +92,7 @@ class Parts:
         model = self.config.model
         if model.engine == "transformers":
             return "transformers"
-        if model.engine == "auto" and (not self._could_be_int8 or self._computes_int8):
+        if model.engine == "auto" and (not self._could_be_int8 or self.computes_int8):
             return "transformers"
         from transformers import AutoConfig
 
@@ -110,7 +110,8 @@ class Parts:
         return self.config.model.is_rounded(cpu=torch_device(self.config.model) == "cpu")
 
     @property
-    def _computes_int8(self) -> bool:
+    def computes_int8(self) -> bool:
+        """Whether linear layers of frozen models are computed in int8 by torch."""
         from refine_af.engines.int8 import computes_int8
 
         return self._could_be_int8 and computes_int8()
@@ -140,7 +141,7 @@ class Parts:
             return f"nf4-{dtype}"
         # What is rounded is what torch loads, so its precision is a part of the engine's.
         if self.engine_name == "transformers":
-            return f"{dtype}-int8" if self._computes_int8 else dtype
+            return f"{dtype}-int8" if self.computes_int8 else dtype
         return f"{dtype}-{self.config.model.quantization}"
 
     @contextmanager
@@ -180,7 +181,7 @@ class Parts:
             model=self.located.label,
             batch_size=self.config.model.batch_size,
             adapter=adapter,
-            int8=self._computes_int8,
+            int8=self.computes_int8,
         )
 
     def _convert(self, network: PreTrainedModel, folder: Path) -> None:

@@ -65,6 +65,17 @@ def _counted(method: Callable[..., Any], calls: list[int]) -> Callable[..., Any]
     return counted
 
 
+@pytest.mark.parametrize(
+    ("quantization", "can", "rounded"), [("int8", True, True), ("int8", False, False), ("float32", True, False)]
+)
+def test_the_embedded_encoder_is_rounded_where_the_run_computes_in_int8(
+    quantization: str, can: bool, rounded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refine_af.engines.int8.computes_int8", lambda: can)
+    config = load_config(overrides=[f"model.quantization={quantization}", "model.device=cpu"])
+    assert workshop(config, tmp_path).embedder(ScorerConfig()).identity.endswith("int8") is rounded
+
+
 # -- the scorers ---------------------------------------------------------------------------------------
 
 RULES = [name for name, entry in CATALOGUE.items() if "model" not in entry.takes]

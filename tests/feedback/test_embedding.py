@@ -74,6 +74,16 @@ def test_a_vector_is_the_normalised_mean_of_the_last_states(folder: Path) -> Non
     assert embedder.embed([]).shape == (0, 16)
 
 
+def test_in_8_bits_vectors_are_nearly_the_same_and_called_otherwise(folder: Path) -> None:
+    exact, rounded = Embedder(str(folder)), Embedder(str(folder), int8=True)
+    cosines = np.sum(exact.embed(TEXTS) * rounded.embed(TEXTS), axis=1)
+    assert cosines.min() > 0.99
+    assert cosines.min() < 1 - 1e-6, "something is rounded"
+    assert exact.identity != rounded.identity
+    alone = np.concatenate([rounded.embed([text]) for text in TEXTS])
+    np.testing.assert_allclose(rounded.embed(TEXTS), alone, atol=1e-5)
+
+
 def test_the_first_256_tokens_count(folder: Path) -> None:
     embedder = Embedder(str(folder))
     long = "abc" * 200

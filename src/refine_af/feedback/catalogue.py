@@ -104,7 +104,12 @@ class Workshop:
         from refine_af.feedback.embedding import Embedder
 
         name = settings.model or EMBEDDED
-        embedder: Embedder = self._once(("embedder", name), lambda: Embedder(name, device=self.device))
+
+        def make() -> Embedder:
+            # What rounding does was measured for the embedded encoder alone.
+            return Embedder(name, device=self.device, int8=name == EMBEDDED and self.parts.computes_int8)
+
+        embedder: Embedder = self._once(("embedder", name), make)
         return embedder
 
     def reward_model(self, settings: ScorerConfig) -> Scorer:

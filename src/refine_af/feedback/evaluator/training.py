@@ -24,9 +24,9 @@ from refine_af.files import write_text
 from refine_af.models import build_once, cache_folder
 from refine_af.records import content_id, derived_random
 
-VERSION = "2"  # to be raised with every change of features, rules or training
+VERSION = "3"  # to be raised with every change of features, rules or training
 GOOD = "people's"
-_OF_EACH_PAIR = 3  # spoilt pairs, of different kinds
+_OF_EACH_PAIR = 5  # spoilt pairs, of different kinds
 _SHOWN = 24  # words before and behind which the model goes on by itself
 _CONTINUATION = SamplingConfig(max_tokens=32, temperature=1.0, top_p=1.0)
 _CONTINUED = 24  # pairs that the model spoils, of each kind
