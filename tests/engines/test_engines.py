@@ -1,4 +1,4 @@
-"""What the two engines promise: the same greedy text, repeatable samples from the right distribution, exact scores."""
+"""What the two engines promise: the same greedy text, repeatable samples from the right distribution."""
 
 from __future__ import annotations
 
@@ -7,92 +7,29 @@ import math
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-from refine_af.config import Config, SamplingConfig, load_config
-from refine_af.engines import int8
-from refine_af.engines.base import NO_STOP, Completion, Engine, Prompts, Stop, common_beginning
-from refine_af.engines.ending import Ending, closing_tokens
-from refine_af.engines.transformers import TransformersEngine
-from refine_af.parts import Parts
-
-ENGINES = ("ctranslate2", "transformers")
-GREEDY = SamplingConfig(max_tokens=24, temperature=0)
-FREE = SamplingConfig(max_tokens=24, temperature=1.0, top_p=1.0, top_k=0)
-ONE_TOKEN = FREE.model_copy(update={"max_tokens": 1})
-
-PREFIX = "<|user|>Write a short poem about winter</s><|assistant|> snow</s><|user|>"
-TASKS = (
-    "Describe a quiet river",
-    "List three animal that live in the garden",
-    "Explain",
-    "Tell a funny story about a doctor and a machine",
-    "Why is the water cold?",
-    "Compare summer with winter in one short sentence",
-    "Suggest a title",
-    "Translate the letter",
+from engine_cases import (
+    ENGINES,
+    FREE,
+    GREEDY,
+    ONE_TOKEN,
+    PREFIX,
+    PROMPTS,
+    TASKS,
+    EnginePair,
+    Made,
+    copies,
+    next_log_probs,
 )
-PROMPTS = Prompts(PREFIX, tuple(f"{task}</s><|assistant|>" for task in TASKS))
-EnginePair = tuple[Engine, Engine]
-Made = Callable[..., Parts]
 
-
-@pytest.fixture(scope="module")
-def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Parts of the tiny model for an engine, with float32 weights."""
-
-    def make(engine: str, *, model: Path = tiny_model, batch_size: int = 32, threads: int = 1) -> Parts:
-        return Parts(_config(model, engine, batch_size, threads), tmp_path_factory.mktemp("scratch"))
-
-    return make
-
-
-def _config(model: Path, engine: str, batch_size: int, threads: int) -> Config:
-    settings = {
-        "model.name": model,
-        "model.engine": engine,
-        "model.quantization": "float32",
-        "model.device": "cpu",
-        "model.batch_size": batch_size,
-        "threads": threads,
-    }
-    return load_config(overrides=[f"{k}={v}" for k, v in settings.items()])
-
-
-@pytest.fixture(scope="module")
-def both(made: Made) -> EnginePair:
-    return made("ctranslate2").initial_engine, made("transformers").initial_engine
-
-
-@pytest.fixture(scope="module", params=ENGINES)
-def engine(request: pytest.FixtureRequest, made: Made) -> Engine:
-    return made(request.param).initial_engine
-
-
-@pytest.fixture(scope="module")
-def reference(tiny_model: Path) -> tuple[Any, Any]:
-    """The network and the tokenizer, loaded without the product."""
-    return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), AutoTokenizer.from_pretrained(tiny_model)
-
-
-def _next_log_probs(reference: tuple[Any, Any], text: str) -> torch.Tensor:
-    network, tokenizer = reference
-    with torch.no_grad():
-        logits = network(input_ids=torch.tensor([tokenizer.encode(text)])).logits[0, -1]
-    return torch.log_softmax(logits.double(), -1)
-
-
-def _copies(count: int, task: str = "Explain") -> Prompts:
-    return Prompts(PREFIX, (f"{task}</s><|assistant|>",) * count)
-
+from refine_af.config import SamplingConfig, load_config
+from refine_af.engines import int8
+from refine_af.engines.base import Engine, Prompts, common_beginning
+from refine_af.parts import Parts
 
 # --- Greedy
 
@@ -186,9 +123,9 @@ def test_another_seed_gives_others(engine: Engine) -> None:
 @pytest.mark.parametrize("name", ENGINES)
 def test_another_process_gives_the_same_completions(name: str, tiny_model: Path, made: Made) -> None:
     code = (
-        "import json, sys; from pathlib import Path; from test_engines import FREE, PROMPTS, _config;"
+        "import json, sys; from pathlib import Path; from engine_cases import FREE, PROMPTS, config_of;"
         "from refine_af.parts import Parts;"
-        "parts = Parts(_config(Path(sys.argv[1]), sys.argv[2], 32, 1), Path(sys.argv[3]));"
+        "parts = Parts(config_of(Path(sys.argv[1]), sys.argv[2], 32, 1), Path(sys.argv[3]));"
         "print(json.dumps([c.token_ids for c in parts.initial_engine.generate(PROMPTS, FREE, seed=7)]))"
     )
     arguments = [sys.executable, "-c", code, str(tiny_model), name, str(tiny_model.parent / "scratch")]
@@ -213,7 +150,7 @@ def test_several_workers_write_greedily_what_one_writes(made: Made) -> None:
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_copies_of_a_prompt_in_one_batch_are_sampled_independently(name: str, made: Made) -> None:
-    completions = made(name, threads=2).initial_engine.generate(_copies(24), FREE, seed=0)
+    completions = made(name, threads=2).initial_engine.generate(copies(24), FREE, seed=0)
     assert len({c.token_ids for c in completions}) >= 20
 
 
@@ -223,7 +160,7 @@ def test_copies_of_a_prompt_in_several_batches_are_sampled_independently(
     name: str, batch_size: int, made: Made
 ) -> None:
     """The candidates of an instruction may be more than a batch holds; they must not be the same ones again."""
-    completions = made(name, batch_size=batch_size).initial_engine.generate(_copies(12), FREE, seed=0)
+    completions = made(name, batch_size=batch_size).initial_engine.generate(copies(12), FREE, seed=0)
     assert len({c.token_ids for c in completions}) >= 9
 
 
@@ -244,8 +181,8 @@ def test_samples_follow_the_softmax_at_the_temperature(
     name: str, temperature: float, made: Made, reference: tuple[Any, Any]
 ) -> None:
     """The mean log-probability of samples is the negative entropy; 5 standard errors are allowed."""
-    prompts = _copies(800)
-    logits = _next_log_probs(reference, PREFIX + prompts.suffixes[0])
+    prompts = copies(800)
+    logits = next_log_probs(reference, PREFIX + prompts.suffixes[0])
     log_probs = torch.log_softmax(logits / temperature, -1)
     expected = (log_probs.exp() * log_probs).sum()
     spread = ((log_probs.exp() * log_probs**2).sum() - expected**2).sqrt()
@@ -257,8 +194,8 @@ def test_samples_follow_the_softmax_at_the_temperature(
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_top_k_and_top_p_leave_out_unlikely_tokens(name: str, made: Made, reference: tuple[Any, Any]) -> None:
-    prompts = _copies(200)
-    probs, ids = _next_log_probs(reference, PREFIX + prompts.suffixes[0]).exp().sort(descending=True)
+    prompts = copies(200)
+    probs, ids = next_log_probs(reference, PREFIX + prompts.suffixes[0]).exp().sort(descending=True)
     engine = made(name, batch_size=200).initial_engine
     top_3 = engine.generate(prompts, ONE_TOKEN.model_copy(update={"top_k": 3}), seed=0)
     assert {c.token_ids[0] for c in top_3} == set(ids[:3].tolist())
@@ -279,245 +216,6 @@ def test_the_model_folders_own_sampling_settings_are_not_mixed_in(tiny_model: Pa
         assert [c.token_ids for c in other.generate(PROMPTS, sampling, seed=1)] == [
             c.token_ids for c in plain.generate(PROMPTS, sampling, seed=1)
         ]
-
-
-# --- Ends
-
-
-def test_the_end_token_is_in_the_ids_and_not_in_the_text(engine: Engine, reference: tuple[Any, Any]) -> None:
-    _, tokenizer = reference
-    completions = engine.generate(_copies(32), FREE.model_copy(update={"max_tokens": 60}), seed=0)
-    ended = [c for c in completions if c.ended]
-    assert len(ended) > 16
-    for completion in completions:
-        last = tokenizer.eos_token_id in completion.token_ids
-        assert completion.ended == last
-        assert tokenizer.eos_token_id not in completion.token_ids[:-1]
-        assert "</s>" not in completion.text
-        assert tokenizer.decode(completion.token_ids[: -1 if last else None]) == completion.text
-
-
-@pytest.mark.parametrize("longest", [1, 5])
-def test_no_completion_is_longer_than_max_tokens(longest: int, engine: Engine) -> None:
-    completions = engine.generate(_copies(16), FREE.model_copy(update={"max_tokens": longest}), seed=0)
-    assert max(len(c.token_ids) for c in completions) == longest
-    assert all(len(c.token_ids) == longest for c in completions if not c.ended)
-
-
-def test_a_stop_string_cuts_the_text_before_it_and_ends_it(engine: Engine) -> None:
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
-    stops = tuple(word for c in free for word in c.text.split()[3:4])[:2]
-    expected = [Stop(stops).cut(c.text) for c in free]
-    assert any(found for _, found in expected)
-    made = engine.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops))
-    assert [c.text for c in made] == [text for text, _ in expected]
-    assert [c.ended for c in made] == [found or c.ended for (_, found), c in zip(expected, free, strict=True)]
-
-
-def test_the_ids_of_a_stopped_completion_are_those_that_were_sampled(
-    engine: Engine, reference: tuple[Any, Any]
-) -> None:
-    """The policy learns from these ids: an end token that only pads a batch must not be among them."""
-    _, tokenizer = reference
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
-    stops = tuple(word for c in free for word in c.text.split()[3:4])[:2]
-    for unstopped, stopped in zip(free, engine.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops)), strict=True):
-        assert stopped.token_ids == unstopped.token_ids[: len(stopped.token_ids)]
-        shorter = tokenizer.decode(stopped.token_ids[:-1])
-        assert not any(s in shorter for s in stops), "nothing was sampled after the stop string"
-
-
-def test_a_stop_string_of_several_tokens_is_found(engine: Engine) -> None:
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
-    long = next(c for c in free if len(c.text.split()) > 6)
-    stop = Stop((" ".join(long.text.split(" ")[3:6]),))
-    stopped = engine.generate(PROMPTS, GREEDY, seed=0, stop=stop)[free.index(long)]
-    assert stopped.text == stop.cut(long.text)[0]
-    assert stopped.ended
-
-
-def test_both_engines_stop_at_the_same_token(both: EnginePair) -> None:
-    stops = tuple(word for c in both[0].generate(PROMPTS, GREEDY, seed=0) for word in c.text.split()[3:4])[:2]
-    one, other = (e.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops)) for e in both)
-    assert one == other
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_a_string_that_counts_after_text_ends_a_row_there_and_no_other(name: str, made: Made) -> None:
-    """As a newline ends a first line: not before the answer has begun."""
-    engine = made(name).initial_engine
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
-    stop = Stop(after_text=" ")
-    expected = [stop.cut(c.text) for c in free]
-    assert sum(found for _, found in expected) > len(expected) / 2
-    for made_one in (engine.generate(PROMPTS, GREEDY, seed=0, stop=stop), *engine.answers([_whole()], 24, stop)):
-        assert [c.text for c in made_one] == [text for text, _ in expected]
-        for one, unstopped in zip(made_one, free, strict=True):
-            assert one.token_ids == unstopped.token_ids[: len(one.token_ids)]
-        assert sum(len(c.token_ids) for c in made_one) < sum(len(c.token_ids) for c in free) / 2
-
-
-def _whole() -> list[str]:
-    return [PREFIX + suffix for suffix in PROMPTS.suffixes]
-
-
-@pytest.mark.parametrize(
-    ("stop", "text", "expected"),
-    [
-        (Stop(("c", "b")), "a b c", ("a ", True)),
-        (Stop(("x",)), "a b c", ("a b c", False)),
-        (Stop(), "a b c", ("a b c", False)),
-        (Stop(after_text="\n"), "\n \n a \nb", ("\n \n a ", True)),
-        (Stop(after_text="\n"), " \n\n", (" \n\n", False)),
-        (Stop(after_text="\n\n"), "\n\na\nb\n\nc", ("\n\na\nb", True)),
-        (Stop(("b",), "\n"), "a b\n", ("a ", True)),
-        (Stop(("b",), "\n"), "b", ("", True)),
-    ],
-)
-def test_what_comes_first_ends_a_text(stop: Stop, text: str, expected: tuple[str, bool]) -> None:
-    assert stop.cut(text) == expected
-
-
-def test_a_row_is_decoded_only_where_it_may_end(reference: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    _, tokenizer = reference
-    ids = tokenizer.encode(" cold blue water in the garden")
-    ending = Ending(tokenizer, Stop(("gard",)))
-    assert [n for n in range(1, len(ids) + 1) if ending.is_reached(ids[:n])] == [
-        n for n in range(1, len(ids) + 1) if "gard" in tokenizer.decode(ids[:n])
-    ]
-    decode, decoded = tokenizer.decode, []
-    monkeypatch.setattr(tokenizer, "decode", lambda row, **more: decoded.append(len(row)) or decode(row, **more))
-    assert not Ending(tokenizer, Stop(("\n",))).is_reached(ids)
-    assert decoded == [1]
-
-
-# --- Likelihoods
-
-SCORED = [
-    (PREFIX + "Describe a quiet river</s><|assistant|>", " cold blue water</s>"),
-    ("<|user|>Explain", " Yes"),
-    ("<|user|>Explain", " No"),
-    ("", " Write a letter"),
-    (PREFIX, ""),
-    (PREFIX + "Tell a story</s><|assistant|>", " zyzzyva is unknown"),
-] + [(f"<|user|>{task}</s><|assistant|>", " Yes and No" * n) for n, task in enumerate(TASKS, start=1)]
-
-
-def test_log_probs_are_those_of_the_network(engine: Engine, reference: tuple[Any, Any]) -> None:
-    network, tokenizer = reference
-    for (context, continuation), found in zip(SCORED, engine.log_probs(SCORED), strict=True):
-        before = tokenizer.encode(context) or [tokenizer.eos_token_id]
-        after = tokenizer.encode(continuation)
-        with torch.no_grad():
-            logits = network(input_ids=torch.tensor([before + after])).logits[0].double()
-        rows = torch.log_softmax(logits, -1)[len(before) - 1 : -1]
-        assert found == pytest.approx([float(row[token]) for row, token in zip(rows, after, strict=True)], abs=1e-3)
-
-
-def test_log_probs_do_not_depend_on_the_company(engine: Engine) -> None:
-    for pair, found in zip(SCORED, engine.log_probs(SCORED), strict=True):
-        assert found == pytest.approx(engine.log_probs([pair])[0], abs=1e-4)
-
-
-# --- Adapters
-
-
-def _adapt(network: Any, seed: int = 0) -> Any:
-    """A LoRA adapter on the network that changes it, as training would."""
-    settings = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    adapted = get_peft_model(network, settings)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                parameter.normal_(0.0, 0.4, generator=generator)
-    return adapted
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapter")
-    _adapt(AutoModelForCausalLM.from_pretrained(tiny_model)).save_pretrained(folder, save_embedding_layers=False)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def adapted_text(made: Made) -> Sequence[Completion]:
-    """What the network writes greedily with the adapter in place."""
-    parts = made("transformers")
-    _adapt(parts.network)
-    return parts.shared_engine(adapter=True).generate(PROMPTS, GREEDY, seed=0)
-
-
-def test_the_engine_without_adapter_ignores_the_one_on_the_network(
-    made: Made, adapted_text: Sequence[Completion], both: EnginePair
-) -> None:
-    untouched = both[1].generate(PROMPTS, GREEDY, seed=0)
-    assert adapted_text != untouched
-    parts = made("transformers")
-    _adapt(parts.network)
-    without, with_it = parts.shared_engine(adapter=False), parts.shared_engine(adapter=True)
-    assert without.generate(PROMPTS, GREEDY, seed=0) == untouched
-    assert with_it.generate(PROMPTS, GREEDY, seed=0) == adapted_text, "it is switched on again afterwards"
-    untouched_scores = both[1].log_probs(SCORED)
-    assert all(map(np.array_equal, without.log_probs(SCORED), untouched_scores))
-    assert not all(map(np.array_equal, with_it.log_probs(SCORED), untouched_scores))
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_an_adapter_from_a_folder_writes_as_the_network_with_it_in_place(
-    name: str, made: Made, adapter: Path, adapted_text: Sequence[Completion], both: EnginePair
-) -> None:
-    parts = made(name)
-    for _ in range(2):
-        with parts.adapted_engine(adapter) as engine:
-            assert engine.generate(PROMPTS, GREEDY, seed=0) == adapted_text
-    assert parts.initial_engine.generate(PROMPTS, GREEDY, seed=0) == both[1].generate(PROMPTS, GREEDY, seed=0)
-
-
-def test_where_torch_trains_in_bfloat16_an_adapter_is_merged_in_float32(
-    tiny_model: Path, adapter: Path, tmp_path: Path
-) -> None:
-    config = _config(tiny_model, "ctranslate2", 32, 1)
-    parts = Parts(
-        config.model_copy(update={"model": config.model.model_copy(update={"dtype": "bfloat16"})}), tmp_path / "scratch"
-    )
-    network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).float().eval()
-    beside = PeftModel.from_pretrained(network, str(adapter))
-    expected = TransformersEngine(beside, parts.tokenizer, model="tiny", batch_size=32, adapter=True).log_probs(SCORED)
-    with parts.adapted_engine(adapter) as engine:
-        found = engine.log_probs(SCORED)
-    for one, other in zip(found, expected, strict=True):
-        assert one == pytest.approx(other, abs=2e-4)
-
-
-def test_an_adapter_from_a_folder_leaves_the_shared_network_bit_for_bit(made: Made, adapter: Path) -> None:
-    parts = made("transformers")
-    before = {name: value.clone() for name, value in parts.network.state_dict().items()}
-    with parts.adapted_engine(adapter) as engine:
-        engine.generate(PROMPTS, GREEDY, seed=0)
-    after = parts.network.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[name], before[name]) for name in before)
-    assert not any(p.requires_grad for p in parts.network.parameters())
-
-
-@pytest.mark.parametrize("name", ENGINES)
-def test_the_weights_of_a_run_do_not_depend_on_the_precision_of_a_run_before(
-    name: str, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was converted from bfloat16 weights is no conversion of the float32 ones."""
-
-    def scores(dtype: str) -> list[float]:
-        config = _config(tiny_model, name, 32, 1)
-        config = config.model_copy(update={"model": config.model.model_copy(update={"dtype": dtype})})
-        return [float(one.sum()) for one in Parts(config, tmp_path / "scratch").initial_engine.log_probs(SCORED)]
-
-    monkeypatch.setenv("REFINE_AF_CACHE", str(tmp_path / "one"))
-    expected = scores("float32")
-    monkeypatch.setenv("REFINE_AF_CACHE", str(tmp_path / "other"))
-    assert scores("bfloat16") != pytest.approx(expected, abs=1e-3)
-    assert scores("float32") == pytest.approx(expected, abs=1e-5)
 
 
 # --- Which engine
@@ -587,65 +285,3 @@ def test_generating_and_scoring_leave_torchs_threads_alone(tiny_model: Path, tmp
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
-
-
-def test_token_scores_are_those_of_the_network(engine: Engine, reference: tuple[Any, Any]) -> None:
-    network, tokenizer = reference
-    for (context, continuation), found in zip(SCORED, engine.token_scores(SCORED), strict=True):
-        before = tokenizer.encode(context, add_special_tokens=False) or [tokenizer.eos_token_id]
-        tokens = tokenizer.encode(continuation, add_special_tokens=False)
-        with torch.no_grad():
-            logits = network(torch.tensor([before + tokens])).logits[0, len(before) - 1 :].double()
-        expected = logits.log_softmax(-1)  # (n + 1, V)
-        chosen = [float(expected[i, token]) for i, token in enumerate(tokens)]
-        assert found.log_probs == pytest.approx(chosen, abs=1e-3)
-        assert found.peaks == pytest.approx(expected[:-1].amax(-1).numpy(), abs=1e-3)
-        assert found.ends == pytest.approx(expected[:, tokenizer.eos_token_id].numpy(), abs=1e-3)
-        closing = expected[:, closing_tokens(tokenizer)].logsumexp(-1)
-        assert found.closings == pytest.approx(closing.numpy(), abs=1e-3)
-
-
-def test_what_closes_a_sentence_is_known_by_how_it_begins(reference: tuple[Any, Any]) -> None:
-    tokenizer = reference[1]
-    closing = closing_tokens(tokenizer)
-    assert closing == sorted(set(closing))
-    assert tokenizer.eos_token_id in closing
-    for text, closes in ((".", True), ("\n", True), ("?", True), ("a", False), (",", False)):
-        (token,) = tokenizer.encode(text, add_special_tokens=False)
-        assert (token in closing) is closes
-
-
-def test_token_scores_keep_no_logits_in_memory(engine: Engine) -> None:
-    """A view of a column would keep all columns: 4 MB for an answer of 20 tokens in 49,152 pieces."""
-    for found in engine.token_scores(SCORED):
-        for one in (found.log_probs, found.peaks, found.ends, found.closings):
-            assert one.flags.c_contiguous
-
-
-def test_token_scores_hold_the_log_probs(engine: Engine) -> None:
-    for log_probs, found in zip(engine.log_probs(SCORED), engine.token_scores(SCORED), strict=True):
-        assert found.log_probs == pytest.approx(log_probs, abs=1e-3)
-        assert len(found.peaks) == len(found.log_probs)
-        assert (found.peaks >= found.log_probs - 1e-4).all()
-    assert engine.token_scores([]) == []
-
-
-@pytest.mark.parametrize("temperature", [0.6, 1.0])
-@pytest.mark.parametrize("stop", [NO_STOP, Stop((".", "?"))])
-def test_sampled_tokens_come_with_their_log_probabilities_at_temperature_1(
-    engine: Engine, reference: tuple[Any, Any], temperature: float, stop: tuple[str, ...]
-) -> None:
-    network, tokenizer = reference
-    sampling = FREE.model_copy(update={"temperature": temperature})
-    made = engine.generate(PROMPTS, sampling, seed=3, stop=stop, log_probs=True)
-    assert len({len(c.token_ids) for c in made}) > 1, "rows must end at different steps, or this proves little"
-    for suffix, one in zip(PROMPTS.suffixes, made, strict=True):
-        prompt = tokenizer.encode(PREFIX + suffix)
-        with torch.no_grad():
-            logits = network(torch.tensor([prompt + list(one.token_ids)])).logits[0, len(prompt) - 1 : -1]
-        rows = logits.double().log_softmax(-1)
-        assert one.log_probs == pytest.approx([float(r[t]) for r, t in zip(rows, one.token_ids, strict=True)], abs=1e-3)
-
-
-def test_log_probabilities_are_left_out_unless_asked_for(engine: Engine) -> None:
-    assert all(c.log_probs is None for c in engine.generate(PROMPTS, FREE, seed=0))
