@@ -65,17 +65,6 @@ def _counted(method: Callable[..., Any], calls: list[int]) -> Callable[..., Any]
     return counted
 
 
-@pytest.mark.parametrize(
-    ("quantization", "can", "rounded"), [("int8", True, True), ("int8", False, False), ("float32", True, False)]
-)
-def test_the_embedded_encoder_is_rounded_where_the_run_computes_in_int8(
-    quantization: str, can: bool, rounded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("refine_af.engines.int8.computes_int8", lambda: can)
-    config = load_config(overrides=[f"model.quantization={quantization}", "model.device=cpu"])
-    assert workshop(config, tmp_path).embedder(ScorerConfig()).identity.endswith("int8") is rounded
-
-
 # -- the scorers ---------------------------------------------------------------------------------------
 
 RULES = [name for name, entry in CATALOGUE.items() if "model" not in entry.takes]
@@ -129,6 +118,17 @@ def test_the_runs_own_model_named_again_is_the_same_one(tiny_config: Config, tmp
     shop = workshop(tiny_config, tmp_path)
     engine, *_ = shop.engine(ScorerConfig())
     assert shop.engine(ScorerConfig(model=tiny_config.model.name))[0] is engine
+
+
+@pytest.mark.parametrize(
+    ("quantization", "can", "rounded"), [("int8", True, True), ("int8", False, False), ("float32", True, False)]
+)
+def test_the_embedded_encoder_is_rounded_where_the_run_computes_in_int8(
+    quantization: str, can: bool, rounded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refine_af.engines.int8.computes_int8", lambda: can)
+    config = load_config(overrides=[f"model.quantization={quantization}", "model.device=cpu"])
+    assert workshop(config, tmp_path).embedder(ScorerConfig()).identity.endswith("int8") is rounded
 
 
 def test_another_model_than_the_runs_may_judge(tiny_config: Config, tiny_base_model: Path, tmp_path: Path) -> None:
