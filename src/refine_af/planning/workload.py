@@ -27,7 +27,7 @@ from refine_af.planning.lengths import (
 from refine_af.planning.models import ModelFacts, reward_models, short_name
 
 CLASSIFICATION_PROMPT = 75  # the question whether a task is classification, with an example of each kind
-TAUGHT_BY_A_SEED = 6  # pairs that the evaluator reads, the seed's own and spoilt ones
+TAUGHT_BY_A_SEED = 9  # pairs that the evaluator reads: seeds, exercises made of them, and spoilt ones
 CALIBRATED_ON = 24  # seeds on which that question is calibrated
 
 
