@@ -74,18 +74,38 @@ def test_reward_that_rises_while_the_witness_falls_is_hacking_where_both_are_sur
     found = spoken([0, 0, 0], **gain, **witness)
     assert (found is not None) == speaks
     if found:
-        assert (found.guard, found.action) == ("reward hacking", "stop")
+        assert (found.guard, found.action) == ("reward hacking", "smaller steps")
+
+
+def checked_at(iterations: dict[int, bool], last: int) -> Alarm | None:
+    """Checks of some iterations' policies, that find hacking or don't; ``last`` is the iteration that is looked at."""
+    one = [(last, 1.0)]
+    curves: dict[str, list[tuple[int, float]]] = {"kl": one, "distinct_2": one, "parsed_share": one}
+    for part, fell in (("", -0.2), ("_low", -0.3), ("_high", -0.1)):
+        curves[f"check/gain{part}"] = [(i, 0.5) for i in iterations]
+        curves[f"check/witness_gain{part}"] = [(i, fell if found else 0.1) for i, found in iterations.items()]
+    return alarm(GUARDS, 10.0, curves)
+
+
+@pytest.mark.parametrize(
+    ("checks", "action"),
+    [
+        ({4: True}, "smaller steps"),
+        ({4: False, 8: True}, "smaller steps"),
+        ({4: True, 8: True}, "stop"),
+        ({4: True, 8: False, 12: True}, "smaller steps"),
+        ({4: True, 8: True, 12: False}, None),
+    ],
+)
+def test_hacking_stops_where_two_checks_in_a_row_find_it(checks: dict[int, bool], action: str | None) -> None:
+    found = checked_at(checks, max(checks) + 1)
+    assert (found and found.action) == action
+    if found:
+        assert ("two checks in a row" in found.text) == (action == "stop")
 
 
 def test_a_check_of_an_earlier_iteration_does_not_speak_again() -> None:
-    curves: dict[str, list[tuple[int, float]]] = {
-        "kl": [(9, 0.0)],
-        "distinct_2": [(9, 1.0)],
-        "parsed_share": [(9, 1.0)],
-    }
-    for part in ("", "_low", "_high"):
-        curves |= {f"check/gain{part}": [(4, 1.0)], f"check/witness_gain{part}": [(4, -1.0)]}
-    assert alarm(GUARDS, 10.0, curves) is None
+    assert checked_at({4: True, 8: True}, last=10) is None
 
 
 def test_the_checkpoint_that_is_kept_is_the_best_checked_one_that_no_guard_spoke_about() -> None:

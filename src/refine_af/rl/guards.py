@@ -7,7 +7,7 @@ An alarm is a function of the figures so far and holds no state, so that a resum
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from refine_af.config import GuardsConfig
@@ -67,16 +67,27 @@ def _readability(config: GuardsConfig, curves: Curves) -> Alarm | None:
 
 
 def _hacking(curves: Curves) -> Alarm | None:
-    reward, witness = _checked(curves, "check/gain"), _checked(curves, "check/witness_gain")
-    return None if reward is None or witness is None else hacking(reward, witness)
-
-
-def _checked(curves: Curves, name: str) -> Difference | None:
-    """What the check of the last iteration's policy has found, which is the checkpoint before; None where none was."""
-    last = curves["distinct_2"][-1][0] - 1
-    if name not in curves or curves[name][-1][0] != last:
+    """Stops where two checks in a row say so: a check is one completion an instruction, and with few instructions both
+    intervals lie beyond zero by chance now and then. The first makes steps smaller."""
+    checks = [iteration for iteration, _ in curves.get("check/gain", ())]
+    # What is checked is the policy that wrote the last iteration's rollouts, which is the checkpoint before.
+    if not checks or checks[-1] != curves["distinct_2"][-1][0] - 1:
         return None
-    return Difference(*(curves[f"{name}{part}"][-1][1] for part in ("", "_low", "_high")))
+    found = _hacking_at(curves, checks[-1])
+    if found is None:
+        return None
+    if len(checks) == 1 or _hacking_at(curves, checks[-2]) is None:
+        return replace(found, action="smaller steps")
+    return replace(found, text=f"{found.text}, at two checks in a row")
+
+
+def _hacking_at(curves: Curves, iteration: int) -> Alarm | None:
+    def difference(name: str) -> Difference | None:
+        parts = [dict(curves.get(f"{name}{part}", ())).get(iteration) for part in ("", "_low", "_high")]
+        return Difference(*(p for p in parts if p is not None)) if None not in parts else None
+
+    reward, witness = difference("check/gain"), difference("check/witness_gain")
+    return None if reward is None or witness is None else hacking(reward, witness)
 
 
 def hacking(reward: Difference, witness: Difference) -> Alarm | None:

@@ -218,12 +218,11 @@ def _looked_at(
     checked: dict[str, float],
 ) -> _Iteration:
     figures = learned | rollout_figures(written)
-    curves: dict[str, list[tuple[int, float]]] = {
-        name: [*context.store.metric(STAGE, name), (iteration, figures[name])]
-        for name in ("kl", "distinct_2", "parsed_share")
-        if name in figures  # KL is not measured by groups without a penalty
-    }
-    curves |= {name: [(iteration - 1, value)] for name, value in checked.items()}
+    watched = ("kl", "distinct_2", "parsed_share")
+    # KL is not measured by groups without a penalty.
+    new = {name: (iteration, figures[name]) for name in watched if name in figures}
+    new |= {name: (iteration - 1, value) for name, value in checked.items()}
+    curves = {name: [*context.store.metric(STAGE, name), one] for name, one in new.items()}
     config = context.config.policy
     return _Iteration(iteration, written, figures, checked, alarm(config.guards, config.kl_target, curves))
 
