@@ -34,8 +34,8 @@ from refine_af.store import Store
 
 RESULTS = Path(__file__).with_suffix(".json")
 ALGORITHMS = ("ppo", "grpo", "rloo", "best_of_n")
-# The embedded preset, for longer, in larger batches and on more instructions: a run of PPO in less than 45 minutes on
-# two cores. With 48 instructions kept out the interval is narrow enough to show what training does.
+# The embedded preset, for longer and on more instructions: a run of PPO in less than 45 minutes on two cores. With 48
+# instructions kept out the interval is narrow enough to show what training does.
 SETTINGS = (
     "instructions.target=160",
     "policy.iterations=16",
