@@ -94,13 +94,13 @@ def test_groups_sample_what_ppo_samples_and_train_on_whole_prompts(algorithm: st
     assert groups.stage("policy").completion_tokens == ppo.stage("policy").completion_tokens
     assert groups.stage("instances").completion_tokens == ppo.stage("instances").completion_tokens
     assert groups.stage("policy").trained_tokens > ppo.stage("policy").trained_tokens
-    assert f"{algorithm.upper()}: 8 iterations of 16 rollouts in groups of 4" in groups.stage("policy").words
+    assert f"{algorithm.upper()}: 8 iterations of 32 rollouts in groups of 4" in groups.stage("policy").words
 
 
 def test_without_a_penalty_groups_ask_no_reference() -> None:
     plain = plan_of("embedded", "policy.algorithm=rloo", "policy.kl_coefficient=0").stage("policy")
     one_step = plan_of(
-        "embedded", "policy.algorithm=grpo", "policy.kl_coefficient=0", "policy.minibatch=16", "policy.epochs=1"
+        "embedded", "policy.algorithm=grpo", "policy.kl_coefficient=0", "policy.minibatch=32", "policy.epochs=1"
     ).stage("policy")
     assert plain.piece("log-probabilities, policy").scored_tokens > 0
     assert not [piece for piece in one_step.pieces if "log-prob" in piece.name]
@@ -111,8 +111,8 @@ def test_best_of_n_writes_as_much_as_training_and_the_tuned_pairs_would() -> Non
     assert best.stage("policy").hours == 0
     sampled = ppo.stage("policy").piece("rollouts").completion_tokens
     half = ppo.stage("instances").completion_tokens / 2  # the other half is the control's
-    # Shared out evenly and rounded up: less than one more for each of 56 instructions.
-    assert sampled + half <= best.stage("instances").completion_tokens < sampled + half + 56 * 27
+    # Shared out evenly and rounded up: less than one more for each of 66 instructions.
+    assert sampled + half <= best.stage("instances").completion_tokens < sampled + half + 66 * 27
 
 
 def test_arms_cost_trainings_evaluations_and_best_of_ns_candidates_and_nothing_without_them() -> None:
