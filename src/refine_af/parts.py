@@ -111,7 +111,7 @@ class Parts:
 
     @property
     def computes_int8(self) -> bool:
-        """Whether linear layers of frozen models are computed in int8 by torch."""
+        """Whether torch computes in int8 what is not trained: engines' copies, and the embedded encoder."""
         from refine_af.engines.int8 import computes_int8
 
         return self._could_be_int8 and computes_int8()

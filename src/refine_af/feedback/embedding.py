@@ -39,10 +39,8 @@ class Embedder:
     """
 
     def __init__(self, model: str = EMBEDDED, device: str = "cpu", *, int8: bool = False) -> None:
-        import torch
         from transformers import AutoModel
 
-        from refine_af.engines.int8 import SAMPLE, int8_copy
         from refine_af.feedback.reward_model import loaded, tokenizer_in, torch_dtype_named
 
         located = locate_encoder(model)
@@ -58,10 +56,14 @@ class Embedder:
         self._tokenizer.model_max_length = 10**9  # texts are cut here, without the library's warning
         self._window = min(_WINDOW, getattr(config, "max_position_embeddings", _WINDOW))
         self._device = device
+        self.identity = f"{located.label} {located.identity} mean of {self._window} tokens, 1"
         if int8:
-            self._model = int8_copy(self._model, torch.tensor([self._tokens([SAMPLE])[0]]))
-        rounding = ", int8" if int8 else ""
-        self.identity = f"{located.label} {located.identity} mean of {self._window} tokens, 1{rounding}"
+            import torch
+
+            from refine_af.engines.int8 import SAMPLE, int8_copy
+
+            self._model = int8_copy(self._model, torch.tensor(self._tokens([SAMPLE])))
+            self.identity += ", int8"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(n, d), each row of length 1, in the texts' order. Of a text the first 256 tokens count."""
@@ -94,9 +96,8 @@ class Embedder:
         return vectors
 
     def _tokens(self, texts: list[str]) -> list[list[int]]:
-        rows: list[list[int]] = self._tokenizer(texts, truncation=True, max_length=self._window, padding=False)[
-            "input_ids"
-        ]
+        found = self._tokenizer(texts, truncation=True, max_length=self._window, padding=False)
+        rows: list[list[int]] = found["input_ids"]
         return rows
 
 

@@ -82,12 +82,15 @@ def _hacking(curves: Curves) -> Alarm | None:
 
 
 def _hacking_at(curves: Curves, iteration: int) -> Alarm | None:
-    def difference(name: str) -> Difference | None:
-        parts = [dict(curves.get(f"{name}{part}", ())).get(iteration) for part in ("", "_low", "_high")]
-        return Difference(*(p for p in parts if p is not None)) if None not in parts else None
-
-    reward, witness = difference("check/gain"), difference("check/witness_gain")
+    reward, witness = (_difference_at(curves, name, iteration) for name in ("check/gain", "check/witness_gain"))
     return None if reward is None or witness is None else hacking(reward, witness)
+
+
+def _difference_at(curves: Curves, name: str, iteration: int) -> Difference | None:
+    """None where it was not measured then: a witness needs pairs that can be read."""
+    if name not in curves or iteration not in dict(curves[name]):
+        return None
+    return Difference(*(dict(curves[f"{name}{part}"])[iteration] for part in ("", "_low", "_high")))
 
 
 def hacking(reward: Difference, witness: Difference) -> Alarm | None:
