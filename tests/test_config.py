@@ -133,7 +133,7 @@ def test_an_unknown_key_like_no_other_is_told_the_known_ones() -> None:
         "policy.gamma=0", "policy.algorithm=dpo", "policy.lora.targets=[]", "policy.lora.rank=0",
         "instructions.novelty_threshold=0", "instructions.novelty_threshold=1.01", "instructions.demonstrations=16",
         "instances.per_instruction=6", "instances.sampling.temperature=-1", "instances.sampling.top_p=0",
-        "instances.sampling.repetition_penalty=0.9", "evaluation.cut=word", "model.name=''", "model.engine=vllm",
+        "instances.sampling.repetition_penalty=0.9", "evaluation.cut=word", "model.name=''", "model.engine=tgi",
         "policy=3", "policy.iterations=", "seed.x=1",
     ],
 )  # fmt: skip

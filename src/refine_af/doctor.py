@@ -24,6 +24,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from refine_af.config import Config, load_config
+from refine_af.engines.vllm import check_server
 from refine_af.errors import UsageError
 from refine_af.feedback.check import check_feedback, models_needed
 from refine_af.models import cache_folder
@@ -219,6 +220,12 @@ def _engine(config: Config, hardware: Hardware) -> Check:
     place = "the GPU" if on_gpu else "the CPU"
     if config.model.dtype == "nf4" and installed_version("bitsandbytes") is None:
         return Check("engine", False, "model.dtype is nf4: bitsandbytes is not installed", "pip install bitsandbytes")
+    if config.model.engine == "vllm":
+        try:
+            check_server(config.model)
+        except UsageError as error:
+            return Check("engine", False, f"vllm at {config.model.server.url}", str(error))
+        return Check("engine", True, f"vllm at {config.model.server.url}, torch on {place} for training and scores")
     if config.model.engine == "ctranslate2":
         if ctranslate2 is None:
             return Check("engine", False, "ctranslate2 is not installed", "see extra: local")

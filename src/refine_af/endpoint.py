@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from threading import Event
 from typing import Any, TypeVar
 
@@ -68,14 +69,25 @@ class Endpoint:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
 
-    def models(self) -> list[str]:
-        """The names of the models that the server lists."""
+    def models(self, *, adapters: bool = True) -> list[str]:
+        """The names of the models that the server lists; without ``adapters``, of those that have no parent."""
         with self._client() as client:
-            body = self._answered(client, Event(), "/models", None)
+            body = self._decoded("/models", self._answered(client, Event(), "/models", None))
         try:
-            return [str(model["id"]) for model in body["data"]]
-        except (KeyError, TypeError):
+            return [str(model["id"]) for model in body["data"] if adapters or not model.get("parent")]
+        except (KeyError, TypeError, AttributeError):
             raise self.error("/models", "lists no models") from None
+
+    def command(self, path: str, request: Mapping[str, Any]) -> None:
+        """Has the server do something that is answered by success alone. Raises as :meth:`ask`."""
+        with self._client() as client:
+            self._answered(client, Event(), path, request)
+
+    def of(self, model: str) -> Endpoint:
+        """The same endpoint, with another model behind it."""
+        other = copy(self)
+        other.model = model
+        return other
 
     def error(self, path: str, problem: str) -> RefineError:
         return RefineError(f"{self._who}: {self.url}{path} {problem} (model {self.model})")
@@ -87,10 +99,12 @@ class Endpoint:
     def _one(
         self, client: httpx.Client, stop: Event, path: str, request: Mapping[str, Any], read: Callable[[Any], Read]
     ) -> Read:
-        return read(self._answered(client, stop, path, request))
+        return read(self._decoded(path, self._answered(client, stop, path, request)))
 
-    def _answered(self, client: httpx.Client, stop: Event, path: str, request: Mapping[str, Any] | None) -> Any:
-        """The decoded body of a successful answer, after repetitions where they can help."""
+    def _answered(
+        self, client: httpx.Client, stop: Event, path: str, request: Mapping[str, Any] | None
+    ) -> httpx.Response:
+        """A successful answer, after repetitions where they can help."""
         problem = ""
         for attempt in range(_ATTEMPTS):
             wait = _FIRST_WAIT * 2**attempt
@@ -101,7 +115,7 @@ class Endpoint:
                 problem = f"does not answer ({type(error).__name__})"
             else:
                 if answer.is_success:
-                    return self._decoded(path, answer)
+                    return answer
                 problem = f"answered {answer.status_code}{self._said(answer)}"
                 if answer.status_code != 429 and answer.status_code < 500:
                     hint = f"; is ${self._key_from} right?" if answer.status_code in (401, 403) else ""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refine_af.config import Config, ScorerConfig
+from refine_af.config import Config, ScorerConfig, ServerConfig
 from refine_af.engines.base import Engine
 from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
@@ -30,6 +30,8 @@ from refine_af.prompts.dialect import Dialect
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from refine_af.endpoint import Endpoint
+    from refine_af.engines.vllm import VllmServer
     from refine_af.feedback.catalogue import Workshop
     from refine_af.feedback.composite import Composite
     from refine_af.store import Store
@@ -51,6 +53,8 @@ class Parts:
         if (name, revision) == (model.name, model.revision):
             return self
         other = model.model_copy(update={"name": name, "revision": revision})
+        if model.engine == "vllm":  # its server has the run's model alone
+            other = other.model_copy(update={"engine": "auto", "server": ServerConfig()})
         return Parts(self.config.model_copy(update={"model": other}), self._scratch)
 
     @property
@@ -90,8 +94,8 @@ class Parts:
         """What generates. "auto" is transformers, but on a CPU without instructions for int8 ctranslate2 where it knows
         the architecture."""
         model = self.config.model
-        if model.engine == "transformers":
-            return "transformers"
+        if model.engine in ("transformers", "vllm"):
+            return model.engine
         if model.engine == "auto" and (not self._could_be_int8 or self.computes_int8):
             return "transformers"
         from transformers import AutoConfig
@@ -120,27 +124,35 @@ class Parts:
     def initial_engine(self) -> Engine:
         """The untouched model's engine: the initial policy, the reference of the likelihoods, the base."""
         if self.engine_name == "transformers":
-            return self.shared_engine(adapter=False)
+            return self._reading_engine
+        if self.engine_name == "vllm":
+            return self._vllm_engine(self._server.endpoint, lambda: self._reading_engine)
         folder = build_once(
             cache_folder() / "ctranslate2" / f"{self.located.label}-{self.located.identity}-{self.precision}",
             lambda to: self._convert(self._network_to_convert(), to),
         )
         return self._ctranslate2_engine(folder)
 
+    @cached_property
+    def _reading_engine(self) -> Engine:
+        """Of the untouched model in torch: one, since in int8 each would have a copy."""
+        return self.shared_engine(adapter=False)
+
     @property
     def engine_identity(self) -> str:
         """Changes with all that the untouched model's likelihoods depend on: weights, engine, device and precision."""
         device = torch_device(self.config.model)
-        return f"{self.located.identity} {self.engine_name} {device} {self.precision}"
+        reader = "ctranslate2" if self.engine_name == "ctranslate2" else "transformers"
+        return f"{self.located.identity} {reader} {device} {self.precision}"
 
     @property
     def precision(self) -> str:
-        """What the engine computes in."""
+        """What likelihoods are computed in, and completions too unless a server makes them."""
         dtype = str(torch_dtype(self.config.model)).removeprefix("torch.")
         if self.config.model.dtype == "nf4":
             return f"nf4-{dtype}"
         # What is rounded is what torch loads, so its precision is a part of the engine's.
-        if self.engine_name == "transformers":
+        if self.engine_name != "ctranslate2":
             return f"{dtype}-int8" if self.computes_int8 else dtype
         return f"{dtype}-{self.config.model.quantization}"
 
@@ -149,6 +161,10 @@ class Parts:
         """The model with the LoRA adapter of a folder, while the context lasts; without one, the untouched model."""
         if adapter is None:
             yield self.initial_engine
+            return
+        if self.engine_name == "vllm":
+            with self._server.adapter(adapter) as endpoint:
+                yield self._vllm_engine(endpoint, None)
             return
         from peft import PeftModel
 
@@ -199,6 +215,19 @@ class Parts:
             batch_size=self.config.model.batch_size,
             threads=self.threads,
         )
+
+    @cached_property
+    def _server(self) -> VllmServer:
+        from refine_af.engines.vllm import VllmServer
+
+        server = VllmServer(self.config.model)
+        server.check_tokens(self.tokenizer)
+        return server
+
+    def _vllm_engine(self, endpoint: Endpoint, reader: Callable[[], Engine] | None) -> Engine:
+        from refine_af.engines.vllm import VllmEngine
+
+        return VllmEngine(endpoint, self.tokenizer, model=self.located.label, reader=reader)
 
     def feedback(self, seeds: list[Example], memory: Store | None = None) -> Composite:
         """The reward that the config names, made once; ``seeds`` are pairs by people, for calibration. Scores that the

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from refine_af import __version__
 from refine_af.config import Config, as_yaml, differences, shown_differences
+from refine_af.engines.vllm import check_server
 from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
@@ -32,13 +33,16 @@ from refine_af.store import Store
 from refine_af.team import Team
 
 STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "arms", "report")
-# How much is computed at once: changes rounding and memory, not what is computed, so a run that was too large for
-# the memory can go on.
+# How much is computed at once, and where a server stands: changes rounding and memory, not what is computed, so a run
+# that was too large for the memory, or whose server has moved, can go on.
 _CHANGEABLE = {
     "policy.micro_batch",
     "policy.gradient_checkpointing",
     "finetune.micro_batch",
     "feedback.batch_size",
+    "model.server.url",
+    "model.server.name",
+    "model.server.timeout",
 }
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
@@ -81,6 +85,7 @@ class Run:
         shown = shown_tasks(self.config.seeds, self.config.seed)
         check_packages()
         check_model(self.config.model)
+        check_server(self.config.model)
         calibration = calibration_pairs(shown, self.config)
         check_feedback(self.config.feedback, len(calibration))
         check_teachers(self.config)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_cases import ENGINES, EnginePair, Made, config_of
+from engine_cases import ENGINES, GREEDY, PROMPTS, EnginePair, Made, adapt, config_of
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from refine_af.engines.base import Engine
+from refine_af.engines.base import Completion, Engine
 from refine_af.parts import Parts
 
 
@@ -37,3 +38,18 @@ def engine(request: pytest.FixtureRequest, made: Made) -> Engine:
 def reference(tiny_model: Path) -> tuple[Any, Any]:
     """The network and the tokenizer, loaded without the product."""
     return AutoModelForCausalLM.from_pretrained(tiny_model).eval(), AutoTokenizer.from_pretrained(tiny_model)
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("adapter")
+    adapt(AutoModelForCausalLM.from_pretrained(tiny_model)).save_pretrained(folder, save_embedding_layers=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted_text(made: Made) -> Sequence[Completion]:
+    """What the network writes greedily with the adapter in place."""
+    parts = made("transformers")
+    adapt(parts.network)
+    return parts.shared_engine(adapter=True).generate(PROMPTS, GREEDY, seed=0)

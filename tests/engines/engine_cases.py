@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import LoraConfig, get_peft_model
 
 from refine_af.config import Config, SamplingConfig, load_config
 from refine_af.engines.base import Engine, Prompts
@@ -63,3 +64,15 @@ def next_log_probs(reference: tuple[Any, Any], text: str) -> torch.Tensor:
 
 def copies(count: int, task: str = "Explain") -> Prompts:
     return Prompts(PREFIX, (f"{task}</s><|assistant|>",) * count)
+
+
+def adapt(network: Any, seed: int = 0) -> Any:
+    """A LoRA adapter on the network that changes it, as training would."""
+    settings = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    adapted = get_peft_model(network, settings)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in adapted.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(0.0, 0.4, generator=generator)
+    return adapted

@@ -4,45 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from engine_cases import ENGINES, GREEDY, PROMPTS, SCORED, EnginePair, Made, config_of
-from peft import LoraConfig, PeftModel, get_peft_model
+from engine_cases import ENGINES, GREEDY, PROMPTS, SCORED, EnginePair, Made, adapt, config_of
+from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from refine_af.engines.base import Completion
 from refine_af.engines.transformers import TransformersEngine
 from refine_af.parts import Parts
-
-
-def _adapt(network: Any, seed: int = 0) -> Any:
-    """A LoRA adapter on the network that changes it, as training would."""
-    settings = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-    adapted = get_peft_model(network, settings)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in adapted.named_parameters():
-            if "lora_" in name:
-                parameter.normal_(0.0, 0.4, generator=generator)
-    return adapted
-
-
-@pytest.fixture(scope="module")
-def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("adapter")
-    _adapt(AutoModelForCausalLM.from_pretrained(tiny_model)).save_pretrained(folder, save_embedding_layers=False)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def adapted_text(made: Made) -> Sequence[Completion]:
-    """What the network writes greedily with the adapter in place."""
-    parts = made("transformers")
-    _adapt(parts.network)
-    return parts.shared_engine(adapter=True).generate(PROMPTS, GREEDY, seed=0)
 
 
 def test_the_engine_without_adapter_ignores_the_one_on_the_network(
@@ -51,7 +23,7 @@ def test_the_engine_without_adapter_ignores_the_one_on_the_network(
     untouched = both[1].generate(PROMPTS, GREEDY, seed=0)
     assert adapted_text != untouched
     parts = made("transformers")
-    _adapt(parts.network)
+    adapt(parts.network)
     without, with_it = parts.shared_engine(adapter=False), parts.shared_engine(adapter=True)
     assert without.generate(PROMPTS, GREEDY, seed=0) == untouched
     assert with_it.generate(PROMPTS, GREEDY, seed=0) == adapted_text, "it is switched on again afterwards"

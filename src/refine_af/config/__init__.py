@@ -17,6 +17,7 @@ from refine_af.config.options import (
     SamplingConfig,
     ScorerConfig,
     SeedsConfig,
+    ServerConfig,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "SamplingConfig",
     "ScorerConfig",
     "SeedsConfig",
+    "ServerConfig",
     "as_yaml",
     "differences",
     "load_config",

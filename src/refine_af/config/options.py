@@ -16,6 +16,15 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
+class ServerConfig(_Section):
+    """The vLLM server that generates where model.engine is vllm."""
+
+    url: str | None = Field(None, min_length=1, description="its address, like http://localhost:8000/v1")
+    name: str | None = Field(None, min_length=1, description="the model's name there; none: the only one it serves")
+    api_key_env: str = Field("VLLM_API_KEY", min_length=1, description="environment variable that holds its key")
+    timeout: Positive = Field(600, description="seconds after which a completion is asked for again")
+
+
 class ModelConfig(_Section):
     """The model that writes, is tuned and is evaluated."""
 
@@ -23,9 +32,10 @@ class ModelConfig(_Section):
         "embedded", min_length=1, description='"embedded" (SmolLM2-135M-Instruct), a local folder, or a Hub name'
     )
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
-    engine: Literal["auto", "ctranslate2", "transformers"] = Field(
+    engine: Literal["auto", "ctranslate2", "transformers", "vllm"] = Field(
         "auto",
-        description="what generates: auto is transformers, and ctranslate2 on a CPU without instructions for int8",
+        description="what generates: auto is transformers, and ctranslate2 on a CPU without instructions for int8; "
+        "vllm is a server that you started with the same model",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
@@ -35,11 +45,20 @@ class ModelConfig(_Section):
     )
     quantization: Literal["int8", "float32"] = Field("int8", description="weights of what generates on a CPU")
     batch_size: Positive = Field(64, description="completions generated at once")
+    server: ServerConfig = ServerConfig()
 
     @model_validator(mode="after")
     def _one_set_of_weights(self) -> ModelConfig:
         if self.dtype == "nf4" and self.engine == "ctranslate2":
             raise ValueError("dtype nf4 is torch's and ctranslate2 has weights of its own; set engine to transformers")
+        return self
+
+    @model_validator(mode="after")
+    def _server_where_it_is_asked(self) -> ModelConfig:
+        if self.engine == "vllm" and self.server.url is None:
+            raise ValueError("engine vllm needs server.url, the server's address, like http://localhost:8000/v1")
+        if self.engine != "vllm" and self.server.url is not None:
+            raise ValueError(f"server.url is for engine vllm, and engine is {self.engine}; set engine to vllm")
         return self
 
     def is_rounded(self, *, cpu: bool) -> bool:

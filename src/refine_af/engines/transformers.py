@@ -16,7 +16,7 @@ from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
 from refine_af.engines.decoder import Decoder, Written, can_decode
-from refine_af.engines.ending import Ending, closing_tokens
+from refine_af.engines.ending import Ending, closing_tokens, completion_of
 from refine_af.engines.int8 import SAMPLE, int8_copy
 from refine_af.engines.reading import Text
 from refine_af.engines.steps import cuda_recorder
@@ -219,19 +219,10 @@ class TransformersEngine:
 
     def _completion(self, ids: list[int], stop: Stop, log_probs: list[float] | None) -> Completion:
         end = self._tokenizer.eos_token_id
-        ended = end in ids
+        ended = end in ids  # behind a stop string it is but padding, and is left out with all that follows one
         if ended:
             ids = ids[: ids.index(end) + 1]
-        text, found = stop.cut(self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False))
-        if found:  # also where the end token is but the padding after it
-            ids = self._until_stop(ids, stop)
-        kept = None if log_probs is None else tuple(log_probs[: len(ids)])
-        return Completion(text, tuple(ids), ended or found, kept)
-
-    def _until_stop(self, ids: list[int], stop: Stop) -> list[int]:
-        """The tokens up to the one that completed a stop string; what follows was padding or overrun."""
-        ending = Ending(self._tokenizer, stop)
-        return next((ids[:n] for n in range(1, len(ids) + 1) if ending.is_reached(ids[:n])), ids)
+        return completion_of(self._tokenizer, ids, stop, log_probs, end_token=ended)
 
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
         return [one.log_probs for one in self._scored(texts)]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from refine_af.config import Config, load_config
 from refine_af.endpoint import Endpoint
 from refine_af.engines.base import BATCHES_AT_ONCE, Engine, Stop
+from refine_af.engines.vllm import check_server
 from refine_af.errors import UsageError
 from refine_af.models import EMBEDDED, EMBEDDED_NAME, check_model, check_packages
 from refine_af.parts import Parts
@@ -57,6 +58,7 @@ def find_subject(model: str, config: Config, prompt: PromptForm, served: str | N
     base, revision, adapter = _base_and_adapter(model)
     chosen = config.model.model_copy(update={"name": base, "revision": revision or _revision(base, config)})
     check_model(chosen)
+    check_server(chosen, adapters=adapter is not None)
     return LocalSubject(Parts(config.model_copy(update={"model": chosen}), scratch), adapter, prompt)
 
 
@@ -117,7 +119,7 @@ class LocalSubject:
             "model": label,
             "weights": weights,
             "engine": parts.engine_name,
-            "precision": parts.precision,
+            "precision": "unknown" if parts.engine_name == "vllm" else parts.precision,
             "prompt": "chat" if self._frame.after else "plain",
             "template": content_id(self._frame.before, self._frame.after),
         }

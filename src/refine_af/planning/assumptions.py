@@ -30,6 +30,11 @@ def assumptions(config: Config, setup: Setup | None) -> tuple[str, ...]:
         lines.append(f"What else the feedback {config.feedback.name} takes is not known and not counted.")
     if setup is None:
         return tuple(lines)
+    if config.model.engine == "vllm":
+        lines.append(
+            "Generation is counted as if transformers did it here: vLLM is quicker on a GPU, and its memory, a second "
+            "copy of the weights among it, comes on top."
+        )
     return (*lines, *(_on_a_gpu() if setup.kind == "gpu" else _on_a_cpu(setup)), *_memory())
 
 
