@@ -94,8 +94,7 @@ def with_adapter(here: Parts, there: Parts, asked: Prompts, folder: Path) -> dic
         seconds = time.perf_counter() - started
         found = compared(network_engine, engine, asked)
         changed = sum(
-            a.token_ids != b.token_ids
-            for a, b in zip(before, engine.generate(asked, GREEDY, seed=0), strict=True)
+            a.token_ids != b.token_ids for a, b in zip(before, engine.generate(asked, GREEDY, seed=0), strict=True)
         )
     adapted.unload()
     return found | {"changed": changed, "seconds_to_load": round(seconds, 2)}
