@@ -55,20 +55,25 @@ def config(overrides: Sequence[str]) -> Config:
 
 
 def row(parts: Parts, engines: dict[str, Engine], demonstrations: int, prompts: int) -> dict[str, Any]:
-    """Sampled tokens a second of each engine: medians of runs in turn, so that the machine's mood falls on all."""
+    """Sampled tokens a second of each engine, behind so many demonstrations."""
     asked = pair_prompts(parts, demonstrations, prompts)
-    rates: dict[str, list[float]] = {name: [] for name in engines}
-    for repetition in range(REPETITIONS):
-        for name, engine in engines.items():
-            started = time.perf_counter()
-            made = engine.generate(asked, SAMPLING, seed=repetition)
-            rates[name].append(sum(len(one.token_ids) for one in made) / (time.perf_counter() - started))
     shared = len(parts.tokenizer.encode(asked.prefix))
     own = median(len(parts.tokenizer.encode(one)) for one in asked.suffixes)
     found = {"prompts": prompts, "shared_tokens": shared, "own_tokens": own}
-    found |= {name: round(median(values)) for name, values in rates.items()}
+    found |= rates(engines, asked, SAMPLING)
     print(json.dumps(found), flush=True)
     return found
+
+
+def rates(engines: dict[str, Engine], asked: Prompts, sampling: SamplingConfig) -> dict[str, int]:
+    """Sampled tokens a second: medians of runs in turn, so that the machine's mood falls on all."""
+    found: dict[str, list[float]] = {name: [] for name in engines}
+    for repetition in range(REPETITIONS):
+        for name, engine in engines.items():
+            started = time.perf_counter()
+            made = engine.generate(asked, sampling, seed=repetition)
+            found[name].append(sum(len(one.token_ids) for one in made) / (time.perf_counter() - started))
+    return {name: round(median(values)) for name, values in found.items()}
 
 
 def pair_prompts(parts: Parts, demonstrations: int, prompts: int) -> Prompts:

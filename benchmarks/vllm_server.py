@@ -15,11 +15,10 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
-from engines import pair_prompts
+from engines import REPETITIONS, pair_prompts, rates
 from feedback import machine
 from peft import LoraConfig, get_peft_model
 from section import write_section
@@ -29,7 +28,6 @@ from refine_af.engines.base import Completion, Engine, Prompts
 from refine_af.parts import Parts
 
 RESULTS = Path(__file__).with_suffix(".json")
-REPETITIONS = 3
 GREEDY = SamplingConfig(max_tokens=64, temperature=0)
 SAMPLING = SamplingConfig(max_tokens=64, temperature=0.8, top_p=1.0)
 
@@ -56,7 +54,7 @@ def main() -> None:
             "prompts": len(asked.suffixes),
             "base": compared(here.initial_engine, there.initial_engine, asked),
             "adapter": with_adapter(here, there, asked, folder / "adapter"),
-            "tokens_per_s": rates({"transformers": here.initial_engine, "vllm": there.initial_engine}, asked),
+            "tokens_per_s": rates({"transformers": here.initial_engine, "vllm": there.initial_engine}, asked, SAMPLING),
         }
     RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(found, indent=2))
@@ -98,17 +96,6 @@ def with_adapter(here: Parts, there: Parts, asked: Prompts, folder: Path) -> dic
         )
     adapted.unload()
     return found | {"changed": changed, "seconds_to_load": round(seconds, 2)}
-
-
-def rates(engines: dict[str, Engine], asked: Prompts) -> dict[str, int]:
-    """Sampled tokens a second: medians of runs in turn."""
-    found: dict[str, list[float]] = {name: [] for name in engines}
-    for repetition in range(REPETITIONS):
-        for name, engine in engines.items():
-            started = time.perf_counter()
-            made = engine.generate(asked, SAMPLING, seed=repetition)
-            found[name].append(sum(len(one.token_ids) for one in made) / (time.perf_counter() - started))
-    return {name: round(median(values)) for name, values in found.items()}
 
 
 def section(found: dict[str, Any]) -> str:

@@ -52,9 +52,10 @@ class Parts:
         model = self.config.model
         if (name, revision) == (model.name, model.revision):
             return self
-        other = model.model_copy(update={"name": name, "revision": revision})
+        changed: dict[str, object] = {"name": name, "revision": revision}
         if model.engine == "vllm":  # its server has the run's model alone
-            other = other.model_copy(update={"engine": "auto", "server": ServerConfig()})
+            changed |= {"engine": "auto", "server": ServerConfig()}
+        other = model.model_copy(update=changed)
         return Parts(self.config.model_copy(update={"model": other}), self._scratch)
 
     @property

@@ -193,12 +193,13 @@ class VllmEngine:
                 row.tokens += more.tokens
                 row.log_probs += more.log_probs
                 row.end_token = not more.by_length and not isinstance(more.stopped_by, str)
-            early = [
+            waiting = [
                 row
                 for row, more in zip(waiting, written, strict=True)
-                if isinstance(more.stopped_by, str) and not stop.cut(self._tokenizer.decode(row.tokens))[1]
+                if isinstance(more.stopped_by, str)
+                and len(row.tokens) < sampling.max_tokens
+                and not stop.cut(self._tokenizer.decode(row.tokens))[1]
             ]
-            waiting = [row for row in early if len(row.tokens) < sampling.max_tokens]
         return [
             completion_of(
                 self._tokenizer, row.tokens, stop, row.log_probs if log_probs else None, end_token=row.end_token
