@@ -234,9 +234,7 @@ def _engine(config: Config, hardware: Hardware) -> Check:
         )
     found = f"transformers on {place}"
     if config.model.is_rounded(cpu=not on_gpu):
-        found += ", in int8 where the processor has instructions for it"
-        if config.model.engine == "auto" and ctranslate2 is not None:
-            found += ", else ctranslate2"
+        found += ", in int8 where the processor has instructions for it, else in float32"
     return Check("engine", True, found)
 
 

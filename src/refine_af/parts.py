@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from refine_af.endpoint import Endpoint
+    from refine_af.engines.fused import MakeProduct
     from refine_af.engines.vllm import VllmServer
     from refine_af.feedback.catalogue import Workshop
     from refine_af.feedback.composite import Composite
@@ -92,34 +93,37 @@ class Parts:
 
     @cached_property
     def engine_name(self) -> str:
-        """What generates. "auto" is transformers, but on a CPU without instructions for int8 ctranslate2 where it knows
-        the architecture."""
-        model = self.config.model
-        if model.engine in ("transformers", "vllm"):
-            return model.engine
-        if model.engine == "auto" and (not self._could_be_int8 or self.computes_int8):
-            return "transformers"
+        """What generates."""
+        if self.config.model.engine != "ctranslate2":
+            return self.config.model.engine.replace("auto", "transformers")
         from transformers import AutoConfig
 
         from refine_af.engines.ctranslate2 import can_convert
 
         architecture = type(AutoConfig.from_pretrained(self.located.folder)).__name__
-        if can_convert(architecture):
-            return "ctranslate2"
-        if model.engine == "ctranslate2":
+        if not can_convert(architecture):
             raise UsageError(f"ctranslate2 doesn't know the architecture {architecture}; set model.engine=transformers")
-        return "transformers"
-
-    @property
-    def _could_be_int8(self) -> bool:
-        return self.config.model.is_rounded(cpu=torch_device(self.config.model) == "cpu")
+        return "ctranslate2"
 
     @property
     def computes_int8(self) -> bool:
         """Whether torch computes in int8 what is not trained: engines' copies, and the embedded encoder."""
         from refine_af.engines.int8 import computes_int8
 
-        return self._could_be_int8 and computes_int8()
+        return self.config.model.is_rounded(cpu=torch_device(self.config.model) == "cpu") and computes_int8()
+
+    @property
+    def product(self) -> MakeProduct | None:
+        """What the linear layers of the copy are that a transformers engine works on; None where there is no copy."""
+        from refine_af.engines.int8 import Int8Product
+        from refine_af.engines.packed import PackedProduct, can_pack
+
+        if self.computes_int8:
+            return Int8Product
+        cpu = torch_device(self.config.model) == "cpu"
+        if can_pack() and self.config.model.is_packed(self.network.num_parameters(), cpu=cpu):
+            return PackedProduct
+        return None
 
     @cached_property
     def initial_engine(self) -> Engine:
@@ -136,7 +140,7 @@ class Parts:
 
     @cached_property
     def _reading_engine(self) -> Engine:
-        """Of the untouched model in torch: one, since in int8 each would have a copy."""
+        """Of the untouched model in torch: one, since each may have a copy."""
         return self.shared_engine(adapter=False)
 
     @property
@@ -188,8 +192,8 @@ class Parts:
             give_back_memory()  # the copy that was merged, and what the engine generated with
 
     def shared_engine(self, *, adapter: bool) -> Engine:
-        """The transformers engine on :attr:`network`, with the adapter that is on it (in int8: when the engine is first
-        asked) or with that switched off."""
+        """The transformers engine on :attr:`network`, with the adapter that is on it (where the engine works on a copy:
+        when it is first asked) or with that switched off."""
         from refine_af.engines.transformers import TransformersEngine
 
         return TransformersEngine(
@@ -198,7 +202,7 @@ class Parts:
             model=self.located.label,
             batch_size=self.config.model.batch_size,
             adapter=adapter,
-            int8=self.computes_int8,
+            product=self.product,
         )
 
     def _convert(self, network: PreTrainedModel, folder: Path) -> None:

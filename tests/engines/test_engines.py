@@ -29,6 +29,8 @@ from engine_cases import (
 from refine_af.config import SamplingConfig, load_config
 from refine_af.engines import int8
 from refine_af.engines.base import Engine, Prompts, common_beginning
+from refine_af.engines.int8 import Int8Product
+from refine_af.engines.packed import PackedProduct, can_pack
 from refine_af.parts import Parts
 
 # --- Greedy
@@ -224,16 +226,15 @@ def test_the_model_folders_own_sampling_settings_are_not_mixed_in(tiny_model: Pa
 @pytest.mark.parametrize(
     ("quantization", "has_instructions", "expected"),
     [
-        ("int8", True, ("transformers", "float32-int8")),
-        ("int8", False, ("ctranslate2", "float32-int8")),
-        ("float32", True, ("transformers", "float32")),
-        ("float32", False, ("transformers", "float32")),
+        ("int8", True, ("float32-int8", Int8Product)),
+        ("int8", False, ("float32", PackedProduct if can_pack() else None)),
+        ("float32", True, ("float32", PackedProduct if can_pack() else None)),
     ],
 )
-def test_auto_takes_ctranslate2_for_int8_on_a_cpu_without_instructions_for_it(
+def test_auto_rounds_where_the_cpu_has_instructions_for_int8_and_packs_elsewhere(
     quantization: str,
     has_instructions: bool,
-    expected: tuple[str, str],
+    expected: tuple[str, type | None],
     tiny_model: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -241,17 +242,25 @@ def test_auto_takes_ctranslate2_for_int8_on_a_cpu_without_instructions_for_it(
     monkeypatch.setattr(int8, "computes_int8", lambda: has_instructions)
     overrides = [f"model.name={tiny_model}", "model.device=cpu", f"model.quantization={quantization}"]
     parts = Parts(load_config(overrides=overrides), tmp_path)
-    assert (parts.engine_name, parts.precision) == expected
+    assert parts.engine_name == "transformers"
+    assert (parts.precision, parts.product) == expected
 
 
-def test_auto_takes_transformers_for_an_architecture_unknown_to_ctranslate2(
+def test_only_small_networks_in_float32_on_a_cpu_are_packed() -> None:
+    model = load_config().model
+    assert model.is_packed(135_000_000, cpu=True)
+    assert not model.is_packed(7_000_000_000, cpu=True)
+    assert not model.is_packed(135_000_000, cpu=False)
+    assert not model.model_copy(update={"dtype": "bfloat16"}).is_packed(135_000_000, cpu=True)
+
+
+def test_an_architecture_unknown_to_ctranslate2_is_refused_only_where_that_is_asked_for(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import refine_af.engines.ctranslate2 as ours
     from refine_af.errors import UsageError
 
     monkeypatch.setattr(ours, "can_convert", lambda architecture: False)
-    monkeypatch.setattr(int8, "computes_int8", lambda: False)
     assert made("auto").engine_name == "transformers"
     with pytest.raises(UsageError, match=r"LlamaConfig.*model\.engine=transformers"):
         _ = made("ctranslate2").engine_name

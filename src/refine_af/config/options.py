@@ -10,6 +10,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
+_MOST_PACKED = 2**29  # weights, 2 GiB in float32
 
 
 class _Section(BaseModel):
@@ -34,8 +35,8 @@ class ModelConfig(_Section):
     revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
     engine: Literal["auto", "ctranslate2", "transformers", "vllm"] = Field(
         "auto",
-        description="what generates: auto is transformers, and ctranslate2 on a CPU without instructions for int8; "
-        "vllm is a server that you started with the same model",
+        description="what generates: auto is transformers; ctranslate2 generates on the CPU; vllm is a server that you "
+        "started with the same model",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
@@ -43,7 +44,10 @@ class ModelConfig(_Section):
         description="weights in memory: auto is float32 on a CPU, bfloat16 on a GPU; nf4 has 4 bits a weight, by "
         "bitsandbytes, and computes in auto's type",
     )
-    quantization: Literal["int8", "float32"] = Field("int8", description="weights of what generates on a CPU")
+    quantization: Literal["int8", "float32"] = Field(
+        "int8",
+        description="weights of what generates on a CPU; without instructions for int8 transformers takes float32",
+    )
     batch_size: Positive = Field(64, description="completions generated at once")
     server: ServerConfig = ServerConfig()
 
@@ -65,6 +69,11 @@ class ModelConfig(_Section):
         """Whether the linear layers of what generates there are in int8, where the processor has instructions for it or
         ctranslate2 generates."""
         return cpu and self.quantization == "int8" and self.dtype != "nf4"
+
+    def is_packed(self, parameters: int, *, cpu: bool) -> bool:
+        """Whether what generates there and isn't rounded is a copy in float32, its weights arranged for speed. A large
+        network has no copy: it would take more room than it spares time."""
+        return cpu and self.dtype in ("auto", "float32") and parameters <= _MOST_PACKED
 
 
 class SeedsConfig(_Section):

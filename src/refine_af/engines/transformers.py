@@ -17,7 +17,7 @@ from refine_af.config import SamplingConfig
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
 from refine_af.engines.decoder import Decoder, Written, can_decode
 from refine_af.engines.ending import Ending, closing_tokens, completion_of
-from refine_af.engines.int8 import SAMPLE, int8_copy
+from refine_af.engines.fused import SAMPLE, MakeProduct, fused_copy
 from refine_af.engines.reading import Text
 from refine_af.engines.steps import cuda_recorder
 from refine_af.records import content_id, derived_seed
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class TransformersEngine:
     """Works on a model in memory, without a copy of it: what the model's adapter is now, the engine uses.
 
-    With ``int8`` it works on a copy whose linear layers are rounded to 8 bits, with what the adapter is when the engine
-    is first asked. Networks that :func:`can_decode` refuses are decoded by their own ``generate``.
+    With ``product`` it works on a copy whose linear layers are products of that kind, with what the adapter is when the
+    engine is first asked. Networks that :func:`can_decode` refuses are decoded by their own ``generate``.
     """
 
     name = "transformers"
@@ -43,18 +43,20 @@ class TransformersEngine:
         model: str,
         batch_size: int,
         adapter: bool = True,
-        int8: bool = False,
+        product: MakeProduct | None = None,
     ) -> None:
         self.model = model
         self._adapter = adapter
         self._given = network
-        self._int8 = int8
+        self._product = product
         self._tokenizer = tokenizer
         self._batch_size = batch_size
 
     @cached_property
     def _network(self) -> Any:
-        return int8_copy(self._given, torch.tensor([self._sample])) if self._int8 else self._given
+        if self._product is None:
+            return self._given
+        return fused_copy(self._given, torch.tensor([self._sample]), self._product)
 
     @cached_property
     def _decoder(self) -> Decoder | None:

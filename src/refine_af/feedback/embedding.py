@@ -60,9 +60,10 @@ class Embedder:
         if int8:
             import torch
 
-            from refine_af.engines.int8 import SAMPLE, int8_copy
+            from refine_af.engines.fused import SAMPLE, fused_copy
+            from refine_af.engines.int8 import Int8Product
 
-            self._model = int8_copy(self._model, torch.tensor(self._tokens([SAMPLE])))
+            self._model = fused_copy(self._model, torch.tensor(self._tokens([SAMPLE])), Int8Product)
             self.identity += ", int8"
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -58,7 +58,8 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
     if training or setup.engine == "transformers" or stage.name == "instances":
         parts.append(_weights(config, setup))
     rounded = config.model.is_rounded(cpu=setup.kind == "cpu")
-    if generating and (setup.engine == "ctranslate2" or rounded):
+    packed = config.model.is_packed(setup.facts.parameters, cpu=setup.kind == "cpu")
+    if generating and (setup.engine == "ctranslate2" or rounded or packed):
         size, copies = 1 if rounded else 4, 1 if stage.name == "instructions" else 2
         why = "" if copies == 1 else " × 2 policies"
         parts.append(

@@ -1,4 +1,4 @@
-"""Linear layers in 8 bits: close to what they were, and what an adapter adds is in them."""
+"""Copies made for reading: in 8 bits close to the network, packed the same, and what an adapter adds is in them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import AutoModelForCausalLM, LlamaConfig
 from trl.trainer.utils import add_fused_lm_head
 
-from refine_af.engines import int8
+from refine_af.engines import fused
 from refine_af.engines.decoder import Decoder
-from refine_af.engines.int8 import computes_int8, int8_copy
+from refine_af.engines.fused import MakeProduct, fused_copy
+from refine_af.engines.int8 import Int8Product, computes_int8
+from refine_af.engines.packed import PackedProduct
 
 SAMPLE = torch.tensor([[5, 9, 3, 33, 8, 21, 4, 17, 50, 11, 7, 13]])
 OTHER = torch.tensor([[44, 2, 19, 8, 31, 5, 5, 40]])
@@ -40,6 +42,10 @@ def network() -> Any:
     return network
 
 
+# How far each kind may be from the network, as a share of its logits.
+KINDS = pytest.mark.parametrize(("product", "near"), [(Int8Product, 0.06), (PackedProduct, 1e-5)])
+
+
 @torch.no_grad()
 def logits(network: Any, tokens: torch.Tensor = OTHER) -> torch.Tensor:
     return network(input_ids=tokens).logits[0].double()
@@ -49,19 +55,22 @@ def error(ours: torch.Tensor, exact: torch.Tensor) -> float:
     return float((ours - exact).norm() / exact.norm())
 
 
-def test_it_computes_nearly_the_same_and_leaves_the_original_as_it_was(network: Any) -> None:
+@KINDS
+def test_it_computes_nearly_the_same_and_leaves_the_original_as_it_was(
+    network: Any, product: MakeProduct, near: float
+) -> None:
     before = {name: one.clone() for name, one in network.state_dict().items()}
     exact = logits(network)
-    copy = int8_copy(network, SAMPLE)
-    assert 0 < error(logits(copy), exact) < 0.06
+    copy = fused_copy(network, SAMPLE, product)
+    assert error(logits(copy), exact) < near
     assert torch.equal(logits(network), exact)
     assert all(torch.equal(one, network.state_dict()[name]) for name, one in before.items())
 
 
 def test_a_network_that_trl_trains_is_copied_as_it_is_by_itself(network: Any) -> None:
-    expected = logits(int8_copy(network, SAMPLE))
+    expected = logits(fused_copy(network, SAMPLE, Int8Product))
     add_fused_lm_head(network)
-    copy = int8_copy(network, SAMPLE)
+    copy = fused_copy(network, SAMPLE, Int8Product)
     assert torch.equal(logits(copy), expected)
     assert copy.forward.__self__ is copy
 
@@ -74,17 +83,17 @@ def test_a_large_input_costs_the_others_little(network: Any, monkeypatch: pytest
             for one in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
                 one.weight[:, 3] /= 100
     exact = logits(network)
-    moved = error(logits(int8_copy(network, SAMPLE)), exact)
-    real = int8._families
+    moved = error(logits(fused_copy(network, SAMPLE, Int8Product)), exact)
+    real = fused._families
     monkeypatch.setattr(
-        int8, "_families", lambda *given: [(names, torch.ones_like(largest)) for names, largest in real(*given)]
+        fused, "_families", lambda *given: [(names, torch.ones_like(largest)) for names, largest in real(*given)]
     )
     assert moved < 0.06
-    assert error(logits(int8_copy(network, SAMPLE)), exact) > 2 * moved
+    assert error(logits(fused_copy(network, SAMPLE, Int8Product)), exact) > 2 * moved
 
 
 def test_layers_that_read_the_same_are_computed_together(network: Any) -> None:
-    names = [names for names, _ in int8._families(network, SAMPLE)]
+    names = [names for names, _ in fused._families(network, SAMPLE)]
     assert [[name.rpartition(".")[2] for name in some] for some in names] == [
         ["q_proj", "k_proj", "v_proj"],
         ["o_proj"],
@@ -93,29 +102,35 @@ def test_layers_that_read_the_same_are_computed_together(network: Any) -> None:
     ] * 2 + [["lm_head"]]
 
 
-def test_an_active_adapter_is_in_the_copy_and_one_that_is_switched_off_is_not(network: Any) -> None:
+@KINDS
+def test_an_active_adapter_is_in_the_copy_and_one_that_is_switched_off_is_not(
+    network: Any, product: MakeProduct, near: float
+) -> None:
     plain = logits(network)
     adapted = get_peft_model(network, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False))
     base = adapted.get_base_model()
     with_adapter = logits(base)
     assert error(with_adapter, plain) > 0.1, "the adapter matters, or this proves little"
-    assert error(logits(int8_copy(base, SAMPLE)), with_adapter) < 0.06
+    assert error(logits(fused_copy(base, SAMPLE, product)), with_adapter) < near
     for layer in base.modules():
         if isinstance(layer, BaseTunerLayer):
             layer.enable_adapters(False)
-    assert error(logits(int8_copy(base, SAMPLE)), plain) < 0.06
+    assert error(logits(fused_copy(base, SAMPLE, product)), plain) < near
 
 
 def test_a_copy_of_a_network_in_bfloat16_computes_in_float32(network: Any) -> None:
-    copy = int8_copy(network.bfloat16(), SAMPLE)
+    copy = fused_copy(network.bfloat16(), SAMPLE, Int8Product)
     with torch.no_grad():
         assert copy(input_ids=OTHER).logits.dtype == torch.float32
     assert error(logits(copy), logits(network)) < 0.06
     assert all(one.dtype == torch.bfloat16 for one in network.parameters())
 
 
-def test_what_stands_beside_a_token_does_not_change_how_it_is_rounded(network: Any) -> None:
-    copy = int8_copy(network, SAMPLE)
+@KINDS
+def test_what_stands_beside_a_token_does_not_change_what_it_gets(
+    network: Any, product: MakeProduct, near: float
+) -> None:
+    copy = fused_copy(network, SAMPLE, product)
     asked = [(OTHER[0].tolist(), range(8)), (SAMPLE[0].tolist(), range(12))]
     together = dict(Decoder(copy, end=2, most_rows=2).logits(asked))
     apart = [dict(Decoder(copy, end=2, most_rows=2).logits([one]))[0] for one in asked]
