@@ -260,9 +260,9 @@ def _role(name: str) -> str:
 def _memory(hardware: Hardware) -> Check:
     if hardware.memory_gb is None:
         return Check("memory", None, "this system doesn't say")
-    # The embedded preset's peak: 3.6 GB, and 5.6 with ctranslate2. `refine-af plan` says what another config needs.
+    # The embedded preset's peak: 3.6 GB, and 4.8 in float32. `refine-af plan` says what another config needs.
     enough = hardware.memory_gb >= 4
-    advice = "" if enough else "lower policy.micro_batch and model.batch_size; embedded needs 4 to 6 GB"
+    advice = "" if enough else "lower policy.micro_batch and model.batch_size; embedded needs 4 to 5 GB"
     return Check("memory", enough, gigabytes(hardware.memory_gb), advice)
 
 
