@@ -211,7 +211,7 @@ def _hub_check(title: str, name: str, revision: str | None = None) -> Check:
 
 def _engine(config: Config, hardware: Hardware) -> Check:
     """The engine a run would take."""
-    torch, ctranslate2 = installed_version("torch"), installed_version("ctranslate2")
+    torch = installed_version("torch")
     if torch is None:
         return Check("engine", False, "none: torch is not installed", "see extra: local")
     on_gpu = config.model.device == "cuda" or (
@@ -227,7 +227,7 @@ def _engine(config: Config, hardware: Hardware) -> Check:
             return Check("engine", False, f"vllm at {config.model.server.url}", str(error))
         return Check("engine", True, f"vllm at {config.model.server.url}, torch on {place} for training and scores")
     if config.model.engine == "ctranslate2":
-        if ctranslate2 is None:
+        if installed_version("ctranslate2") is None:
             return Check("engine", False, "ctranslate2 is not installed", "see extra: local")
         return Check(
             "engine", True, f"ctranslate2 in {config.model.quantization} on the CPU, torch on {place} for training"

@@ -95,7 +95,7 @@ class Parts:
     def engine_name(self) -> str:
         """What generates."""
         if self.config.model.engine != "ctranslate2":
-            return self.config.model.engine.replace("auto", "transformers")
+            return "vllm" if self.config.model.engine == "vllm" else "transformers"
         from transformers import AutoConfig
 
         from refine_af.engines.ctranslate2 import can_convert

@@ -229,6 +229,7 @@ def test_the_model_folders_own_sampling_settings_are_not_mixed_in(tiny_model: Pa
         ("int8", True, ("float32-int8", Int8Product)),
         ("int8", False, ("float32", PackedProduct if can_pack() else None)),
         ("float32", True, ("float32", PackedProduct if can_pack() else None)),
+        ("float32", False, ("float32", PackedProduct if can_pack() else None)),
     ],
 )
 def test_auto_rounds_where_the_cpu_has_instructions_for_int8_and_packs_elsewhere(

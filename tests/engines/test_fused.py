@@ -62,7 +62,9 @@ def test_it_computes_nearly_the_same_and_leaves_the_original_as_it_was(
     before = {name: one.clone() for name, one in network.state_dict().items()}
     exact = logits(network)
     copy = fused_copy(network, SAMPLE, product)
-    assert error(logits(copy), exact) < near
+    found = error(logits(copy), exact)
+    assert found < near
+    assert (found > 1e-5) is (product is Int8Product), "what is rounded can't be exact"
     assert torch.equal(logits(network), exact)
     assert all(torch.equal(one, network.state_dict()[name]) for name, one in before.items())
 
@@ -126,10 +128,8 @@ def test_a_copy_of_a_network_in_bfloat16_computes_in_float32(network: Any) -> No
     assert all(one.dtype == torch.bfloat16 for one in network.parameters())
 
 
-@KINDS
-def test_what_stands_beside_a_token_does_not_change_what_it_gets(
-    network: Any, product: MakeProduct, near: float
-) -> None:
+@pytest.mark.parametrize("product", [Int8Product, PackedProduct])
+def test_what_stands_beside_a_token_does_not_change_what_it_gets(network: Any, product: MakeProduct) -> None:
     copy = fused_copy(network, SAMPLE, product)
     asked = [(OTHER[0].tolist(), range(8)), (SAMPLE[0].tolist(), range(12))]
     together = dict(Decoder(copy, end=2, most_rows=2).logits(asked))
