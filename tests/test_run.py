@@ -265,21 +265,13 @@ def test_a_second_process_in_the_same_folder_is_refused(finished: Path, tiny_con
             Run(tiny_config, finished).execute()
 
 
-@pytest.mark.timeout(1200)  # with the model's preparation and the training of the evaluator, on any machine
+@pytest.mark.timeout(600)  # with the model's preparation, on any machine
 @pytest.mark.embedded
 def test_the_embedded_model_goes_the_whole_way(tmp_path: Path) -> None:
     from refine_af.config import load_config
-    from refine_af.seeds import load_seeds
 
-    # A fifth of the seeds, as someone brings their own: on all of them the evaluator trains for minutes.
-    seeds = tmp_path / "seeds.jsonl"
-    with seeds.open("w", encoding="utf-8") as file:
-        for task in load_seeds(None).tasks[::5]:
-            row = {"instruction": task.instruction, "input": task.input, "output": task.output}
-            file.write(json.dumps(row | {"is_classification": task.is_classification}) + "\n")
     config = load_config(
         preset="embedded",
-        seeds=str(seeds),
         overrides=[
             "instructions.target=8",
             "instructions.prompts_per_round=8",
@@ -288,9 +280,10 @@ def test_the_embedded_model_goes_the_whole_way(tmp_path: Path) -> None:
             "policy.held_out=2",
             "policy.held_out_samples=1",
             "instances.candidates=2",
+            "feedback.name=likelihood",  # the embedded reward trains for minutes: .ci/run has it in its run
             "feedback.calibrated_on=8",
             "finetune.epochs=1",
-            "seeds.held_out=0.05",
+            "seeds.held_out=0.02",
             "evaluation.max_tokens=16",
         ],
     )
@@ -299,7 +292,7 @@ def test_the_embedded_model_goes_the_whole_way(tmp_path: Path) -> None:
         assert len(store.instructions(origin="generated")) == 8
         assert len(store.instances(selected=True)) >= 4
         rewards = [i.reward for i in store.instances(policy="tuned")]
-    assert all(r is not None and -3 <= r <= 2 for r in rewards)
+    assert all(r is not None and r < 0 for r in rewards)
 
 
 def test_how_much_is_computed_at_once_may_change_while_a_run_goes_on(tiny_config: Config, tmp_path: Path) -> None:
