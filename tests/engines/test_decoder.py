@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from transformers import (
 from refine_af.config import SamplingConfig
 from refine_af.engines import attention
 from refine_af.engines.decoder import Decoder, can_decode
-from refine_af.engines.reading import packs
+from refine_af.engines.reading import Pack, Piece, packs
 from refine_af.engines.rows import Beginning, Row, Shelves
 from refine_af.engines.steps import Recorder, StepShape
 from refine_af.engines.transformers import TransformersEngine
@@ -131,12 +133,24 @@ def places(texts: list[tuple[list[int], list[int]]]) -> list[tuple[list[int], ra
 @given(texts=Texts)
 def test_logits_are_those_of_each_text_alone(network: Any, texts: list[tuple[list[int], list[int]]]) -> None:
     asked = places(texts)
-    found = dict(Decoder(network, end=2, most_rows=4).logits(asked))
+    passes = Decoder(network, end=2, most_rows=4).logits(asked)
+    found = {number: logits[own] for logits, texts in passes for number, own in texts.items()}
     assert sorted(found) == list(range(len(texts)))
     for number, (tokens, wanted) in enumerate(asked):
         with torch.no_grad():
             expected = network(input_ids=torch.tensor([tokens])).logits[0, wanted.start : wanted.stop]
         torch.testing.assert_close(found[number], expected, atol=1e-4, rtol=1e-4)
+
+
+def behind(pack: Pack, place: int) -> list[int]:
+    """What a place among a pack's tokens sees, itself the last."""
+    stops = list(accumulate(len(piece.tokens) for piece in pack.pieces))
+    number = bisect_right(stops, place)
+    piece: Piece | None = pack.pieces[number]
+    seen = pack.pieces[number].tokens[: place - stops[number] + len(pack.pieces[number].tokens) + 1]
+    while piece := piece.behind if piece else None:
+        seen = piece.tokens + seen
+    return seen
 
 
 @given(texts=Texts, most_tokens=st.integers(1, 40), most_places=st.integers(1, 12))
@@ -145,32 +159,30 @@ def test_packs_hold_each_text_once_and_no_more_than_they_may(
 ) -> None:
     asked = places(texts)
     found = list(packs(asked, most_tokens, most_places))
-    assert sorted(n for pack in found for cluster in pack for n in cluster.texts) == list(range(len(texts)))
+    assert sorted(number for pack in found for number in pack.texts) == list(range(len(texts)))
     for pack in found:
-        read = 0
-        for cluster in pack:
-            tokens = [asked[n][0] for n in cluster.texts]
-            assert len({tuple(one[: cluster.shared]) for one in tokens}) == 1
-            assert all(cluster.shared <= asked[n][1].start for n in cluster.texts)
-            read += cluster.shared + sum(len(one) - cluster.shared for one in tokens)
-        count = sum(len(cluster.texts) for cluster in pack)
-        wanted = sum(len(asked[n][1]) for cluster in pack for n in cluster.texts)
-        assert count == 1 or (read <= most_tokens and wanted <= most_places)
+        for number, own in pack.texts.items():
+            tokens, wanted = asked[number]
+            assert [behind(pack, pack.wanted[i]) for i in own] == [tokens[: place + 1] for place in wanted]
+        read = sum(len(piece.tokens) for piece in pack.pieces)
+        assert len(pack.texts) == 1 or (read <= most_tokens and len(pack.wanted) <= most_places)
 
 
-def test_what_texts_begin_with_is_read_once() -> None:
-    """Also where all share a little: two tasks are two clusters, and a text between them stands alone."""
-    frame = [3, 4, 5]
-    tasks = [frame + [number] * 40 for number in (10, 20, 30)]
-    asked = [(one + [7, i], range(len(one), len(one) + 2)) for i in range(3) for one in tasks]
-    asked.append((frame + [15] * 9, range(3, 5)))
+def test_what_texts_begin_with_is_read_once_however_they_branch() -> None:
+    frame = list(range(3, 23))
+    tasks = [frame + [30 + number] * 40 for number in range(3)]
+    answers = [[7] * 20 + [8], [7] * 20 + [9], [7] * 20, [9, 9]]
+    asked = places([(task, answer) for task in tasks for answer in answers])
     (pack,) = packs(asked, 1000, 1000)
-    assert [(cluster.shared, sorted(cluster.texts)) for cluster in pack] == [
-        (43, [0, 3, 6]),
-        (0, [9]),
-        (43, [1, 4, 7]),
-        (43, [2, 5, 8]),
-    ]
+    assert sum(len(piece.tokens) for piece in pack.pieces) == 20 + 3 * (40 + 20 + 1 + 1 + 2)
+    assert len(pack.wanted) == 3 * (1 + 20 + 1 + 1 + 2), "what is wanted of several is computed once"
+    assert pack.texts[2] == pack.texts[0][:-1]
+
+
+def test_texts_that_share_little_are_read_each_for_itself() -> None:
+    asked = places([([3, 4, 5, number], [6] * 9) for number in range(10, 13)])
+    (pack,) = packs(asked, 1000, 1000)
+    assert [(piece.tokens, piece.behind) for piece in pack.pieces] == [(tokens, None) for tokens, _ in asked]
 
 
 @pytest.mark.parametrize(

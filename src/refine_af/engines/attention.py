@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
 from typing import Any, Protocol
 
 import torch
@@ -62,12 +61,12 @@ class Keeper(Protocol):
 @dataclass
 class Segment:
     """A piece of a text in a pass over prompts: ``start`` is its first token's place, ``behind`` what it goes on from,
-    ``keeper`` takes its keys and values."""
+    ``keeper`` takes its keys and values, where somebody needs them later."""
 
     start: int
     tokens: list[int]
     behind: Beginning | None
-    keeper: Keeper
+    keeper: Keeper | None
 
     @property
     def stop(self) -> int:
@@ -78,66 +77,60 @@ class Segment:
         return slice(self.start, self.stop)
 
     def positions(self) -> range:
-        before = len(self.behind.tokens) if self.behind else 0
+        before = self.behind.stop if self.behind else 0
         return range(before, before + len(self.tokens))
 
 
 class PromptsLayout:
-    """Every segment sees what it goes on from, and itself up to each token. Neighbours that go on from the same
-    beginning are to be neighbours."""
-
-    def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
-        families = [list(family) for _, family in groupby(segments, key=lambda segment: segment.behind)]
-        self._families = [_Family(family, device) for family in families]
-
-    def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        return torch.cat([family.attend(layer, queries, keys, values, scale) for family in self._families])
-
-
-class _Family:
-    """Neighbours that go on from the same beginning."""
+    """Every segment sees itself up to each token, and all that it goes on from. What goes on from a beginning, directly
+    or further on, is best in one stretch: the beginning is read once for each."""
 
     def __init__(self, segments: Sequence[Segment], device: torch.device) -> None:
         self._segments = segments
         self._device = device
+        self._kept = [(segment.place, segment.keeper) for segment in segments if segment.keeper is not None]
+        self._followers = _followers(segments)
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-        """(n, H, D), n tokens of the family."""
-        for segment in self._segments:
-            own_keys, own_values = (one[segment.place].transpose(0, 1) for one in (keys, values))
-            segment.keeper.keep(layer, own_keys, own_values)
+        for place, keeper in self._kept:
+            keeper.keep(layer, keys[place].transpose(0, 1), values[place].transpose(0, 1))
         each = self._one_by_one if has_fused_kernel(self._device) else self._in_batches
         out, total = each(queries, keys, values, scale)
-        beginning = self._segments[0].behind
-        if beginning and beginning.tokens:
-            place = slice(self._segments[0].start, self._segments[-1].stop)
+        for beginning, place in self._followers:
             grouped = _by_key_head(queries[place], keys.shape[1])[None]  # (1, K, G * n, D)
             theirs, their_total = attended(
                 grouped, beginning.keys[layer][None], beginning.values[layer][None], None, scale
             )
-            out = put_together(out, total, _by_token(theirs[0], len(out)), _by_token(their_total[0], len(out)))
+            count = place.stop - place.start
+            also, also_total = _by_token(theirs[0], count), _by_token(their_total[0], count)
+            out[place] = put_together(out[place], total[place], also, also_total)
+            total[place] = torch.logaddexp(total[place], also_total)
         return out
 
     def _one_by_one(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-        made = []
+        out, total = torch.empty_like(queries), torch.empty(queries.shape[:2])
+        keys, values = _for_each_head(queries, keys, values)
         for segment in self._segments:
-            own = (one[None, segment.place].transpose(1, 2) for one in (queries, keys, values))
-            out, total = _itself(*own, scale=scale)
-            made.append((out[0].transpose(0, 1), total[0].transpose(0, 1)))
-        return torch.cat([out for out, _ in made]), torch.cat([total for _, total in made])
+            place = segment.place
+            q, k, v = (one[None, place].transpose(1, 2) for one in (queries, keys, values))
+            its_out, its_total = attended(q, k, v, None, scale, causal=True)
+            out[place], total[place] = its_out[0].transpose(0, 1), its_total[0].transpose(0, 1)
+        return out, total
 
     def _in_batches(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """With padding behind each segment, which nothing sees: fewer operations to ask a device for."""
         batches, back = self._batches
+        keys, values = _for_each_head(queries, keys, values)
         made = []
         for places in batches:  # (B, L)
-            out, total = _itself(*(one[places].transpose(1, 2) for one in (queries, keys, values)), scale=scale)
+            q, k, v = (one[places].transpose(1, 2) for one in (queries, keys, values))
+            out, total = attended(q, k, v, None, scale, causal=True)
             made.append((out.transpose(1, 2).flatten(0, 1), total.transpose(1, 2).flatten(0, 1)))
         return torch.cat([out for out, _ in made])[back], torch.cat([total for _, total in made])[back]
 
     @cached_property
     def _batches(self) -> tuple[list[Tensor], Tensor]:
-        """The places (B, L) of the tokens of each batch, and where each of the family's tokens stands in them."""
+        """The places (B, L) of the tokens of each batch, and where each of the pass's tokens stands in them."""
         batches: list[Tensor] = []
         first: dict[int, int] = {}  # of each segment, among all tokens of all batches
         computed = 0
@@ -155,11 +148,28 @@ class _Family:
         return batches, torch.tensor(back, device=self._device)
 
 
-def _itself(queries: Tensor, keys: Tensor, values: Tensor, *, scale: float) -> tuple[Tensor, Tensor]:
-    """Of texts that see themselves up to each token: (B, H, L, D) and (B, H, L) out of (B, H, L, D), (B, K, L, D)."""
+def _followers(segments: Sequence[Segment]) -> list[tuple[Beginning, slice]]:
+    """Each beginning that isn't empty, with a stretch of tokens that all go on from it."""
+    found: list[tuple[Beginning, slice]] = []
+    last: dict[Beginning, int] = {}  # where each stands in what was found
+    for segment in segments:
+        beginning = segment.behind
+        while beginning is not None:
+            if beginning.tokens:
+                at = last.get(beginning)
+                if at is not None and found[at][1].stop == segment.start:
+                    found[at] = beginning, slice(found[at][1].start, segment.stop)
+                else:
+                    last[beginning] = len(found)
+                    found.append((beginning, segment.place))
+            beginning = beginning.behind
+    return found
+
+
+def _for_each_head(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Keys and values (N, K, D) as (N, H, D), for the query heads that read them."""
     group = queries.shape[1] // keys.shape[1]
-    keys, values = (one.repeat_interleave(group, 1) for one in (keys, values))
-    return attended(queries, keys, values, None, scale, causal=True)
+    return keys.repeat_interleave(group, 1), values.repeat_interleave(group, 1)
 
 
 def has_fused_kernel(device: torch.device) -> bool:

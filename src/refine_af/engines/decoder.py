@@ -14,7 +14,7 @@ from torch import Tensor
 
 from refine_af.config import SamplingConfig
 from refine_af.engines.attention import IMPLEMENTATION, Keeper, Layout, PromptsLayout, Segment
-from refine_af.engines.reading import Text, packs
+from refine_af.engines.reading import Piece, Text, packs
 from refine_af.engines.rows import Beginning, Row, Shelf, Shelves
 from refine_af.engines.sampling import Seen, next_tokens, penalised, state
 from refine_af.engines.steps import Recorder, StepLayout, Steps
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _PROMPT_TOKENS_AT_ONCE = 2048
-_LOGITS_AT_ONCE = 2**24  # 64 MiB
+_LOGITS_AT_ONCE = 2**25  # 128 MiB
 _FREE_SHARE = 8  # rows are let in when this part of the places is free: a pass over prompts for one alone is dear
 
 
@@ -50,12 +50,6 @@ class _RowKeeper:
             start = len(self.before.tokens)
             self.shelf.write(layer, self.slot, self.before.keys[layer], self.before.values[layer])
         self.shelf.write(layer, self.slot, keys, values, start)
-
-
-@dataclass(frozen=True, slots=True)
-class _NoKeeper:
-    def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        pass
 
 
 class Decoder:
@@ -104,26 +98,13 @@ class Decoder:
         return [writing.done[place] for place in range(len(writing.done))]
 
     @torch.no_grad()
-    def logits(self, texts: Sequence[Text]) -> Iterator[tuple[int, Tensor]]:
-        """Of each text (tokens, places) its number and the logits (n, V) in these places, in float32. Texts that begin
-        alike come one after another: what they begin with is read once."""
+    def logits(self, texts: Sequence[Text]) -> Iterator[tuple[Tensor, dict[int, list[int]]]]:
+        """Of texts (tokens, places) the logits (N, V) in these places, in float32, and of each text, by its number,
+        which of them are its own. What several texts begin with is read once."""
         most = max(1, _LOGITS_AT_ONCE // self._network.config.get_text_config().vocab_size)
         for pack in packs(texts, _PROMPT_TOKENS_AT_ONCE, most):
-            segments: list[Segment] = []
-            wanted: list[int] = []
-            for cluster in pack:
-                beginning = Beginning(texts[cluster.texts[0]][0][: cluster.shared]) if cluster.shared else None
-                if beginning is not None:
-                    segments.append(Segment(_stop(segments), beginning.tokens, None, beginning))
-                for number in cluster.texts:
-                    tokens, places = texts[number]
-                    start = _stop(segments)
-                    segments.append(Segment(start, tokens[cluster.shared :], beginning, _NoKeeper()))
-                    wanted += [start + place - cluster.shared for place in places]
             with _our_attention(self._network):
-                found = self._prompt_logits(segments, wanted).float()
-            numbers = [number for cluster in pack for number in cluster.texts]
-            yield from zip(numbers, found.split([len(texts[i][1]) for i in numbers]), strict=True)
+                yield self._prompt_logits(_segments(pack.pieces), pack.wanted).float(), pack.texts
 
     @torch.no_grad()
     def replayed(self, tokens: list[int]) -> Tensor:
@@ -278,6 +259,19 @@ def _rows(groups: Sequence[tuple[list[int], Sequence[list[int]]]], seed: int, *,
             rows.append(Row(len(rows), beginning, own, int(content_id(text, str(met[text])), 16), alone))
             met[text] += 1
     return rows
+
+
+def _segments(pieces: Sequence[Piece]) -> list[Segment]:
+    """Of pieces of which each comes after what it goes on from."""
+    shared = {piece.behind for piece in pieces}
+    beginnings: dict[Piece, Beginning] = {}
+    segments: list[Segment] = []
+    for piece in pieces:
+        behind = beginnings[piece.behind] if piece.behind else None
+        if piece in shared:
+            beginnings[piece] = Beginning(piece.tokens, behind)
+        segments.append(Segment(_stop(segments), piece.tokens, behind, beginnings.get(piece)))
+    return segments
 
 
 def _stop(segments: Sequence[Segment]) -> int:

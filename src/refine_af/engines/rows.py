@@ -16,12 +16,19 @@ _STEP_OF_ROOM = 128  # tokens; rows that need about as much room are computed to
 
 @dataclass(eq=False)
 class Beginning:
-    """The tokens that several rows begin with; of each layer the keys and values (K, P, D) once they were read."""
+    """The tokens that several texts begin with, or go on with behind another beginning; of each layer the keys and
+    values (K, P, D) once they were read."""
 
     tokens: list[int]
+    behind: Beginning | None = None
     is_read: bool = False
     keys: list[Tensor] = field(default_factory=list)
     values: list[Tensor] = field(default_factory=list)
+
+    @property
+    def stop(self) -> int:
+        """The position in the text of what comes next."""
+        return (self.behind.stop if self.behind else 0) + len(self.tokens)
 
     def keep(self, layer: int, keys: Tensor, values: Tensor) -> None:
         self.keys.append(keys.contiguous())

@@ -238,10 +238,12 @@ class TransformersEngine:
         rows = [(a + b, range(len(a) - 1, len(a) + len(b))) for a, b in pairs]
         with self._ready():
             found = self._logits(rows) if self._decoder is None else self._decoder.logits(rows)
-            scores = {number: self._scores(logits, pairs[number][1]) for number, logits in found}
+            scores: dict[int, TokenScores] = {}
+            for logits, own in found:
+                scores |= self._scores(logits, {number: (some, pairs[number][1]) for number, some in own.items()})
         return [scores[number] for number in range(len(pairs))]
 
-    def _logits(self, rows: Sequence[Text]) -> Iterator[tuple[int, torch.Tensor]]:
+    def _logits(self, rows: Sequence[Text]) -> Iterator[tuple[torch.Tensor, dict[int, list[int]]]]:
         """As :meth:`Decoder.logits`, of a network that decodes by itself."""
         tokens = [row for row, _ in rows]
         # Right padding under a causal mask: what is real never sees it.
@@ -250,16 +252,23 @@ class TransformersEngine:
             logits = self._network(input_ids=ids, use_cache=False).logits  # (B, L, V)
             for row, i in enumerate(places):
                 wanted = rows[i][1]
-                yield i, logits[row, wanted.start : wanted.stop].float()
+                yield logits[row, wanted.start : wanted.stop].float(), {i: list(range(len(wanted)))}
 
-    def _scores(self, logits: torch.Tensor, tokens: list[int]) -> TokenScores:
-        """From the logits (n + 1, V) in the tokens' places and behind the last."""
+    def _scores(self, logits: torch.Tensor, texts: dict[int, tuple[list[int], list[int]]]) -> dict[int, TokenScores]:
+        """Of each text, by its number, from the logits (N, V) and its own: which of them stand in its n tokens' places
+        and behind the last (n + 1), and the tokens (n)."""
         log_probs = logits.log_softmax(-1)
-        chosen = log_probs[:-1].gather(-1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(-1)
-        ends = log_probs[:, self._tokenizer.eos_token_id].clone()  # a view would keep all V of them in memory
+        peaks, ends = log_probs.amax(-1), log_probs[:, self._tokenizer.eos_token_id]
         closings = log_probs[:, self._closing_tokens].logsumexp(-1)
-        peaks = log_probs[:-1].amax(-1)
-        return TokenScores(*(one.cpu().numpy() for one in (chosen, peaks, ends, closings)))
+        places = [place for own, _ in texts.values() for place in own[:-1]]
+        chosen = log_probs[places, [token for _, tokens in texts.values() for token in tokens]].cpu().numpy()
+        peaks, ends, closings = (one.cpu().numpy() for one in (peaks, ends, closings))
+        scores, start = {}, 0
+        for number, (own, tokens) in texts.items():
+            stop = start + len(tokens)
+            scores[number] = TokenScores(chosen[start:stop], peaks[own[:-1]], ends[own], closings[own])
+            start = stop
+        return scores
 
     def _encoded(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
