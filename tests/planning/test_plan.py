@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from refine_af.config import PRESETS, load_config
 from refine_af.planning import Gpu, Hardware, Plan, make_plan, render
+from refine_af.planning.hardware import has_int8_instructions
 from refine_af.planning.models import find_facts, known_facts
 from refine_af.planning.plan import StagePlan
 from refine_af.planning.units import count, duration
@@ -203,6 +205,30 @@ def test_what_fits_a_laptop_and_what_fits_no_disk() -> None:
     assert plan_of("embedded", hardware=full).fit.ok is False
     assert plan_of("embedded", hardware=Hardware(cores=2, memory_gb=1.0)).fit.ok is False
     assert plan_of("paper-llama2-7b", hardware=SERVER).fit.ok is True
+
+
+def test_without_instructions_for_int8_a_cpu_takes_longer_and_generates_in_float32() -> None:
+    old = replace(LAPTOP, int8=False)
+    fast, slow = (plan_of("embedded", hardware=machine) for machine in (LAPTOP, old))
+    assert fast.hours is not None
+    assert slow.hours is not None
+    assert slow.hours > 1.4 * fast.hours
+    assert "without instructions for int8" in slow.reference
+    sizes = []
+    for plan, precision in ((fast, "int8"), (slow, "float32")):
+        (copies,) = (part for part in plan.stage("instances").memory if part.name == "engine's copies")
+        assert precision in copies.formula
+        sizes.append(copies.gb)
+    assert sizes[1] == pytest.approx(4 * sizes[0])
+    rounds_anyway = plan_of("embedded", "model.engine=ctranslate2", hardware=old)
+    (copies,) = (part for part in rounds_anyway.stage("instances").memory if part.name == "engine's copies")
+    assert "int8" in copies.formula
+
+
+def test_the_plan_knows_of_the_instructions_that_torch_finds() -> None:
+    from refine_af.engines.int8 import computes_int8
+
+    assert has_int8_instructions() == computes_int8()
 
 
 def test_a_model_of_unknown_size_has_tokens_but_no_hours_and_says_what_to_do() -> None:

@@ -22,12 +22,13 @@ class Gpu:
 @dataclass(frozen=True, slots=True)
 class Hardware:
     """A machine. ``memory_gb`` is what this process may use of it; ``disk_free_gb`` is free where the run
-    is kept."""
+    is kept; ``int8``: its processor has instructions for products of int8 numbers."""
 
     cores: int
     memory_gb: float | None
     gpus: tuple[Gpu, ...] = ()
     disk_free_gb: float | None = None
+    int8: bool = True
 
     @property
     def best_gpu(self) -> Gpu | None:
@@ -37,7 +38,8 @@ class Hardware:
 
 def detect(folder: Path | None = None) -> Hardware:
     """This machine, with the disk that holds ``folder`` (the current folder without one)."""
-    return Hardware(usable_cores(), usable_memory_gb(), find_gpus(), disk_free_gb(folder or Path.cwd()))
+    disk = disk_free_gb(folder or Path.cwd())
+    return Hardware(usable_cores(), usable_memory_gb(), find_gpus(), disk, has_int8_instructions())
 
 
 def usable_cores() -> int:
@@ -48,6 +50,16 @@ def usable_cores() -> int:
     if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit() and int(quota[1]):
         cores = min(cores, max(1, int(quota[0]) // int(quota[1])))
     return cores
+
+
+def has_int8_instructions() -> bool:
+    """What engines/int8.py asks torch, as Linux tells it; where the system doesn't say, there are none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), [])
+    return not {"avx512_vnni", "avx_vnni", "amx_int8"}.isdisjoint(flags)
 
 
 def usable_memory_gb() -> float | None:

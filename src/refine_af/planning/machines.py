@@ -4,9 +4,10 @@ words."""
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+from refine_af.planning.memory import Setup
 from refine_af.planning.models import ModelFacts, known_facts
 from refine_af.planning.units import count
 from refine_af.planning.workload import Generation
@@ -96,14 +97,16 @@ class CpuMachine:
     """Two CPU cores, by rates measured with the embedded model; other sizes scale with their parameters."""
 
     kind: str = "cpu"
-    title: str = "2 CPU cores (rates measured with the embedded model)"
+    title: str = "2 CPU cores with instructions for int8 (rates measured with the embedded model)"
     engine: str = "transformers"
-    rounded: bool = True  # whether it generates in int8
+    rounded: bool = True  # whether it generates in int8,
+    packed: bool = False  # or with a copy in float32
     train_rate: float = 230.0  # tokens a second, forward and backward
     score_rate: float = 1000.0  # tokens a second, int8 likelihoods: measured 1,180, by ctranslate2 785 to 1,150
+    float_score_rate: float = 690.0  # tokens a second, likelihoods in float32
     prepare_s: float = 30.0  # read the model file, save it
     refresh_s: float = 2.0  # ctranslate2: merge the adapter, convert the weights
-    round_s: float = 0.5  # merge the adapter and round: measured 0.3 to 0.5
+    copy_s: float = 0.5  # merge the adapter and round, or pack: measured 0.3 to 0.5
 
     def generate(self, work: Generation, facts: ModelFacts) -> Estimate:
         """Decoding at a rate that falls with the prompt; prompts that share no prefix pay for their own
@@ -135,8 +138,8 @@ class CpuMachine:
     def passes(self, kind: str, tokens: float, parameters: int) -> Estimate:
         """The way back costs twice the way there, so a forward pass is three times as fast as training."""
         rate = self.train_rate if kind in ("train", "finetune") else 3 * self.train_rate
-        if kind == "score" and self.rounded:
-            rate = self.score_rate
+        if kind == "score":
+            rate = self.score_rate if self.rounded else self.float_score_rate
         rate /= self._size(parameters)
         shown = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         return Estimate(tokens / rate, f"{count(tokens)} tokens / {shown} tokens/s")
@@ -151,9 +154,18 @@ class CpuMachine:
             each = self.prepare_s
         elif self.engine == "ctranslate2":
             each = self.refresh_s
-        elif self.rounded:
-            each = self.round_s
+        elif self.rounded or self.packed:
+            each = self.copy_s
         else:
             return Estimate(0.0, "none: the engine and the training share their weights")
         each *= self._size(facts.parameters)
         return Estimate(times * each, f"{times} × {each:.1f} s")
+
+
+def cpu_machine(setup: Setup, *, int8: bool) -> CpuMachine:
+    """Two cores with or without instructions for int8. Those without were measured on an AMD EPYC with AVX2 alone."""
+    machine = CpuMachine(engine=setup.engine, rounded=setup.rounded, packed=setup.packed)
+    if int8:
+        return machine
+    title = "2 CPU cores without instructions for int8 (rates measured with the embedded model)"
+    return replace(machine, title=title, train_rate=130.0, float_score_rate=700.0)

@@ -30,6 +30,8 @@ class Setup:
     facts: ModelFacts
     kind: str  # "cpu" or "gpu"
     engine: str  # "ctranslate2" or "transformers"
+    rounded: bool  # whether what generates is in int8,
+    packed: bool  # or a copy in float32
 
     @property
     def overhead_gb(self) -> float:
@@ -57,16 +59,15 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
     parts = [overhead]
     if training or setup.engine == "transformers" or stage.name == "instances":
         parts.append(_weights(config, setup))
-    rounded = config.model.is_rounded(cpu=setup.kind == "cpu")
-    packed = config.model.is_packed(setup.facts.parameters, cpu=setup.kind == "cpu")
-    if generating and (setup.engine == "ctranslate2" or rounded or packed):
-        size, copies = 1 if rounded else 4, 1 if stage.name == "instructions" else 2
+    if generating and (setup.engine == "ctranslate2" or setup.rounded or setup.packed):
+        size, precision = (1, "int8") if setup.rounded else (4, "float32")
+        copies = 1 if stage.name == "instructions" else 2
         why = "" if copies == 1 else " × 2 policies"
         parts.append(
             Part(
                 "engine's copy" if copies == 1 else "engine's copies",
                 setup.facts.parameters * size * copies / GB,
-                f"{count(setup.facts.parameters)} parameters × {size} B ({config.model.quantization}){why}",
+                f"{count(setup.facts.parameters)} parameters × {size} B ({precision}){why}",
             )
         )
     if stage.name in ("policy", "instances") or (stage.name == "arms" and "best_of_n" in config.experiment.arms):

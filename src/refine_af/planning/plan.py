@@ -11,7 +11,7 @@ from refine_af.config import Config
 from refine_af.planning.assumptions import assumptions
 from refine_af.planning.fit import Finding, Fit, judge
 from refine_af.planning.hardware import Hardware, detect
-from refine_af.planning.machines import CpuMachine, Estimate, GpuMachine, Machine
+from refine_af.planning.machines import Estimate, GpuMachine, Machine, cpu_machine
 from refine_af.planning.memory import Part, Setup, disk, stage_memory
 from refine_af.planning.models import ModelFacts, find_facts
 from refine_af.planning.workload import (
@@ -136,14 +136,11 @@ def make_plan(config: Config, seeds: int, hardware: Hardware | None = None) -> P
     hardware = hardware or detect()
     facts, problem = find_facts(config.model.name, config.model.revision)
     work = workload(config, seeds, facts)
-    setup = None if facts is None else _setup(config, facts)
+    setup = None if facts is None else _setup(config, facts, hardware)
     machine: Machine | None = None
     if setup is not None:
-        machine = (
-            GpuMachine()
-            if setup.kind == "gpu"
-            else CpuMachine(engine=setup.engine, rounded=config.model.is_rounded(cpu=True))
-        )
+        cpu = cpu_machine(setup, int8=hardware.int8)
+        machine = GpuMachine() if setup.kind == "gpu" else cpu
     stages = tuple(
         StagePlan(
             stage.name,
@@ -163,14 +160,17 @@ def make_plan(config: Config, seeds: int, hardware: Hardware | None = None) -> P
     return Plan(config.model.name, facts, problem, title, stages, room, hardware, fit, assumptions(config, setup))
 
 
-def _setup(config: Config, facts: ModelFacts) -> Setup:
+def _setup(config: Config, facts: ModelFacts, hardware: Hardware) -> Setup:
     """Where the reference run takes place: a CPU for under a billion parameters, a GPU above, unless the
-    config says."""
+    config says. CTranslate2 rounds on any CPU."""
     if config.model.device == "auto":
         kind = "cpu" if facts.small else "gpu"
     else:
         kind = "cpu" if config.model.device == "cpu" else "gpu"
-    return Setup(facts, kind, "ctranslate2" if config.model.engine == "ctranslate2" else "transformers")
+    engine = "ctranslate2" if config.model.engine == "ctranslate2" else "transformers"
+    rounded = config.model.is_rounded(cpu=kind == "cpu") and (hardware.int8 or engine == "ctranslate2")
+    packed = not rounded and config.model.is_packed(facts.parameters, cpu=kind == "cpu")
+    return Setup(facts, kind, engine, rounded, packed)
 
 
 def _piece(work: Work, machine: Machine | None, facts: ModelFacts | None) -> PieceOfWork:
