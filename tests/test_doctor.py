@@ -131,6 +131,12 @@ def test_a_composites_models_are_asked_for_once_and_a_wrong_one_is_told(tmp_path
     assert "did you mean 'length'" in wrong.advice
 
 
+@pytest.mark.parametrize(("has", "said"), [(True, "in int8"), (False, "in float32: the processor has no")])
+def test_the_engine_says_in_what_precision_it_writes(monkeypatch: pytest.MonkeyPatch, has: bool, said: str) -> None:
+    monkeypatch.setattr(doctor, "has_int8_instructions", lambda: has)
+    assert said in named(examine(load_config(overrides=["model.device=cpu"])), "engine").found
+
+
 def test_without_ctranslate2_the_engine_fails_only_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     real = doctor.installed_version
     monkeypatch.setattr(doctor, "installed_version", lambda name: None if name == "ctranslate2" else real(name))

@@ -29,7 +29,7 @@ from refine_af.errors import UsageError
 from refine_af.feedback.check import check_feedback, models_needed
 from refine_af.models import cache_folder
 from refine_af.planning import hub
-from refine_af.planning.hardware import Hardware, detect, disk_free_gb
+from refine_af.planning.hardware import Hardware, detect, disk_free_gb, has_int8_instructions
 from refine_af.planning.models import OASST, UNIEVAL, known_facts
 from refine_af.planning.units import gigabytes
 
@@ -234,7 +234,9 @@ def _engine(config: Config, hardware: Hardware) -> Check:
         )
     found = f"transformers on {place}"
     if config.model.is_rounded(cpu=not on_gpu):
-        found += ", in int8 where the processor has instructions for it, else in float32"
+        dtype = "float32" if config.model.dtype == "auto" else config.model.dtype
+        none = f", in {dtype}: the processor has no instructions for int8"
+        found += ", in int8" if has_int8_instructions() else none
     return Check("engine", True, found)
 
 

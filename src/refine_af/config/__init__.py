@@ -1,6 +1,7 @@
 """The configuration of a run: its options, and how a user's file becomes them."""
 
 from refine_af.config.load import PRESETS, as_yaml, differences, load_config, nearest_name, shown_differences
+from refine_af.config.model import ModelConfig, ServerConfig
 from refine_af.config.options import (
     ArmName,
     Config,
@@ -12,12 +13,10 @@ from refine_af.config.options import (
     InstancesConfig,
     InstructionsConfig,
     LoraSettings,
-    ModelConfig,
     PolicyConfig,
     SamplingConfig,
     ScorerConfig,
     SeedsConfig,
-    ServerConfig,
 )
 
 __all__ = [

@@ -4,86 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Share = Annotated[float, Field(ge=0, le=1)]
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-_MOST_PACKED = 2**29  # weights, 2 GiB in float32
+from refine_af.config.model import ModelConfig
+from refine_af.config.section import Natural, Positive, PositiveShare, Section, Share
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-
-
-class ServerConfig(_Section):
-    """The vLLM server that generates where model.engine is vllm."""
-
-    url: str | None = Field(None, min_length=1, description="its address, like http://localhost:8000/v1")
-    name: str | None = Field(None, min_length=1, description="the model's name there; none: the only one it serves")
-    api_key_env: str = Field("VLLM_API_KEY", min_length=1, description="environment variable that holds its key")
-    timeout: Positive = Field(600, description="seconds after which a completion is asked for again")
-
-
-class ModelConfig(_Section):
-    """The model that writes, is tuned and is evaluated."""
-
-    name: str = Field(
-        "embedded", min_length=1, description='"embedded" (SmolLM2-135M-Instruct), a local folder, or a Hub name'
-    )
-    revision: str | None = Field(None, description="branch, tag or commit of a Hub model")
-    engine: Literal["auto", "ctranslate2", "transformers", "vllm"] = Field(
-        "auto",
-        description="what generates: auto is transformers; ctranslate2 generates on the CPU; vllm is a server that you "
-        "started with the same model",
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes")
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
-        "auto",
-        description="weights in memory: auto is float32 on a CPU, bfloat16 on a GPU; nf4 has 4 bits a weight, by "
-        "bitsandbytes, and computes in auto's type",
-    )
-    quantization: Literal["int8", "float32"] = Field(
-        "int8",
-        description="weights of what generates on a CPU; without instructions for int8 transformers takes float32",
-    )
-    batch_size: Positive = Field(64, description="completions generated at once")
-    server: ServerConfig = ServerConfig()
-
-    @model_validator(mode="after")
-    def _one_set_of_weights(self) -> ModelConfig:
-        if self.dtype == "nf4" and self.engine == "ctranslate2":
-            raise ValueError("dtype nf4 is torch's and ctranslate2 has weights of its own; set engine to transformers")
-        return self
-
-    @model_validator(mode="after")
-    def _server_where_it_is_asked(self) -> ModelConfig:
-        if self.engine == "vllm" and self.server.url is None:
-            raise ValueError("engine vllm needs server.url, the server's address, like http://localhost:8000/v1")
-        if self.engine != "vllm" and self.server.url is not None:
-            raise ValueError(f"server.url is for engine vllm, and engine is {self.engine}; set engine to vllm")
-        return self
-
-    def is_rounded(self, *, cpu: bool) -> bool:
-        """Whether the linear layers of what generates there are in int8, where the processor has instructions for it or
-        ctranslate2 generates."""
-        return cpu and self.quantization == "int8" and self.dtype != "nf4"
-
-    def is_packed(self, parameters: int, *, cpu: bool) -> bool:
-        """Whether what generates there and isn't rounded is a copy in float32, its weights arranged for speed. A large
-        network has no copy: it would take more room than it spares time."""
-        return cpu and self.dtype in ("auto", "float32") and parameters <= _MOST_PACKED
-
-
-class SeedsConfig(_Section):
+class SeedsConfig(Section):
     """The tasks written by people."""
 
     path: str | None = Field(None, description="JSONL (Self-Instruct's or simple) or CSV; none: the 175 built-in tasks")
     held_out: Share = Field(0.2, description="share kept back for the evaluation and never shown to a generator")
 
 
-class SamplingConfig(_Section):
+class SamplingConfig(Section):
     """How completions are sampled."""
 
     max_tokens: Positive = Field(64, description="longest completion, in tokens")
@@ -93,7 +27,7 @@ class SamplingConfig(_Section):
     repetition_penalty: Annotated[float, Field(ge=1, le=2)] = Field(1.0, description="1 is none")
 
 
-class InstructionsConfig(_Section):
+class InstructionsConfig(Section):
     """Bootstrapping: new instructions out of the seeds and the kept ones."""
 
     target: Positive = Field(100, description="instructions to keep; rounds go on until they are reached")
@@ -110,7 +44,7 @@ class InstructionsConfig(_Section):
     sampling: SamplingConfig = SamplingConfig(max_tokens=128, temperature=0.7, top_p=0.9, repetition_penalty=1.05)
 
 
-class ScorerConfig(_Section):
+class ScorerConfig(Section):
     """A scorer in a composite reward. What a scorer has no use for must not be given."""
 
     use: str | None = Field(
@@ -137,7 +71,7 @@ class ScorerConfig(_Section):
     neighbours: Positive | None = Field(None, description="the neighbour to which the distance is measured")
 
 
-class FeedbackConfig(_Section):
+class FeedbackConfig(Section):
     """What the reward is made of."""
 
     name: str = Field(
@@ -155,7 +89,7 @@ class FeedbackConfig(_Section):
     calibrated_on: Positive = Field(32, description="seed pairs against which rewards are standardised")
 
 
-class LoraSettings(_Section):
+class LoraSettings(Section):
     """A low-rank adapter."""
 
     rank: Positive = Field(16, description="rank of the update")
@@ -163,7 +97,7 @@ class LoraSettings(_Section):
     targets: tuple[str, ...] = Field(("q_proj", "v_proj"), min_length=1, description="layers that get an adapter")
 
 
-class GuardsConfig(_Section):
+class GuardsConfig(Section):
     """When a policy's training is slowed down or stopped."""
 
     kl_limit: Annotated[float, Field(gt=0)] | None = Field(
@@ -179,7 +113,7 @@ class GuardsConfig(_Section):
     )
 
 
-class PolicyConfig(_Section):
+class PolicyConfig(Section):
     """Reinforcement learning of the policy that writes input-output pairs."""
 
     algorithm: Literal["ppo", "grpo", "rloo", "best_of_n", "none"] = Field(
@@ -259,7 +193,7 @@ class PolicyConfig(_Section):
         return self
 
 
-class InstancesConfig(_Section):
+class InstancesConfig(Section):
     """Writing the pairs, with the tuned policy and with the initial one as the control."""
 
     candidates: Positive = Field(4, description="completions for an instruction and a policy")
@@ -270,7 +204,7 @@ class InstancesConfig(_Section):
     sampling: SamplingConfig = SamplingConfig(max_tokens=256, temperature=0.8, top_p=0.9)
 
 
-class FinetuneConfig(_Section):
+class FinetuneConfig(Section):
     """Supervised fine-tuning of the base model on the selected pairs."""
 
     epochs: Positive = Field(2, description="passes over the data set")
@@ -288,7 +222,7 @@ class FinetuneConfig(_Section):
         return self
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Base and tuned model on the held-out seed tasks, greedy."""
 
     max_tokens: Positive = Field(128, description="longest answer, in tokens")
@@ -298,7 +232,7 @@ class EvaluationConfig(_Section):
 ArmName = Literal["initial", "tuned", "best_of_n"]
 
 
-class ExperimentConfig(_Section):
+class ExperimentConfig(Section):
     """The paper's comparison: one data set for each arm from the same instructions, the base model tuned on each, all
     evaluated on the same tasks."""
 
@@ -331,7 +265,7 @@ class ExperimentConfig(_Section):
         return self
 
 
-class Config(_Section):
+class Config(Section):
     """A whole run."""
 
     seed: Natural = Field(0, description="every random choice comes from it")
