@@ -65,12 +65,14 @@ class _Node:
         return nodes[::-1]
 
     def settle(self) -> None:
-        """Once all behind it is known: its children read its tokens themselves, each its own, where that costs less."""
+        """Once all behind it is known, while it is the last child: its children read its tokens themselves, each its
+        own, where that costs less."""
         spared = (len(self.children) + self.ends - 1) * (self.stop - self.start)
         if self.parent is not None and self.children and spared < _COST:
             for child in self.children:
                 child.parent = self.parent
-            self.parent.children += self.children
+            itself = [self] if self.ends else []
+            self.parent.children[-1:] = [*itself, *self.children]
             self.children = []
 
 
