@@ -292,7 +292,7 @@ def test_the_embedded_model_goes_the_whole_way(tmp_path: Path) -> None:
         assert len(store.instructions(origin="generated")) == 8
         assert len(store.instances(selected=True)) >= 4
         rewards = [i.reward for i in store.instances(policy="tuned")]
-    assert all(r is not None and r < 0 for r in rewards)
+    assert all(r is not None and -11 < r < 0 for r in rewards), "worse than a guess among 49,152 tokens, or certain"
 
 
 def test_how_much_is_computed_at_once_may_change_while_a_run_goes_on(tiny_config: Config, tmp_path: Path) -> None:

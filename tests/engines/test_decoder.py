@@ -28,7 +28,7 @@ from transformers import (
 from refine_af.config import SamplingConfig
 from refine_af.engines import attention
 from refine_af.engines.decoder import Decoder, can_decode
-from refine_af.engines.reading import Pack, Piece, packs
+from refine_af.engines.reading import Pack, packs
 from refine_af.engines.rows import Beginning, Row, Shelves
 from refine_af.engines.steps import Recorder, StepShape
 from refine_af.engines.transformers import TransformersEngine
@@ -146,9 +146,10 @@ def behind(pack: Pack, place: int) -> list[int]:
     """What a place among a pack's tokens sees, itself the last."""
     stops = list(accumulate(len(piece.tokens) for piece in pack.pieces))
     number = bisect_right(stops, place)
-    piece: Piece | None = pack.pieces[number]
-    seen = pack.pieces[number].tokens[: place - stops[number] + len(pack.pieces[number].tokens) + 1]
-    while piece := piece.behind if piece else None:
+    piece = pack.pieces[number]
+    seen = piece.tokens[: len(piece.tokens) - stops[number] + place + 1]
+    while piece.behind is not None:
+        piece = piece.behind
         seen = piece.tokens + seen
     return seen
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from refine_af.planning.hardware import INT8_FLAGS
+
 _SMALLEST = 1e-5
 
 
@@ -20,7 +22,7 @@ _SMALLEST = 1e-5
 def computes_int8() -> bool:
     """Whether the CPU has instructions for products of int8 numbers. Without these they are slow, and may overflow."""
     found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # which older versions of torch don't tell
-    return bool(found.get("avx512_vnni") or found.get("avx_vnni") or found.get("amx_int8"))
+    return any(found.get(flag) for flag in INT8_FLAGS)
 
 
 class Int8Product:

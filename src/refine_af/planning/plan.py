@@ -139,8 +139,7 @@ def make_plan(config: Config, seeds: int, hardware: Hardware | None = None) -> P
     setup = None if facts is None else _setup(config, facts, hardware)
     machine: Machine | None = None
     if setup is not None:
-        cpu = cpu_machine(setup, int8=hardware.int8)
-        machine = GpuMachine() if setup.kind == "gpu" else cpu
+        machine = GpuMachine() if setup.kind == "gpu" else cpu_machine(setup, int8=hardware.int8)
     stages = tuple(
         StagePlan(
             stage.name,
