@@ -71,7 +71,7 @@ def rates(engines: dict[str, Engine], asked: Prompts, sampling: SamplingConfig) 
     for repetition in range(REPETITIONS):
         for name, engine in engines.items():
             started = time.perf_counter()
-            made = engine.generate(asked, sampling, seed=repetition)
+            (made,) = engine.generate([asked], sampling, seed=repetition)
             found[name].append(sum(len(one.token_ids) for one in made) / (time.perf_counter() - started))
     return {name: round(median(values)) for name, values in found.items()}
 

@@ -195,7 +195,7 @@ def answered(
         made = [one for group in parts.initial_engine.answers(groups, options.max_target, stop) for one in group]
     else:
         prompts = Prompts("", tuple(prompt for group in groups for prompt in group))
-        made = parts.initial_engine.generate(prompts, greedy(options), seed=0, stop=stop)
+        (made,) = parts.initial_engine.generate([prompts], greedy(options), seed=0, stop=stop)
     seconds = time.perf_counter() - started
     texts = {id: one.text for id, one in zip(ids, made, strict=True)}
     return [texts[one.id] for task in tasks for one in task.instances], seconds

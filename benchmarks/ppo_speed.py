@@ -173,7 +173,7 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
             started = time.perf_counter()
             asked = Prompts(decode(batch[0][:shared]), tuple(decode(ids[shared:]) for ids in batch))
             engine = parts.shared_engine(adapter=True)
-            completions = engine.generate(asked, config.instances.sampling, seed=number)
+            (completions,) = engine.generate([asked], config.instances.sampling, seed=number)
             del engine
             generated = time.perf_counter()
             items = [

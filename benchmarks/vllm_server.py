@@ -46,7 +46,7 @@ def main() -> None:
         served = [*exact, "model.engine=vllm", f"model.server.url={given.url}"]
         there = Parts(load_config(overrides=served), folder)
         asked = pair_prompts(here, 2, given.prompts)
-        there.initial_engine.generate(asked, SAMPLING, seed=0)  # kernels are made when first needed
+        there.initial_engine.generate([asked], SAMPLING, seed=0)  # kernels are made when first needed
         found = {
             "machine": machine(),
             "server": given.server,
@@ -63,7 +63,7 @@ def main() -> None:
 
 def compared(here: Engine, there: Engine, asked: Prompts) -> dict[str, Any]:
     """Greedy answers of both: how many are equal, and how far their tokens' likelihoods are apart in the equal ones."""
-    ours, theirs = (engine.generate(asked, GREEDY, seed=0, log_probs=True) for engine in (here, there))
+    (ours,), (theirs,) = (engine.generate([asked], GREEDY, seed=0, log_probs=True) for engine in (here, there))
     equal = [(a, b) for a, b in zip(ours, theirs, strict=True) if a.token_ids == b.token_ids and a.text == b.text]
     return {"equal": len(equal), "tokens": sum(len(a.token_ids) for a, _ in equal), "apart": most_apart(equal)}
 
@@ -76,7 +76,7 @@ def most_apart(pairs: Sequence[tuple[Completion, Completion]]) -> float:
 
 def with_adapter(here: Parts, there: Parts, asked: Prompts, folder: Path) -> dict[str, Any]:
     """The same behind a random adapter that changes every answer, and the seconds until a server has it."""
-    before = here.initial_engine.generate(asked, GREEDY, seed=0)
+    (before,) = here.initial_engine.generate([asked], GREEDY, seed=0)
     adapted = get_peft_model(
         here.network, LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     )
@@ -91,9 +91,8 @@ def with_adapter(here: Parts, there: Parts, asked: Prompts, folder: Path) -> dic
     with there.adapted_engine(folder) as engine:
         seconds = time.perf_counter() - started
         found = compared(network_engine, engine, asked)
-        changed = sum(
-            a.token_ids != b.token_ids for a, b in zip(before, engine.generate(asked, GREEDY, seed=0), strict=True)
-        )
+        (after,) = engine.generate([asked], GREEDY, seed=0)
+        changed = sum(a.token_ids != b.token_ids for a, b in zip(before, after, strict=True))
     adapted.unload()
     return found | {"changed": changed, "seconds_to_load": round(seconds, 2)}
 

@@ -251,7 +251,8 @@ def test_the_embedded_model_knows_the_capital_of_france(tmp_path: Path) -> None:
     overrides = ["model.name=embedded", "model.engine=ctranslate2", "model.quantization=int8"]
     parts = Parts(load_config(overrides=overrides), tmp_path)
     greedy = SamplingConfig(max_tokens=16, temperature=0)
-    (completion,) = parts.initial_engine.generate(Prompts("", ("The capital of France is",)), greedy, seed=0)
+    asked = Prompts("", ("The capital of France is",))
+    ((completion,),) = parts.initial_engine.generate([asked], greedy, seed=0)
     assert "Paris" in completion.text
 
 

@@ -207,10 +207,9 @@ class Repeating:
 
     name, model = "fake", "fake"
 
-    def generate(self, prompts: Any, sampling: Any, *, seed: int, stop: Any = ()) -> list[Completion]:
-        return [Completion(" Describe an old harbour town.\n10. Explain tides to sailors.", (1,), True)] * len(
-            prompts.suffixes
-        )
+    def generate(self, groups: Any, sampling: Any, *, seed: int, stop: Any = ()) -> list[list[Completion]]:
+        same = Completion(" Describe an old harbour town.\n10. Explain tides to sailors.", (1,), True)
+        return [[same] * len(one.suffixes) for one in groups]
 
     def log_probs(self, texts: Any) -> list[Any]:
         return [np.zeros(1)] * len(texts)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_cases import ENGINES, GREEDY, PROMPTS, EnginePair, Made, adapt, config_of
+from engine_cases import ENGINES, GREEDY, PROMPTS, EnginePair, Made, adapt, config_of, written
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from refine_af.engines.base import Completion, Engine
@@ -52,4 +52,4 @@ def adapted_text(made: Made) -> Sequence[Completion]:
     """What the network writes greedily with the adapter in place."""
     parts = made("transformers")
     adapt(parts.network)
-    return parts.shared_engine(adapter=True).generate(PROMPTS, GREEDY, seed=0)
+    return written(parts.shared_engine(adapter=True), PROMPTS, GREEDY, seed=0)

@@ -10,7 +10,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from refine_af.config import Config, SamplingConfig, load_config
-from refine_af.engines.base import Engine, Prompts
+from refine_af.engines.base import Completion, Engine, Prompts
 from refine_af.parts import Parts
 
 ENGINES = ("ctranslate2", "transformers")
@@ -64,6 +64,12 @@ def next_log_probs(reference: tuple[Any, Any], text: str) -> torch.Tensor:
 
 def copies(count: int, task: str = "Explain") -> Prompts:
     return Prompts(PREFIX, (f"{task}</s><|assistant|>",) * count)
+
+
+def written(engine: Engine, prompts: Prompts, sampling: SamplingConfig, *, seed: int, **more: Any) -> list[Completion]:
+    """Of a single group."""
+    (made,) = engine.generate([prompts], sampling, seed=seed, **more)
+    return made
 
 
 def adapt(network: Any, seed: int = 0) -> Any:

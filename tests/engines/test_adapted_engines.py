@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from engine_cases import ENGINES, GREEDY, PROMPTS, SCORED, EnginePair, Made, adapt, config_of
+from engine_cases import ENGINES, GREEDY, PROMPTS, SCORED, EnginePair, Made, adapt, config_of, written
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -20,13 +20,13 @@ from refine_af.parts import Parts
 def test_the_engine_without_adapter_ignores_the_one_on_the_network(
     made: Made, adapted_text: Sequence[Completion], both: EnginePair
 ) -> None:
-    untouched = both[1].generate(PROMPTS, GREEDY, seed=0)
+    untouched = written(both[1], PROMPTS, GREEDY, seed=0)
     assert adapted_text != untouched
     parts = made("transformers")
     adapt(parts.network)
     without, with_it = parts.shared_engine(adapter=False), parts.shared_engine(adapter=True)
-    assert without.generate(PROMPTS, GREEDY, seed=0) == untouched
-    assert with_it.generate(PROMPTS, GREEDY, seed=0) == adapted_text, "it is switched on again afterwards"
+    assert written(without, PROMPTS, GREEDY, seed=0) == untouched
+    assert written(with_it, PROMPTS, GREEDY, seed=0) == adapted_text, "it is switched on again afterwards"
     untouched_scores = both[1].log_probs(SCORED)
     assert all(map(np.array_equal, without.log_probs(SCORED), untouched_scores))
     assert not all(map(np.array_equal, with_it.log_probs(SCORED), untouched_scores))
@@ -39,8 +39,8 @@ def test_an_adapter_from_a_folder_writes_as_the_network_with_it_in_place(
     parts = made(name)
     for _ in range(2):
         with parts.adapted_engine(adapter) as engine:
-            assert engine.generate(PROMPTS, GREEDY, seed=0) == adapted_text
-    assert parts.initial_engine.generate(PROMPTS, GREEDY, seed=0) == both[1].generate(PROMPTS, GREEDY, seed=0)
+            assert written(engine, PROMPTS, GREEDY, seed=0) == adapted_text
+    assert written(parts.initial_engine, PROMPTS, GREEDY, seed=0) == written(both[1], PROMPTS, GREEDY, seed=0)
 
 
 def test_where_torch_trains_in_bfloat16_an_adapter_is_merged_in_float32(
@@ -63,7 +63,7 @@ def test_an_adapter_from_a_folder_leaves_the_shared_network_bit_for_bit(made: Ma
     parts = made("transformers")
     before = {name: value.clone() for name, value in parts.network.state_dict().items()}
     with parts.adapted_engine(adapter) as engine:
-        engine.generate(PROMPTS, GREEDY, seed=0)
+        written(engine, PROMPTS, GREEDY, seed=0)
     after = parts.network.state_dict()
     assert list(after) == list(before)
     assert all(torch.equal(after[name], before[name]) for name in before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from engine_cases import ENGINES, FREE, GREEDY, PREFIX, PROMPTS, EnginePair, Made, copies
+from engine_cases import ENGINES, FREE, GREEDY, PREFIX, PROMPTS, EnginePair, Made, copies, written
 
 from refine_af.engines.base import Engine, Stop
 from refine_af.engines.ending import Ending
@@ -13,7 +13,7 @@ from refine_af.engines.ending import Ending
 
 def test_the_end_token_is_in_the_ids_and_not_in_the_text(engine: Engine, reference: tuple[Any, Any]) -> None:
     _, tokenizer = reference
-    completions = engine.generate(copies(32), FREE.model_copy(update={"max_tokens": 60}), seed=0)
+    completions = written(engine, copies(32), FREE.model_copy(update={"max_tokens": 60}), seed=0)
     ended = [c for c in completions if c.ended]
     assert len(ended) > 16
     for completion in completions:
@@ -26,17 +26,17 @@ def test_the_end_token_is_in_the_ids_and_not_in_the_text(engine: Engine, referen
 
 @pytest.mark.parametrize("longest", [1, 5])
 def test_no_completion_is_longer_than_max_tokens(longest: int, engine: Engine) -> None:
-    completions = engine.generate(copies(16), FREE.model_copy(update={"max_tokens": longest}), seed=0)
+    completions = written(engine, copies(16), FREE.model_copy(update={"max_tokens": longest}), seed=0)
     assert max(len(c.token_ids) for c in completions) == longest
     assert all(len(c.token_ids) == longest for c in completions if not c.ended)
 
 
 def test_a_stop_string_cuts_the_text_before_it_and_ends_it(engine: Engine) -> None:
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    free = written(engine, PROMPTS, GREEDY, seed=0)
     stops = tuple(word for c in free for word in c.text.split()[3:4])[:2]
     expected = [Stop(stops).cut(c.text) for c in free]
     assert any(found for _, found in expected)
-    made = engine.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops))
+    made = written(engine, PROMPTS, GREEDY, seed=0, stop=Stop(stops))
     assert [c.text for c in made] == [text for text, _ in expected]
     assert [c.ended for c in made] == [found or c.ended for (_, found), c in zip(expected, free, strict=True)]
 
@@ -46,26 +46,26 @@ def test_the_ids_of_a_stopped_completion_are_those_that_were_sampled(
 ) -> None:
     """The policy learns from these ids: an end token that only pads a batch must not be among them."""
     _, tokenizer = reference
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    free = written(engine, PROMPTS, GREEDY, seed=0)
     stops = tuple(word for c in free for word in c.text.split()[3:4])[:2]
-    for unstopped, stopped in zip(free, engine.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops)), strict=True):
+    for unstopped, stopped in zip(free, written(engine, PROMPTS, GREEDY, seed=0, stop=Stop(stops)), strict=True):
         assert stopped.token_ids == unstopped.token_ids[: len(stopped.token_ids)]
         shorter = tokenizer.decode(stopped.token_ids[:-1])
         assert not any(s in shorter for s in stops), "nothing was sampled after the stop string"
 
 
 def test_a_stop_string_of_several_tokens_is_found(engine: Engine) -> None:
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    free = written(engine, PROMPTS, GREEDY, seed=0)
     long = next(c for c in free if len(c.text.split()) > 6)
     stop = Stop((" ".join(long.text.split(" ")[3:6]),))
-    stopped = engine.generate(PROMPTS, GREEDY, seed=0, stop=stop)[free.index(long)]
+    stopped = written(engine, PROMPTS, GREEDY, seed=0, stop=stop)[free.index(long)]
     assert stopped.text == stop.cut(long.text)[0]
     assert stopped.ended
 
 
 def test_both_engines_stop_at_the_same_token(both: EnginePair) -> None:
-    stops = tuple(word for c in both[0].generate(PROMPTS, GREEDY, seed=0) for word in c.text.split()[3:4])[:2]
-    one, other = (e.generate(PROMPTS, GREEDY, seed=0, stop=Stop(stops)) for e in both)
+    stops = tuple(word for c in written(both[0], PROMPTS, GREEDY, seed=0) for word in c.text.split()[3:4])[:2]
+    one, other = (written(e, PROMPTS, GREEDY, seed=0, stop=Stop(stops)) for e in both)
     assert one == other
 
 
@@ -73,11 +73,11 @@ def test_both_engines_stop_at_the_same_token(both: EnginePair) -> None:
 def test_a_string_that_counts_after_text_ends_a_row_there_and_no_other(name: str, made: Made) -> None:
     """As a newline ends a first line: not before the answer has begun."""
     engine = made(name).initial_engine
-    free = engine.generate(PROMPTS, GREEDY, seed=0)
+    free = written(engine, PROMPTS, GREEDY, seed=0)
     stop = Stop(after_text=" ")
     expected = [stop.cut(c.text) for c in free]
     assert sum(found for _, found in expected) > len(expected) / 2
-    for made_one in (engine.generate(PROMPTS, GREEDY, seed=0, stop=stop), *engine.answers([_whole()], 24, stop)):
+    for made_one in (written(engine, PROMPTS, GREEDY, seed=0, stop=stop), *engine.answers([_whole()], 24, stop)):
         assert [c.text for c in made_one] == [text for text, _ in expected]
         for one, unstopped in zip(made_one, free, strict=True):
             assert one.token_ids == unstopped.token_ids[: len(one.token_ids)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from engine_cases import FREE, PREFIX, PROMPTS, SCORED
+from engine_cases import FREE, PREFIX, PROMPTS, SCORED, written
 
 from refine_af.engines.base import NO_STOP, Engine, Stop
 from refine_af.engines.ending import closing_tokens
@@ -76,7 +76,7 @@ def test_sampled_tokens_come_with_their_log_probabilities_at_temperature_1(
 ) -> None:
     network, tokenizer = reference
     sampling = FREE.model_copy(update={"temperature": temperature})
-    made = engine.generate(PROMPTS, sampling, seed=3, stop=stop, log_probs=True)
+    made = written(engine, PROMPTS, sampling, seed=3, stop=stop, log_probs=True)
     assert len({len(c.token_ids) for c in made}) > 1, "rows must end at different steps, or this proves little"
     for suffix, one in zip(PROMPTS.suffixes, made, strict=True):
         prompt = tokenizer.encode(PREFIX + suffix)
@@ -87,4 +87,4 @@ def test_sampled_tokens_come_with_their_log_probabilities_at_temperature_1(
 
 
 def test_log_probabilities_are_left_out_unless_asked_for(engine: Engine) -> None:
-    assert all(c.log_probs is None for c in engine.generate(PROMPTS, FREE, seed=0))
+    assert all(c.log_probs is None for c in written(engine, PROMPTS, FREE, seed=0))

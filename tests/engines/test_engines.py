@@ -24,6 +24,7 @@ from engine_cases import (
     Made,
     copies,
     next_log_probs,
+    written,
 )
 
 from refine_af.config import SamplingConfig, load_config
@@ -37,41 +38,41 @@ from refine_af.parts import Parts
 
 
 def test_both_engines_write_the_same_greedily(both: EnginePair) -> None:
-    one, other = (e.generate(PROMPTS, GREEDY, seed=0) for e in both)
+    one, other = (written(e, PROMPTS, GREEDY, seed=0) for e in both)
     assert one == other
     assert len({c.text for c in one}) > len(one) // 2, "the prompts must matter, or this proves little"
 
 
 def test_greedy_text_is_what_a_plain_loop_over_the_network_writes(engine: Engine, reference: tuple[Any, Any]) -> None:
     network, tokenizer = reference
-    made = engine.generate(PROMPTS, GREEDY, seed=0)
+    made = written(engine, PROMPTS, GREEDY, seed=0)
     for suffix, completion in zip(PROMPTS.suffixes, made, strict=True):
-        ids, written = tokenizer.encode(PREFIX + suffix), []
-        while len(written) < GREEDY.max_tokens and tokenizer.eos_token_id not in written:
+        ids, tokens = tokenizer.encode(PREFIX + suffix), []
+        while len(tokens) < GREEDY.max_tokens and tokenizer.eos_token_id not in tokens:
             with torch.no_grad():
-                written.append(int(network(input_ids=torch.tensor([ids + written])).logits[0, -1].argmax()))
-        assert list(completion.token_ids) == written
+                tokens.append(int(network(input_ids=torch.tensor([ids + tokens])).logits[0, -1].argmax()))
+        assert list(completion.token_ids) == tokens
 
 
 def test_a_prefix_given_apart_or_joined_gives_the_same(engine: Engine) -> None:
     joined = Prompts("", tuple(PREFIX + s for s in PROMPTS.suffixes))
-    assert engine.generate(PROMPTS, GREEDY, seed=0) == engine.generate(joined, GREEDY, seed=0)
+    assert written(engine, PROMPTS, GREEDY, seed=0) == written(engine, joined, GREEDY, seed=0)
 
 
 def test_completions_come_in_the_order_of_the_prompts(engine: Engine) -> None:
     backwards = Prompts(PREFIX, PROMPTS.suffixes[::-1])
-    assert engine.generate(backwards, GREEDY, seed=0)[::-1] == engine.generate(PROMPTS, GREEDY, seed=0)
+    assert written(engine, backwards, GREEDY, seed=0)[::-1] == written(engine, PROMPTS, GREEDY, seed=0)
 
 
 @pytest.mark.parametrize("name", ENGINES)
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_greedy_text_does_not_depend_on_the_batch_size(name: str, batch_size: int, made: Made) -> None:
-    small = made(name, batch_size=batch_size).initial_engine.generate(PROMPTS, GREEDY, seed=0)
-    assert small == made(name).initial_engine.generate(PROMPTS, GREEDY, seed=0)
+    small = written(made(name, batch_size=batch_size).initial_engine, PROMPTS, GREEDY, seed=0)
+    assert small == written(made(name).initial_engine, PROMPTS, GREEDY, seed=0)
 
 
 def test_no_prompts_give_no_completions_and_no_texts_no_scores(engine: Engine) -> None:
-    assert engine.generate(Prompts(PREFIX, ()), FREE, seed=0) == []
+    assert written(engine, Prompts(PREFIX, ()), FREE, seed=0) == []
     assert engine.log_probs([]) == []
 
 
@@ -89,12 +90,38 @@ def test_answers_to_groups_are_those_to_each_prompt_alone(
     name: str, batch_size: int, threads: int, made: Made, both: EnginePair
 ) -> None:
     found = made(name, batch_size=batch_size, threads=threads).initial_engine.answers(GROUPS, GREEDY.max_tokens)
-    assert found == [[both[1].generate(Prompts("", (p,)), GREEDY, seed=0)[0] for p in group] for group in GROUPS]
+    assert found == [[written(both[1], Prompts("", (p,)), GREEDY, seed=0)[0] for p in group] for group in GROUPS]
+
+
+SEVERAL = [
+    PROMPTS,
+    Prompts("<|user|>", ("Explain</s><|assistant|>",)),
+    Prompts(PREFIX, ()),
+    Prompts("", tuple(f"List {t}" for t in TASKS)),
+]
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("batch_size", [3, 32])
+def test_groups_with_beginnings_of_their_own_are_written_as_each_by_itself(
+    name: str, batch_size: int, made: Made, both: EnginePair
+) -> None:
+    found = made(name, batch_size=batch_size).initial_engine.generate(SEVERAL, GREEDY, seed=0)
+    assert found == [written(both[1], one, GREEDY, seed=0) for one in SEVERAL]
+    assert made(name).initial_engine.generate([], GREEDY, seed=0) == []
+
+
+def test_equal_groups_of_a_call_are_sampled_independently(engine: Engine) -> None:
+    one, other = engine.generate([copies(8), copies(8)], FREE, seed=0)
+    assert len({c.token_ids for c in (*one, *other)}) >= 12
+    assert engine.generate([copies(8), copies(8)], FREE, seed=0) == [one, other]
 
 
 def test_an_empty_prompt_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="a prompt is empty"):
         engine.answers([["a", ""]], 4)
+    with pytest.raises(ValueError, match="a prompt is empty"):
+        engine.generate([Prompts("a", ("b",)), Prompts("a", ("",))], GREEDY, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -111,48 +138,48 @@ def test_a_common_beginning_leaves_each_row_a_token(rows: list[list[int]], expec
 @pytest.mark.parametrize("name", ENGINES)
 def test_a_seed_and_a_batch_give_the_same_completions_in_any_engine_object(name: str, made: Made) -> None:
     first, second = made(name).initial_engine, made(name).initial_engine
-    expected = first.generate(PROMPTS, FREE, seed=7)
-    assert first.generate(PROMPTS, FREE, seed=7) == expected, "a batch in between must not matter"
-    second.generate(PROMPTS, FREE, seed=8)
-    assert second.generate(PROMPTS, FREE, seed=7) == expected
+    expected = written(first, PROMPTS, FREE, seed=7)
+    assert written(first, PROMPTS, FREE, seed=7) == expected, "a batch in between must not matter"
+    written(second, PROMPTS, FREE, seed=8)
+    assert written(second, PROMPTS, FREE, seed=7) == expected
 
 
 def test_another_seed_gives_others(engine: Engine) -> None:
-    one, other = (engine.generate(PROMPTS, FREE, seed=s) for s in (1, 2))
+    one, other = (written(engine, PROMPTS, FREE, seed=s) for s in (1, 2))
     assert sum(a == b for a, b in zip(one, other, strict=True)) <= 2
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_another_process_gives_the_same_completions(name: str, tiny_model: Path, made: Made) -> None:
     code = (
-        "import json, sys; from pathlib import Path; from engine_cases import FREE, PROMPTS, config_of;"
+        "import json, sys; from pathlib import Path; from engine_cases import FREE, PROMPTS, config_of, written;"
         "from refine_af.parts import Parts;"
         "parts = Parts(config_of(Path(sys.argv[1]), sys.argv[2], 32, 1), Path(sys.argv[3]));"
-        "print(json.dumps([c.token_ids for c in parts.initial_engine.generate(PROMPTS, FREE, seed=7)]))"
+        "print(json.dumps([c.token_ids for c in written(parts.initial_engine, PROMPTS, FREE, seed=7)]))"
     )
     arguments = [sys.executable, "-c", code, str(tiny_model), name, str(tiny_model.parent / "scratch")]
     done = subprocess.run(arguments, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    here = made(name).initial_engine.generate(PROMPTS, FREE, seed=7)
+    here = written(made(name).initial_engine, PROMPTS, FREE, seed=7)
     assert [tuple(ids) for ids in json.loads(done.stdout.splitlines()[-1])] == [c.token_ids for c in here]
 
 
 def test_several_workers_repeat_themselves(made: Made) -> None:
     prompts = Prompts(PREFIX, tuple(f"{t} for a {n}</s><|assistant|>" for t in TASKS for n in ("child", "cat", "dog")))
     engine = made("ctranslate2", threads=2).initial_engine
-    expected = engine.generate(prompts, FREE, seed=3)
+    expected = written(engine, prompts, FREE, seed=3)
     for again in (engine, engine, made("ctranslate2", threads=2).initial_engine):
-        assert again.generate(prompts, FREE, seed=3) == expected
+        assert written(again, prompts, FREE, seed=3) == expected
 
 
 def test_several_workers_write_greedily_what_one_writes(made: Made) -> None:
     prompts = Prompts(PREFIX, PROMPTS.suffixes * 3)
-    one, two = (made("ctranslate2", threads=t).initial_engine.generate(prompts, GREEDY, seed=0) for t in (1, 2))
+    one, two = (written(made("ctranslate2", threads=t).initial_engine, prompts, GREEDY, seed=0) for t in (1, 2))
     assert one == two
 
 
 @pytest.mark.parametrize("name", ENGINES)
 def test_copies_of_a_prompt_in_one_batch_are_sampled_independently(name: str, made: Made) -> None:
-    completions = made(name, threads=2).initial_engine.generate(copies(24), FREE, seed=0)
+    completions = written(made(name, threads=2).initial_engine, copies(24), FREE, seed=0)
     assert len({c.token_ids for c in completions}) >= 20
 
 
@@ -162,7 +189,7 @@ def test_copies_of_a_prompt_in_several_batches_are_sampled_independently(
     name: str, batch_size: int, made: Made
 ) -> None:
     """The candidates of an instruction may be more than a batch holds; they must not be the same ones again."""
-    completions = made(name, batch_size=batch_size).initial_engine.generate(copies(12), FREE, seed=0)
+    completions = written(made(name, batch_size=batch_size).initial_engine, copies(12), FREE, seed=0)
     assert len({c.token_ids for c in completions}) >= 9
 
 
@@ -170,7 +197,7 @@ def test_sampling_leaves_the_random_state_of_torch_alone(engine: Engine) -> None
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    engine.generate(PROMPTS, FREE, seed=0)
+    written(engine, PROMPTS, FREE, seed=0)
     assert torch.equal(torch.rand(3), expected)
 
 
@@ -189,7 +216,7 @@ def test_samples_follow_the_softmax_at_the_temperature(
     expected = (log_probs.exp() * log_probs).sum()
     spread = ((log_probs.exp() * log_probs**2).sum() - expected**2).sqrt()
     sampling = ONE_TOKEN.model_copy(update={"temperature": temperature})
-    drawn = made(name, batch_size=800).initial_engine.generate(prompts, sampling, seed=0)
+    drawn = written(made(name, batch_size=800).initial_engine, prompts, sampling, seed=0)
     mean = log_probs[[c.token_ids[0] for c in drawn]].mean()
     assert abs(mean - expected) < 5 * spread / math.sqrt(len(drawn))
 
@@ -199,10 +226,10 @@ def test_top_k_and_top_p_leave_out_unlikely_tokens(name: str, made: Made, refere
     prompts = copies(200)
     probs, ids = next_log_probs(reference, PREFIX + prompts.suffixes[0]).exp().sort(descending=True)
     engine = made(name, batch_size=200).initial_engine
-    top_3 = engine.generate(prompts, ONE_TOKEN.model_copy(update={"top_k": 3}), seed=0)
+    top_3 = written(engine, prompts, ONE_TOKEN.model_copy(update={"top_k": 3}), seed=0)
     assert {c.token_ids[0] for c in top_3} == set(ids[:3].tolist())
     nucleus = ids[: int((probs.cumsum(0) < 0.4).sum()) + 1].tolist()
-    top_p = engine.generate(prompts, ONE_TOKEN.model_copy(update={"top_p": 0.4}), seed=0)
+    top_p = written(engine, prompts, ONE_TOKEN.model_copy(update={"top_p": 0.4}), seed=0)
     assert {c.token_ids[0] for c in top_p} <= set(nucleus)
 
 
@@ -215,8 +242,8 @@ def test_the_model_folders_own_sampling_settings_are_not_mixed_in(tiny_model: Pa
     (folder / "generation_config.json").write_text(json.dumps(habits))
     plain, other = (made("transformers", model=m).initial_engine for m in (tiny_model, folder))
     for sampling in (GREEDY, FREE):
-        assert [c.token_ids for c in other.generate(PROMPTS, sampling, seed=1)] == [
-            c.token_ids for c in plain.generate(PROMPTS, sampling, seed=1)
+        assert [c.token_ids for c in written(other, PROMPTS, sampling, seed=1)] == [
+            c.token_ids for c in written(plain, PROMPTS, sampling, seed=1)
         ]
 
 
@@ -278,7 +305,7 @@ def test_a_tokenizer_without_a_beginning_token_serves_both_engines(
     for name, expected in zip(ENGINES, both, strict=True):
         parts = made(name, model=folder)
         assert parts.tokenizer.bos_token is None
-        assert parts.initial_engine.generate(PROMPTS, GREEDY, seed=0) == expected.generate(PROMPTS, GREEDY, seed=0)
+        assert written(parts.initial_engine, PROMPTS, GREEDY, seed=0) == written(expected, PROMPTS, GREEDY, seed=0)
 
 
 def test_generating_and_scoring_leave_torchs_threads_alone(tiny_model: Path, tmp_path: Path) -> None:
@@ -289,7 +316,7 @@ def test_generating_and_scoring_leave_torchs_threads_alone(tiny_model: Path, tmp
     try:
         engine = Parts(config, tmp_path).initial_engine
         prompts = Prompts("", tuple(f"Write a story {i}" for i in "abcdefghijklmnopqrst"))
-        engine.generate(prompts, SamplingConfig(max_tokens=4), seed=1)
+        written(engine, prompts, SamplingConfig(max_tokens=4), seed=1)
         assert torch.get_num_threads() == 2
         engine.log_probs([("Write", " a story")] * 20)
         assert torch.get_num_threads() == 2

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_cases import FREE, GREEDY, PREFIX, PROMPTS, SCORED, Made, config_of, copies
+from engine_cases import FREE, GREEDY, PREFIX, PROMPTS, SCORED, Made, config_of, copies, written
 from serving import Server
 from vllm_serving import TinyVllm
 
@@ -56,8 +56,8 @@ def same(ours: Sequence[Completion], theirs: Sequence[Completion]) -> bool:
 def test_greedy_text_and_likelihoods_are_those_of_the_same_weights_here(
     stop: Stop, parts: Parts, here: Engine, server: Server
 ) -> None:
-    ours = parts.initial_engine.generate(PROMPTS, GREEDY, seed=0, stop=stop, log_probs=True)
-    theirs = here.generate(PROMPTS, GREEDY, seed=0, stop=stop, log_probs=True)
+    ours = written(parts.initial_engine, PROMPTS, GREEDY, seed=0, stop=stop, log_probs=True)
+    theirs = written(here, PROMPTS, GREEDY, seed=0, stop=stop, log_probs=True)
     assert same(ours, theirs)
     for one, other in zip(ours, theirs, strict=True):
         assert one.log_probs == pytest.approx(other.log_probs, abs=1e-4)
@@ -71,7 +71,7 @@ def test_greedy_text_and_likelihoods_are_those_of_the_same_weights_here(
 def test_a_row_that_was_stopped_before_its_text_goes_on_where_it_was(parts: Parts, server: Server) -> None:
     """A server knows no string that counts only behind text, and stops at the space that a first word begins with."""
     stop = Stop(after_text=" ")
-    made = parts.initial_engine.generate(copies(30), FREE, seed=0, stop=stop, log_probs=True)
+    made = written(parts.initial_engine, copies(30), FREE, seed=0, stop=stop, log_probs=True)
     asked = [r for r in server.requests if r.get("return_token_ids")]
     again = [r for r in asked if r["max_tokens"] < FREE.max_tokens]
     assert len(again) > 10
@@ -86,23 +86,23 @@ def test_a_row_that_was_stopped_before_its_text_goes_on_where_it_was(parts: Part
 
 def test_draws_come_from_the_seed_and_equal_prompts_draw_each_their_own(parts: Parts) -> None:
     engine = parts.initial_engine
-    first, again, other = (engine.generate(copies(12), FREE, seed=s) for s in (1, 1, 2))
+    first, again, other = (written(engine, copies(12), FREE, seed=s) for s in (1, 1, 2))
     assert first == again
     assert first != other
     assert len({c.token_ids for c in first}) > 6
-    fewer = engine.generate(copies(5), FREE, seed=1)
+    fewer = written(engine, copies(5), FREE, seed=1)
     assert fewer == first[:5], "a row's draws don't hang on the rows beside it"
 
 
 def test_the_server_is_told_all_that_it_could_have_a_default_for(parts: Parts, server: Server) -> None:
     sampling = FREE.model_copy(update={"temperature": 0.7, "top_p": 0.9, "top_k": 5, "repetition_penalty": 1.1})
-    parts.initial_engine.generate(copies(1), sampling, seed=0)
+    written(parts.initial_engine, copies(1), sampling, seed=0)
     request = server.requests[-1]
     wanted = {"model": "tiny", "temperature": 0.7, "top_p": 0.9, "top_k": 5, "repetition_penalty": 1.1, "min_p": 0.0}
     assert wanted.items() <= request.items()
     assert "logprobs" not in request
     assert "stop" not in request
-    parts.initial_engine.generate(copies(1), GREEDY, seed=0, log_probs=True)
+    written(parts.initial_engine, copies(1), GREEDY, seed=0, log_probs=True)
     assert "seed" not in server.requests[-1]
     assert server.requests[-1]["logprobs"] == 0
 
@@ -113,8 +113,8 @@ def test_an_adapter_is_there_while_it_is_asked_for_and_no_longer(
     for turn in (1, 2):
         with parts.adapted_engine(adapter) as engine:
             assert len(served.adapters) == 1
-            assert same(engine.generate(PROMPTS, GREEDY, seed=0), adapted_text)
-            assert same(parts.initial_engine.generate(PROMPTS, GREEDY, seed=0), here.generate(PROMPTS, GREEDY, seed=0))
+            assert same(written(engine, PROMPTS, GREEDY, seed=0), adapted_text)
+            assert same(written(parts.initial_engine, PROMPTS, GREEDY, seed=0), written(here, PROMPTS, GREEDY, seed=0))
             with pytest.raises(NotImplementedError, match="untouched model"):
                 engine.log_probs(SCORED)
         assert served.adapters == set()
@@ -193,7 +193,7 @@ def test_which_model_is_meant_must_be_clear(
 def test_a_named_one_of_several_is_asked(serve: Serve, tiny_model: Path, tmp_path: Path) -> None:
     server = serve(TinyVllm(tiny_model, names=("one", "two")))
     parts = parts_at(server, tiny_model, tmp_path, "model.server.name=two")
-    parts.initial_engine.generate(copies(1), GREEDY, seed=0)
+    written(parts.initial_engine, copies(1), GREEDY, seed=0)
     assert {r["model"] for r in server.requests if "prompt" in r} == {"two"}
 
 
@@ -212,7 +212,7 @@ def test_what_is_no_vllm_is_told_so(serve: Serve, tiny_model: Path, tmp_path: Pa
     served = TinyVllm(tiny_model)
     server = serve(lambda request: served({k: v for k, v in request.items() if k != "return_token_ids"}))
     with pytest.raises(RefineError, match=r"no completion with its token ids; it must be vLLM, 0\.10\.2 or later"):
-        parts_at(server, tiny_model, tmp_path).initial_engine.generate(copies(1), GREEDY, seed=0)
+        written(parts_at(server, tiny_model, tmp_path).initial_engine, copies(1), GREEDY, seed=0)
 
 
 def test_one_that_does_not_answer_is_told_in_one_line(

@@ -17,7 +17,7 @@ Token = TypeVar("Token", int, str)
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """A batch of prompts that begin alike: ``prefix`` (computed once where the engine can) and what follows it."""
+    """Prompts that begin alike: ``prefix`` (computed once where the engine can) and what follows it."""
 
     prefix: str
     suffixes: tuple[str, ...]
@@ -93,14 +93,16 @@ class Engine(Protocol):
 
     def generate(
         self,
-        prompts: Prompts,
+        groups: Sequence[Prompts],
         sampling: SamplingConfig,
         *,
         seed: int,
         stop: Stop = NO_STOP,
         log_probs: bool = False,
-    ) -> list[Completion]:
-        """One completion a prompt, in order; each ends where ``stop`` says, and is cut before it.
+    ) -> list[list[Completion]]:
+        """Of each group of prompts, in order, one completion a prompt, in order; each ends where ``stop`` says, and is
+        cut before it. A group's prefix is computed once where the engine can, and rows of all groups are decoded
+        together where it can.
 
         The result is a function of the arguments and the weights. By rounding, or by how an engine draws, it may depend
         on the batch: repeat whole batches.

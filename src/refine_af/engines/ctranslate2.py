@@ -99,28 +99,48 @@ class CTranslate2Engine:
 
     def generate(
         self,
-        prompts: Prompts,
+        groups: Sequence[Prompts],
         sampling: SamplingConfig,
         *,
         seed: int,
         stop: Stop = NO_STOP,
         log_probs: bool = False,
-    ) -> list[Completion]:
-        prefix = self._pieces(prompts.prefix)
-        suffixes = [self._pieces(s) for s in prompts.suffixes]
-        if not all(suffixes):
+    ) -> list[list[Completion]]:
+        parts = [(self._pieces(one.prefix), [self._pieces(s) for s in one.suffixes]) for one in groups]
+        if not all(suffix for _, suffixes in parts for suffix in suffixes):
             raise ValueError("a prompt is empty after the shared prefix")
-        if sampling.temperature == 0:
-            # Also for a few prompts, each worker shall have something to do.
-            size = min(self._batch_size, max(_ROWS_OF_A_WORKER, -(-len(suffixes) // self._most_workers)))
-            return self._greedy(_jobs(prefix, suffixes, 0, size, sampling.max_tokens), sampling, stop, log_probs)
+        if sampling.temperature > 0:
+            return [
+                self._sampled(prefix, suffixes, sampling, derived_seed(seed, number), stop, log_probs)
+                for number, (prefix, suffixes) in enumerate(parts)
+            ]
+        # Also for a few prompts, each worker shall have something to do.
+        count = sum(len(suffixes) for _, suffixes in parts)
+        size = min(self._batch_size, max(_ROWS_OF_A_WORKER, -(-count // self._most_workers)))
+        jobs: list[_Job] = []
+        first = 0
+        for prefix, suffixes in parts:
+            jobs += _jobs(prefix, suffixes, first, size, sampling.max_tokens)
+            first += len(suffixes)
+        done = iter(self._greedy(jobs, sampling, stop, log_probs))
+        return [[next(done) for _ in suffixes] for _, suffixes in parts]
+
+    def _sampled(
+        self,
+        prefix: list[str],
+        suffixes: list[list[str]],
+        sampling: SamplingConfig,
+        seed: int,
+        stop: Stop,
+        log_probs: bool,
+    ) -> list[Completion]:
         # Alike lengths share a batch: CTranslate2 forwards the shortest prompt's length at once, the rest stepwise.
         order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
         results: list[Completion | None] = [None] * len(suffixes)
         for start in range(0, len(order), self._batch_size):
             parts = _split(order[start : start + self._batch_size], self._most_workers)
             seeds = [
-                derived_seed(seed, start, place, content_id(prompts.prefix, *(prompts.suffixes[i] for i in part)))
+                derived_seed(seed, start, place, content_id(*(str(prefix + suffixes[i]) for i in part)))
                 for place, part in enumerate(parts)
             ]
             with ThreadPoolExecutor(len(parts)) as pool:

@@ -91,17 +91,18 @@ class TransformersEngine:
 
     def generate(
         self,
-        prompts: Prompts,
+        groups: Sequence[Prompts],
         sampling: SamplingConfig,
         *,
         seed: int,
         stop: Stop = NO_STOP,
         log_probs: bool = False,
-    ) -> list[Completion]:
-        suffixes = [self._encoded(s) for s in prompts.suffixes]
-        if not all(suffixes):
+    ) -> list[list[Completion]]:
+        parts = [(self._encoded(one.prefix), [self._encoded(s) for s in one.suffixes]) for one in groups]
+        if not all(suffix for _, suffixes in parts for suffix in suffixes):
             raise ValueError("a prompt is empty after the shared prefix")
-        return self._completed([(self._encoded(prompts.prefix), suffixes)], sampling, seed, stop, log_probs)
+        done = iter(self._completed(parts, sampling, seed, stop, log_probs))
+        return [[next(done) for _ in suffixes] for _, suffixes in parts]
 
     def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
         parts = []
@@ -125,7 +126,11 @@ class TransformersEngine:
         """Of groups of (beginning, what follows it in each row), one a row, in order."""
         with self._ready():
             if self._decoder is None:
-                return [one for group in groups for one in self._by_generate(*group, sampling, seed, stop, log_probs)]
+                return [
+                    one
+                    for number, group in enumerate(groups)
+                    for one in self._by_generate(*group, sampling, derived_seed(seed, number), stop, log_probs)
+                ]
             is_stopped = Ending(self._tokenizer, stop).is_reached if stop else None
             written = self._decoder.complete(groups, sampling, seed=seed, is_stopped=is_stopped, log_probs=log_probs)
         return [self._completion_of(one, stop, log_probs) for one in written]

@@ -148,17 +148,21 @@ class VllmEngine:
 
     def generate(
         self,
-        prompts: Prompts,
+        groups: Sequence[Prompts],
         sampling: SamplingConfig,
         *,
         seed: int,
         stop: Stop = NO_STOP,
         log_probs: bool = False,
-    ) -> list[Completion]:
-        prefix, suffixes = self._encoded(prompts.prefix), [self._encoded(s) for s in prompts.suffixes]
-        if not all(suffixes):
-            raise ValueError("a prompt is empty after the shared prefix")
-        return self._completed([prefix + suffix for suffix in suffixes], sampling, seed, stop, log_probs)
+    ) -> list[list[Completion]]:
+        rows: list[list[int]] = []
+        for group in groups:
+            prefix, suffixes = self._encoded(group.prefix), [self._encoded(s) for s in group.suffixes]
+            if not all(suffixes):
+                raise ValueError("a prompt is empty after the shared prefix")
+            rows += [prefix + suffix for suffix in suffixes]
+        done = iter(self._completed(rows, sampling, seed, stop, log_probs))
+        return [[next(done) for _ in group.suffixes] for group in groups]
 
     def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
         rows = [self._encoded(prompt) for group in groups for prompt in group]

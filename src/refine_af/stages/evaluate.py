@@ -62,7 +62,7 @@ def _answer(context: Context, engine: Engine, model: Literal["base", "tuned"], t
         if all((model, t.id) in done for t in batch):
             continue
         prompts = Prompts(frame.before, tuple(asked(t.instruction, t.input) + frame.after for t in batch))
-        answers = engine.generate(prompts, greedy, seed=0, stop=stop)
+        (answers,) = engine.generate([prompts], greedy, seed=0, stop=stop)
         rows = []
         for task, answer in zip(batch, answers, strict=True):
             text = cut_answer(answer.text, config.cut)

@@ -110,11 +110,12 @@ def _run_round(context: Context, engine: Engine, number: int, pool: list[Instruc
     choose = derived_random(seed, STAGE, number)
     seeds = context.store.instructions(origin="seed", status="kept")
     shown = [_demonstrations(choose, seeds, pool, context) for _ in range(config.prompts_per_round)]
-    completions = engine.generate(
-        Prompts(
-            context.parts.dialect.beginning + OPENING,
-            tuple(list_prompt([d.text for d in demonstrations]) for demonstrations in shown),
-        ),
+    prompts = Prompts(
+        context.parts.dialect.beginning + OPENING,
+        tuple(list_prompt([d.text for d in demonstrations]) for demonstrations in shown),
+    )
+    (completions,) = engine.generate(
+        [prompts],
         config.sampling,
         seed=derived_seed(seed, STAGE, number),
         stop=Stop(STOP),

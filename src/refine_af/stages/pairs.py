@@ -70,7 +70,7 @@ class PairWriter:
             if not places:
                 continue
             prompts = Prompts(frame.before, tuple(instructions[i].text + frame.after for i in places))
-            made = engine.generate(prompts, sampling, seed=seed, stop=Stop(frame.stop), log_probs=log_probs)
+            (made,) = engine.generate([prompts], sampling, seed=seed, stop=Stop(frame.stop), log_probs=log_probs)
             for i, completion in zip(places, made, strict=True):
                 completions[i] = completion
         return self._judged(instructions, [c for c in completions if c is not None])

@@ -29,7 +29,7 @@ class Adopt:
 class Write:
     """An order: complete a part of the prompts."""
 
-    prompts: Prompts
+    groups: Sequence[Prompts]
     sampling: SamplingConfig
     seed: int
     stop: Stop
@@ -53,21 +53,20 @@ class TeamEngine:
 
     def generate(
         self,
-        prompts: Prompts,
+        groups: Sequence[Prompts],
         sampling: SamplingConfig,
         *,
         seed: int,
         stop: Stop = NO_STOP,
         log_probs: bool = False,
-    ) -> list[Completion]:
-        order = Write(prompts, sampling, seed, stop, log_probs)
+    ) -> list[list[Completion]]:
+        order = Write(groups, sampling, seed, stop, log_probs)
         self._team.tell(order)
-        completed: list[Completion | None] = [None] * len(prompts.suffixes)
-        made = write(self._engine, order, self._parts, self._team)
-        for rank, some in enumerate(made):
-            for place, one in zip(_part(prompts.suffixes, rank, self._team.size), some, strict=True):
-                completed[place] = one
-        return [one for one in completed if one is not None]
+        completed: list[dict[int, Completion]] = [{} for _ in groups]
+        for rank, part in enumerate(write(self._engine, order, self._parts, self._team)):
+            for of, places, some in zip(completed, _part(groups, rank, self._team.size), part, strict=True):
+                of.update(zip(places, some, strict=True))
+        return [[of[place] for place in range(len(of))] for of in completed]
 
     def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
         return self._engine.answers(groups, max_tokens, stop)
@@ -79,28 +78,29 @@ class TeamEngine:
         return self._engine.token_scores(texts)
 
 
-def write(engine: Engine, order: Write, parts: Parts, team: Team) -> list[list[Completion]]:
+def write(engine: Engine, order: Write, parts: Parts, team: Team) -> list[list[list[Completion]]]:
     """Carries the order out, in every process at the same time; the leader is given all parts."""
-    some = tuple(order.prompts.suffixes[i] for i in _part(order.prompts.suffixes, team.rank, team.size))
-    made: list[Completion] = []
-    if some:
-        with team.sharing_cores(parts.threads):
-            made = engine.generate(
-                Prompts(order.prompts.prefix, some),
-                order.sampling,
-                seed=order.seed,
-                stop=order.stop,
-                log_probs=order.log_probs,
-            )
+    mine = [
+        Prompts(group.prefix, tuple(group.suffixes[place] for place in places))
+        for group, places in zip(order.groups, _part(order.groups, team.rank, team.size), strict=True)
+    ]
+    with team.sharing_cores(parts.threads):
+        made = engine.generate(mine, order.sampling, seed=order.seed, stop=order.stop, log_probs=order.log_probs)
     return team.gather(made)
 
 
-def _part(suffixes: Sequence[str], rank: int, size: int) -> list[int]:
-    """The places of a process's prompts. Equal ones, which differ by how many of them stood before, go to the same."""
+def _part(groups: Sequence[Prompts], rank: int, size: int) -> list[list[int]]:
+    """Of each group the places of a process's prompts. Equal prompts, of whatever group, which differ by how many of
+    them stood before, go to the same."""
     turns: dict[str, int] = {}
-    for suffix in suffixes:
-        turns.setdefault(suffix, len(turns))
-    return [place for place, suffix in enumerate(suffixes) if turns[suffix] % size == rank]
+    parts = []
+    for group in groups:
+        mine = []
+        for place, suffix in enumerate(group.suffixes):
+            if turns.setdefault(group.prefix + suffix, len(turns)) % size == rank:
+                mine.append(place)
+        parts.append(mine)
+    return parts
 
 
 def in_team(engine: Engine, parts: Parts, team: Team) -> Engine:

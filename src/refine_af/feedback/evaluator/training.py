@@ -74,7 +74,7 @@ def _continued(pairs: Sequence[Example], engine: Engine) -> list[tuple[str, int,
         pair = pairs[place]
         text = pair.prompt if turn % 2 else f"{pair.prompt}\n{pair.output}"
         beginnings.append(" ".join(text.split(" ")[-_SHOWN:]) + "\n")
-    completions = engine.generate(Prompts("", tuple(beginnings)), _CONTINUATION, seed=0)
+    (completions,) = engine.generate([Prompts("", tuple(beginnings))], _CONTINUATION, seed=0)
     rows = []
     for turn, (place, completion) in enumerate(zip(places, completions, strict=True)):
         pair, text = pairs[place], completion.text.strip()
