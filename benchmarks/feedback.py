@@ -143,7 +143,9 @@ def plain_script(shop: Workshop) -> Callable[[Sequence[Example]], object]:
     from refine_af.prompts.answers import scoring_frame
 
     parts = shop.parts
-    engine = TransformersEngine(parts.network, parts.tokenizer, model="plain", batch_size=1, adapter=False)
+    engine = TransformersEngine(
+        parts.network, parts.tokenizer, model="plain", ends=parts.ends, batch_size=1, adapter=False
+    )
     frame = scoring_frame(parts.dialect)
     quality, embedder = shop.quality(ScorerConfig()), Embedder()
 

@@ -124,7 +124,7 @@ def agreement() -> dict[str, int]:
     found = {"rows": 0, "equal": 0}
     for count in (1, 3):
         groups = [(tokens(90 + 40 * g, g), own[g::count]) for g in range(count)]
-        decoder = Decoder(network, end=-1, most_rows=16, recorder=cuda_recorder)
+        decoder = Decoder(network, ends=(), most_rows=16, recorder=cuda_recorder)
         made = iter(decoder.complete(groups, greedy, seed=SEED))
         for beginning, rows in groups:
             for row in rows:
@@ -140,7 +140,7 @@ def decoding(network: Any, rows: int) -> dict[str, Any]:
     """Tokens a second of our decoder and of transformers' generate, in turn; every row writes as many tokens."""
     prefix = tokens(SHARED, 1)
     own = [tokens(OWN, 2 + i) for i in range(rows)]
-    decoder = Decoder(network, end=-1, most_rows=rows, recorder=cuda_recorder)
+    decoder = Decoder(network, ends=(), most_rows=rows, recorder=cuda_recorder)
     whole = torch.tensor([prefix + one for one in own], device=DEVICE)
 
     def ours() -> None:

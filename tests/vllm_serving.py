@@ -64,13 +64,13 @@ class TinyVllm:
         chance = torch.Generator().manual_seed(request.get("seed", 0))
         written: list[int] = []
         log_probs: list[float] = []
-        reason: tuple[str, str | None] = ("length", None)
+        reason: tuple[str, str | int | None] = ("length", None)
         while len(written) < request["max_tokens"]:
             logits = network(input_ids=torch.tensor([prompt + written])).logits[0, -1]
             written.append(self._next(logits, request, chance))
             log_probs.append(float(logits.log_softmax(-1)[written[-1]]))
-            if written[-1] == self._tokenizer.eos_token_id:
-                reason = ("stop", None)
+            if written[-1] in (self._tokenizer.eos_token_id, *request.get("stop_token_ids", ())):
+                reason = ("stop", None if written[-1] == self._tokenizer.eos_token_id else written[-1])
                 break
             text = self._tokenizer.decode(written)
             if found := [s for s in request.get("stop", ()) if s in text]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refine_af.config import Config, ScorerConfig, ServerConfig
+from refine_af.ends import Ends, find_ends
 from refine_af.engines.base import Engine
 from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
@@ -70,6 +71,10 @@ class Parts:
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         return load_tokenizer(self.located)
+
+    @cached_property
+    def ends(self) -> Ends:
+        return find_ends(self.located.folder, self.tokenizer)
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -200,6 +205,7 @@ class Parts:
             self.network,
             self.tokenizer,
             model=self.located.label,
+            ends=self.ends,
             batch_size=self.config.model.batch_size,
             adapter=adapter,
             product=self.product,
@@ -217,6 +223,7 @@ class Parts:
             folder,
             self.tokenizer,
             model=self.located.label,
+            ends=self.ends,
             batch_size=self.config.model.batch_size,
             threads=self.threads,
         )
@@ -232,7 +239,7 @@ class Parts:
     def _vllm_engine(self, endpoint: Endpoint, reader: Callable[[], Engine] | None) -> Engine:
         from refine_af.engines.vllm import VllmEngine
 
-        return VllmEngine(endpoint, self.tokenizer, model=self.located.label, reader=reader)
+        return VllmEngine(endpoint, self.tokenizer, model=self.located.label, ends=self.ends, reader=reader)
 
     def feedback(self, seeds: list[Example], memory: Store | None = None) -> Composite:
         """The reward that the config names, made once; ``seeds`` are pairs by people, for calibration. Scores that the

@@ -52,7 +52,8 @@ def test_where_torch_trains_in_bfloat16_an_adapter_is_merged_in_float32(
     )
     network = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).float().eval()
     beside = PeftModel.from_pretrained(network, str(adapter))
-    expected = TransformersEngine(beside, parts.tokenizer, model="tiny", batch_size=32, adapter=True).log_probs(SCORED)
+    engine = TransformersEngine(beside, parts.tokenizer, model="tiny", ends=parts.ends, batch_size=32, adapter=True)
+    expected = engine.log_probs(SCORED)
     with parts.adapted_engine(adapter) as engine:
         found = engine.log_probs(SCORED)
     for one, other in zip(found, expected, strict=True):

@@ -26,6 +26,7 @@ from transformers import (
 )
 
 from refine_af.config import SamplingConfig
+from refine_af.ends import Ends
 from refine_af.engines import attention
 from refine_af.engines.decoder import Decoder, can_decode
 from refine_af.engines.reading import Pack, packs
@@ -80,7 +81,7 @@ def alone(network: Any, tokens: list[int], most: int) -> list[int]:
 def test_every_row_is_written_as_if_it_were_alone(
     network: Any, groups: list[tuple[list[int], list[list[int]]]], most_rows: int, most: int
 ) -> None:
-    decoder = Decoder(network, end=2, most_rows=most_rows)
+    decoder = Decoder(network, ends=(2,), most_rows=most_rows)
     made = decoder.complete(groups, SamplingConfig(max_tokens=most, temperature=0), seed=0)
     expected = [alone(network, beginning + own, most) for beginning, rows in groups for own in rows]
     assert [one.tokens for one in made] == expected
@@ -92,18 +93,18 @@ def test_what_a_row_draws_depends_on_no_row_beside_it(
     network: Any, groups: list[tuple[list[int], list[list[int]]]], most_rows: int, seed: int, left: int
 ) -> None:
     sampling = SamplingConfig(max_tokens=8, temperature=1.0, top_p=0.9)
-    whole = iter(Decoder(network, end=2, most_rows=5).complete(groups, sampling, seed=seed))
+    whole = iter(Decoder(network, ends=(2,), most_rows=5).complete(groups, sampling, seed=seed))
     expected = {str(beginning + own): next(whole) for beginning, rows in groups for own in rows}
     texts = [beginning + own for beginning, rows in groups for own in rows]
     assume(len(expected) == len(texts))
     some = [([], [text]) for i, text in enumerate(texts) if i % 4 != left][::-1]
-    made = Decoder(network, end=2, most_rows=most_rows).complete(some, sampling, seed=seed)
+    made = Decoder(network, ends=(2,), most_rows=most_rows).complete(some, sampling, seed=seed)
     assert made == [expected[str(own)] for _, (own,) in some]
 
 
 def test_equal_rows_draw_differently(network: Any) -> None:
     sampling = SamplingConfig(max_tokens=8, temperature=1.0)
-    made = Decoder(network, end=2, most_rows=4).complete([([3], [[4]] * 6), ([3, 4], [[5]])], sampling, seed=0)
+    made = Decoder(network, ends=(2,), most_rows=4).complete([([3], [[4]] * 6), ([3, 4], [[5]])], sampling, seed=0)
     assert len({tuple(one.tokens) for one in made[:6]}) > 3
 
 
@@ -113,7 +114,7 @@ def test_rows_leave_and_others_take_their_places(network: Any) -> None:
     whole = [alone(network, [9, 8, 7, *row], 12) for row in rows]
     stops = {tuple(one[: 1 + i % 6]) for i, one in enumerate(whole)}
     expected = [next(one[:n] for n in range(1, 13) if tuple(one[:n]) in stops) for one in whole]
-    decoder = Decoder(network, end=2, most_rows=4)
+    decoder = Decoder(network, ends=(2,), most_rows=4)
     sampling = SamplingConfig(max_tokens=12, temperature=0)
     made = decoder.complete([([9, 8, 7], rows)], sampling, seed=0, is_stopped=lambda written: tuple(written) in stops)
     assert [one.tokens for one in made] == expected
@@ -133,7 +134,7 @@ def places(texts: list[tuple[list[int], list[int]]]) -> list[tuple[list[int], ra
 @given(texts=Texts)
 def test_logits_are_those_of_each_text_alone(network: Any, texts: list[tuple[list[int], list[int]]]) -> None:
     asked = places(texts)
-    passes = Decoder(network, end=2, most_rows=4).logits(asked)
+    passes = Decoder(network, ends=(2,), most_rows=4).logits(asked)
     found = {number: logits[own] for logits, texts in passes for number, own in texts.items()}
     assert sorted(found) == list(range(len(texts)))
     for number, (tokens, wanted) in enumerate(asked):
@@ -210,7 +211,7 @@ def test_what_is_approved_writes_what_the_network_writes(config: Any) -> None:
     approved = can_decode(network, TRIAL)
     assert approved or config.model_type in ("opt", "gpt2"), "families that we know to hand the layout on"
     if approved:
-        made = Decoder(network, end=2, most_rows=3).complete(
+        made = Decoder(network, ends=(2,), most_rows=3).complete(
             [(TRIAL[:5], [TRIAL[5:8], TRIAL[8:], [4]])], SamplingConfig(max_tokens=8, temperature=0), seed=0
         )
         assert [one.tokens for one in made] == [
@@ -223,7 +224,7 @@ def test_a_network_that_sees_a_window_only_decodes_by_itself(kind: Any, tiny_mod
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     network = network_of(kind(**SIZES | {"vocab_size": len(tokenizer)}, sliding_window=4))
     assert not can_decode(network, TRIAL)
-    engine = TransformersEngine(network, tokenizer, model="windowed", batch_size=2, adapter=False)
+    engine = TransformersEngine(network, tokenizer, model="windowed", ends=Ends(2, (2,)), batch_size=2, adapter=False)
     prompts = ["Describe a bird", "Describe a bird and a cat and a garden", "Describe a song"]
     rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
     (made,) = engine.answers([prompts], 6)
@@ -241,10 +242,10 @@ def test_a_network_that_sees_a_window_only_decodes_by_itself(kind: Any, tiny_mod
 
 def test_its_attention_is_on_the_network_only_while_it_works(network: Any) -> None:
     before = network.config._attn_implementation
-    Decoder(network, end=2, most_rows=2).complete([([3], [[4]])], SamplingConfig(max_tokens=1), seed=0)
+    Decoder(network, ends=(2,), most_rows=2).complete([([3], [[4]])], SamplingConfig(max_tokens=1), seed=0)
     assert network.config._attn_implementation == before
     with pytest.raises(ZeroDivisionError):
-        Decoder(network, end=2, most_rows=2).complete(
+        Decoder(network, ends=(2,), most_rows=2).complete(
             [([3], [[4]])], SamplingConfig(max_tokens=3), seed=0, is_stopped=lambda written: bool(1 // 0)
         )
     assert network.config._attn_implementation == before
@@ -277,7 +278,7 @@ def test_attention_in_steps_is_that_of_the_fused_kernel(
 def test_rows_are_the_same_where_no_fused_kernel_is(
     network: Any, groups: list[tuple[list[int], list[list[int]]]]
 ) -> None:
-    decoder, greedy = Decoder(network, end=2, most_rows=5), SamplingConfig(max_tokens=6, temperature=0)
+    decoder, greedy = Decoder(network, ends=(2,), most_rows=5), SamplingConfig(max_tokens=6, temperature=0)
     fused = decoder.complete(groups, greedy, seed=0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "has_fused_kernel", lambda device: False)
@@ -309,8 +310,8 @@ def test_recorded_steps_write_the_same(
     network: Any, groups: list[tuple[list[int], list[list[int]]]], most_rows: int, penalty: float
 ) -> None:
     greedy = SamplingConfig(max_tokens=12, temperature=0, repetition_penalty=penalty)
-    made = Decoder(network, end=2, most_rows=most_rows, recorder=Recorders()).complete(groups, greedy, seed=0)
-    expected = Decoder(network, end=2, most_rows=most_rows).complete(groups, greedy, seed=0)
+    made = Decoder(network, ends=(2,), most_rows=most_rows, recorder=Recorders()).complete(groups, greedy, seed=0)
+    expected = Decoder(network, ends=(2,), most_rows=most_rows).complete(groups, greedy, seed=0)
     assert [one.tokens for one in made] == [one.tokens for one in expected]
 
 
@@ -321,7 +322,7 @@ def test_few_recordings_serve_many_steps(network: Any, shared: bool) -> None:
     groups = [([9, 8, 7], rows)] if shared else [([9, 8, i], [row]) for i, row in enumerate(rows)]
     sampling, recorders = SamplingConfig(max_tokens=60, temperature=0), Recorders()
     made, expected = (
-        Decoder(network, end=2, most_rows=16, recorder=recorder).complete(
+        Decoder(network, ends=(2,), most_rows=16, recorder=recorder).complete(
             groups, sampling, seed=0, is_stopped=lambda written: sum(written) % 23 == 0
         )
         for recorder in (recorders, None)

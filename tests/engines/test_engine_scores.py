@@ -8,6 +8,7 @@ import pytest
 import torch
 from engine_cases import FREE, PREFIX, PROMPTS, SCORED, written
 
+from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Engine, Stop
 from refine_af.engines.ending import closing_tokens
 
@@ -40,13 +41,13 @@ def test_token_scores_are_those_of_the_network(engine: Engine, reference: tuple[
         assert found.log_probs == pytest.approx(chosen, abs=1e-3)
         assert found.peaks == pytest.approx(expected[:-1].amax(-1).numpy(), abs=1e-3)
         assert found.ends == pytest.approx(expected[:, tokenizer.eos_token_id].numpy(), abs=1e-3)
-        closing = expected[:, closing_tokens(tokenizer)].logsumexp(-1)
+        closing = expected[:, closing_tokens(tokenizer, Ends(2, (2,)))].logsumexp(-1)
         assert found.closings == pytest.approx(closing.numpy(), abs=1e-3)
 
 
 def test_what_closes_a_sentence_is_known_by_how_it_begins(reference: tuple[Any, Any]) -> None:
     tokenizer = reference[1]
-    closing = closing_tokens(tokenizer)
+    closing = closing_tokens(tokenizer, Ends(2, (2,)))
     assert closing == sorted(set(closing))
     assert tokenizer.eos_token_id in closing
     for text, closes in ((".", True), ("\n", True), ("?", True), ("a", False), (",", False)):

@@ -132,7 +132,7 @@ def test_a_copy_of_a_network_in_bfloat16_computes_in_float32(network: Any) -> No
 def test_what_stands_beside_a_token_does_not_change_what_it_gets(network: Any, product: MakeProduct) -> None:
     copy = fused_copy(network, SAMPLE, product)
     asked = [(OTHER[0].tolist(), range(8)), (SAMPLE[0].tolist(), range(12))]
-    decoder = Decoder(copy, end=2, most_rows=2)
+    decoder = Decoder(copy, ends=(2,), most_rows=2)
     together = {number: found[own] for found, texts in decoder.logits(asked) for number, own in texts.items()}
     apart = [next(decoder.logits([one]))[0] for one in asked]
     for one, other in zip((together[0], together[1]), apart, strict=True):

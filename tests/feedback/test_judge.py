@@ -97,6 +97,7 @@ def test_the_words_begin_with_a_space_only_behind_text(after: str, yes: str) -> 
 def test_a_real_engine_judges_each_pair_by_itself(tiny_model: Path) -> None:
     torch = pytest.importorskip("torch")
     from refine_af.config import ModelConfig
+    from refine_af.ends import find_ends
     from refine_af.engines.transformers import TransformersEngine
     from refine_af.models import load_model, load_tokenizer, locate
     from refine_af.prompts.dialect import Dialect
@@ -104,7 +105,7 @@ def test_a_real_engine_judges_each_pair_by_itself(tiny_model: Path) -> None:
     config = ModelConfig.model_validate({"name": str(tiny_model), "device": "cpu"})
     located = locate(config)
     tokenizer, network = load_tokenizer(located), load_model(located, config)
-    engine = TransformersEngine(network, tokenizer, model="tiny", batch_size=3)
+    engine = TransformersEngine(network, tokenizer, model="tiny", ends=find_ends(tiny_model, tokenizer), batch_size=3)
     frame = Dialect(tokenizer).frame()
     scorer = JudgeScorer(engine, frame)
     examples = [EXAMPLE, Example("Write a poem", "", "the cat " * 9), Example("Say yes", "", "Yes")]

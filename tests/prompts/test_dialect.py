@@ -89,7 +89,7 @@ def test_a_template_that_leaves_the_task_out_is_refused() -> None:
 def test_a_base_model_reads_headed_text_and_stops_at_the_next_heading() -> None:
     frame = dialect(Plain()).frame(system="Be good.", turns=[("t1", "a1")])
     assert frame.prompt("Task") == "Be good.\n\n### Task\nt1\n\n### Answer\na1\n\n### Task\nTask\n\n### Answer\n"
-    assert frame.stop == ("\n### ",)
+    assert frame.stop == ("\n###",)
     assert dialect(Plain()).frame().prompt("Task") == "### Task\nTask\n\n### Answer\n"
 
 

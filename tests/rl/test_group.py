@@ -66,7 +66,7 @@ class Bench:
 
         train_in_groups(
             self.network, self.tokenizer, self.config, sample, learned,
-            temperature=1.0, label="toy", seed=self.seed, work=self.folder / "work",
+            end=1, temperature=1.0, label="toy", seed=self.seed, work=self.folder / "work",
             resume=self.place(done) if done else None,
         )  # fmt: skip
 

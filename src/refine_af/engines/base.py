@@ -25,7 +25,8 @@ class Prompts:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What was sampled. ``token_ids`` holds the end token where there was one; ``text`` never does.
+    """What was sampled. ``token_ids`` holds the end token where there was one, of the model's that which was written;
+    ``text`` never does.
 
     ``ended`` is False for a completion that was cut by its length. ``log_probs`` are what the engine found of each
     token at temperature 1, in nats, with nothing cut from the distribution; None where they were not asked for.
@@ -42,8 +43,8 @@ class TokenScores:
     """What a model finds of a continuation of n tokens: log-probabilities in nats, each after what stands before it.
 
     ``log_probs`` (n,): of the tokens. ``peaks`` (n,): of the token that is likeliest in each one's place. ``ends``
-    (n + 1,): of the end token in each one's place, and behind the last. ``closings`` (n + 1,): there, of what closes a
-    sentence or a text, that is of all :func:`refine_af.engines.ending.closing_tokens` together.
+    (n + 1,): of the model's end tokens together in each one's place, and behind the last. ``closings`` (n + 1,): there,
+    of what closes a sentence or a text, that is of all :func:`refine_af.engines.ending.closing_tokens` together.
     """
 
     log_probs: Floats

@@ -19,6 +19,7 @@ from ctranslate2.converters import transformers as converters
 
 from refine_af.batching import alike, cheapest_batches
 from refine_af.config import SamplingConfig
+from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
 from refine_af.engines.ending import Ending, closing_tokens
 from refine_af.records import content_id, derived_seed
@@ -86,12 +87,14 @@ class CTranslate2Engine:
         tokenizer: PreTrainedTokenizerBase,
         *,
         model: str,
+        ends: Ends,
         batch_size: int,
         threads: int,
     ) -> None:
         self.model = model
         self.folder = folder
         self._tokenizer = tokenizer
+        self._ends = ends
         self._batch_size = batch_size
         self._threads = threads
         copies = _BYTES_OF_ALL_WORKERS // (folder / "model.bin").stat().st_size
@@ -222,6 +225,7 @@ class CTranslate2Engine:
             batch,
             static_prompt=prefix or None,
             max_length=sampling.max_tokens,
+            end_token=list(self._ends.all),
             sampling_topk=1 if greedy else sampling.top_k,
             sampling_topp=1.0 if greedy else sampling.top_p,
             sampling_temperature=1.0 if greedy else sampling.temperature,
@@ -237,7 +241,7 @@ class CTranslate2Engine:
         ]
 
     def _completion(self, ids: list[int], stop: Stop, stopped: bool, log_probs: tuple[float, ...] | None) -> Completion:
-        ended = bool(ids) and ids[-1] == self._tokenizer.eos_token_id
+        ended = bool(ids) and ids[-1] in self._ends.all
         text = self._tokenizer.decode(ids[:-1] if ended else ids, skip_special_tokens=False)
         text, found = stop.cut(text)
         return Completion(text, tuple(ids), ended or stopped or found, log_probs)
@@ -260,7 +264,6 @@ class CTranslate2Engine:
     def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
         pieces = self._context_and_continuation(texts)
         results: list[TokenScores | None] = [None] * len(pieces)
-        end, closing = self._tokenizer.eos_token_id, self._closing_tokens
 
         def score(worker: Any, batch: list[int]) -> None:
             logits = np.asarray(worker.forward_batch([pieces[i][0] + pieces[i][1] for i in batch]))  # (B, T, V)
@@ -268,7 +271,7 @@ class CTranslate2Engine:
                 context, continuation = pieces[i]
                 places = logits[row, len(context) - 1 : len(context) + len(continuation)]
                 tokens = self._tokenizer.convert_tokens_to_ids(continuation)
-                results[i] = _token_scores(places, tokens, end, closing)
+                results[i] = _token_scores(places, tokens, self._ends.all, self._closing_tokens)
 
         self._share_out(pieces, score)
         return [r for r in results if r is not None]
@@ -293,7 +296,7 @@ class CTranslate2Engine:
 
     @cached_property
     def _closing_tokens(self) -> list[int]:
-        return closing_tokens(self._tokenizer)
+        return closing_tokens(self._tokenizer, self._ends)
 
     @cached_property
     def _workers(self) -> list[Any]:
@@ -321,10 +324,10 @@ class CTranslate2Engine:
         return pieces
 
 
-def _token_scores(logits: Floats, tokens: Sequence[int], end: int, closing: Sequence[int]) -> TokenScores:
+def _token_scores(logits: Floats, tokens: Sequence[int], end: Sequence[int], closing: Sequence[int]) -> TokenScores:
     """From the logits (n + 1, V) in each of n tokens' places and behind the last."""
     shifted = logits - logits.max(axis=1, keepdims=True)
-    chosen, ends = shifted[np.arange(len(tokens)), list(tokens)], shifted[:, end].copy()
+    chosen, ends = shifted[np.arange(len(tokens)), list(tokens)], np.logaddexp.reduce(shifted[:, list(end)], axis=1)
     chances = np.exp(shifted, out=shifted)
     normalizer = np.log(chances.sum(axis=1))  # (n + 1,)
     closings = np.log(chances[:, closing].sum(axis=1))

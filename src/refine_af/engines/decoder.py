@@ -53,19 +53,20 @@ class _RowKeeper:
 
 
 class Decoder:
-    """Decodes at most ``most_rows`` rows at once with a network of which :func:`can_decode` is true. ``recorder``: what
-    makes, for each call, that which records its steps, on a device that can."""
+    """Decodes at most ``most_rows`` rows at once with a network of which :func:`can_decode` is true. ``ends``:
+    the tokens of which each ends a row. ``recorder``: what makes, for each call, that which records its steps, on a
+    device that can."""
 
     def __init__(
         self,
         network: PreTrainedModel,
         *,
-        end: int,
+        ends: Sequence[int],
         most_rows: int,
         recorder: Callable[[], Recorder] | None = None,
     ) -> None:
         self._network = network
-        self._end = end
+        self._ends = ends
         self._most_rows = most_rows
         self._recorder = recorder
 
@@ -86,7 +87,7 @@ class Decoder:
         waiting = _rows(groups, seed, alone=self._recorder is not None and len(groups) > 1)
         steps = self._steps(shelves, self._recorder and self._recorder())
         seen = None if sampling.repetition_penalty == 1 else self._nothing_seen()
-        writing = _Writing(shelves, sampling, self._end, is_stopped, log_probs, seen)
+        writing = _Writing(shelves, sampling, self._ends, is_stopped, log_probs, seen)
         with _our_attention(self._network):
             while waiting or len(shelves):
                 while waiting and (free := self._most_rows - len(shelves)) * _FREE_SHARE >= self._most_rows:
@@ -171,7 +172,7 @@ class _Writing:
         self,
         shelves: Shelves,
         sampling: SamplingConfig,
-        end: int,
+        ends: Sequence[int],
         is_stopped: Callable[[Sequence[int]], bool] | None,
         log_probs: bool,
         seen: Seen | None,
@@ -179,7 +180,7 @@ class _Writing:
         self.done: dict[int, Written] = {}
         self._shelves = shelves
         self._sampling = sampling
-        self._end = end
+        self._ends = ends
         self._is_stopped = is_stopped
         self._log_probs = log_probs
         self._seen = seen
@@ -199,8 +200,9 @@ class _Writing:
                 row.log_probs.append(value)
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.written.append(token)
-            stopped = token != self._end and self._is_stopped is not None and self._is_stopped(row.written)
-            if stopped or token == self._end or len(row.written) == self._sampling.max_tokens:
+            ended = token in self._ends
+            stopped = not ended and self._is_stopped is not None and self._is_stopped(row.written)
+            if stopped or ended or len(row.written) == self._sampling.max_tokens:
                 self._leave(row, stopped)
 
     def _next_tokens(self, rows: Sequence[Row], logits: Tensor) -> Tensor:
@@ -239,7 +241,7 @@ def _computes_the_same(network: PreTrainedModel, sample: list[int]) -> bool:
     if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
         return False
     try:
-        ours = Decoder(network, end=-1, most_rows=1).replayed(sample)
+        ours = Decoder(network, ends=(), most_rows=1).replayed(sample)
     except (TypeError, AttributeError):
         return False  # its layers don't hand on what they are called with, or have no numbers
     with torch.no_grad():

@@ -14,6 +14,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 
 from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
+from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
 from refine_af.engines.decoder import Decoder, Written, can_decode
 from refine_af.engines.ending import Ending, closing_tokens, completion_of
@@ -41,6 +42,7 @@ class TransformersEngine:
         tokenizer: PreTrainedTokenizerBase,
         *,
         model: str,
+        ends: Ends,
         batch_size: int,
         adapter: bool = True,
         product: MakeProduct | None = None,
@@ -50,6 +52,7 @@ class TransformersEngine:
         self._given = network
         self._product = product
         self._tokenizer = tokenizer
+        self._ends = ends
         self._batch_size = batch_size
 
     @cached_property
@@ -64,11 +67,11 @@ class TransformersEngine:
         if not can_decode(self._given, self._sample[:12]):
             return None
         recorder = cuda_recorder if self._given.device.type == "cuda" else None
-        return Decoder(self._network, end=self._tokenizer.eos_token_id, most_rows=self._batch_size, recorder=recorder)
+        return Decoder(self._network, ends=self._ends.all, most_rows=self._batch_size, recorder=recorder)
 
     @cached_property
     def _closing_tokens(self) -> torch.Tensor:
-        return torch.tensor(closing_tokens(self._tokenizer), device=self._given.device)
+        return torch.tensor(closing_tokens(self._tokenizer, self._ends), device=self._given.device)
 
     @property
     def _sample(self) -> list[int]:
@@ -136,7 +139,7 @@ class TransformersEngine:
         return [self._completion_of(one, stop, log_probs) for one in written]
 
     def _completion_of(self, written: Written, stop: Stop, log_probs: bool) -> Completion:
-        ended = written.tokens[-1] == self._tokenizer.eos_token_id
+        ended = written.tokens[-1] in self._ends.all
         text = self._tokenizer.decode(written.tokens[:-1] if ended else written.tokens, skip_special_tokens=False)
         found = tuple(written.log_probs) if log_probs else None
         return Completion(stop.cut(text)[0], tuple(written.tokens), ended or written.stopped, found)
@@ -182,7 +185,7 @@ class TransformersEngine:
         stop: Stop,
         log_probs: bool,
     ) -> list[Completion]:
-        pad, end = self._tokenizer.pad_token_id, self._tokenizer.eos_token_id
+        pad = self._tokenizer.pad_token_id
         device = self._network.device
         longest = max(map(len, suffixes))
         # (B, P); what pads a prompt stands before what is computed here, so behind a prefix that is cached.
@@ -213,7 +216,7 @@ class TransformersEngine:
                 max_new_tokens=sampling.max_tokens,
                 repetition_penalty=sampling.repetition_penalty,
                 pad_token_id=pad,
-                eos_token_id=end,
+                eos_token_id=list(self._ends.all),
                 past_key_values=_copies(cache, len(rows)),
                 stopping_criteria=StoppingCriteriaList([_StopStrings(self._tokenizer, longest, stop)])
                 if stop
@@ -225,11 +228,11 @@ class TransformersEngine:
         return [self._completion(row, stop, of) for row, of in zip(full[:, longest:].tolist(), found, strict=True)]
 
     def _completion(self, ids: list[int], stop: Stop, log_probs: list[float] | None) -> Completion:
-        end = self._tokenizer.eos_token_id
-        ended = end in ids  # behind a stop string it is but padding, and is left out with all that follows one
-        if ended:
-            ids = ids[: ids.index(end) + 1]
-        return completion_of(self._tokenizer, ids, stop, log_probs, end_token=ended)
+        # Behind a stop string an end is but padding, and is left out with all that follows one.
+        end = next((place for place, token in enumerate(ids) if token in self._ends.all), None)
+        if end is not None:
+            ids = ids[: end + 1]
+        return completion_of(self._tokenizer, ids, stop, log_probs, end_token=end is not None)
 
     def log_probs(self, texts: Sequence[tuple[str, str]]) -> list[Floats]:
         return [one.log_probs for one in self._scored(texts)]
@@ -263,7 +266,7 @@ class TransformersEngine:
         """Of each text, by its number, from the logits (N, V) and its own: which of them stand in its n tokens' places
         and behind the last (n + 1), and the tokens (n)."""
         log_probs = logits.log_softmax(-1)
-        peaks, ends = log_probs.amax(-1), log_probs[:, self._tokenizer.eos_token_id]
+        peaks, ends = log_probs.amax(-1), log_probs[:, list(self._ends.all)].logsumexp(-1)
         closings = log_probs[:, self._closing_tokens].logsumexp(-1)
         places = [place for own, _ in texts.values() for place in own[:-1]]
         chosen = log_probs[places, [token for _, tokens in texts.values() for token in tokens]].cpu().numpy()

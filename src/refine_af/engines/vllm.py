@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_af.config import ModelConfig, SamplingConfig
 from refine_af.endpoint import Endpoint
+from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Completion, Engine, Floats, Prompts, Stop, TokenScores
 from refine_af.engines.ending import completion_of
 from refine_af.errors import RefineError, UsageError
@@ -109,7 +110,7 @@ def _served(endpoint: Endpoint, wanted: str | None) -> str:
 class _Written:
     tokens: list[int]
     log_probs: list[float]
-    stopped_by: int | str | None  # a stop string, or a stop token that is not the end token
+    stopped_by: int | str | None  # a stop string, or an end token that is not the server's own
     by_length: bool
 
 
@@ -139,11 +140,13 @@ class VllmEngine:
         tokenizer: PreTrainedTokenizerBase,
         *,
         model: str,
+        ends: Ends,
         reader: Callable[[], Engine] | None,
     ) -> None:
         self.model = model
         self._endpoint = endpoint
         self._tokenizer = tokenizer
+        self._ends = ends
         self._reader = reader
 
     def generate(
@@ -191,7 +194,7 @@ class VllmEngine:
         rows = _rows(prompts, seed)
         waiting = rows
         while waiting:
-            requests = [_request(row, sampling, stop, log_probs) for row in waiting]
+            requests = [_request(row, sampling, stop, self._ends, log_probs) for row in waiting]
             written = self._endpoint.ask(_COMPLETIONS, requests, self._read)
             for row, more in zip(waiting, written, strict=True):
                 row.tokens += more.tokens
@@ -239,7 +242,7 @@ def _rows(prompts: Sequence[list[int]], seed: int) -> list[_Row]:
     return rows
 
 
-def _request(row: _Row, sampling: SamplingConfig, stop: Stop, log_probs: bool) -> dict[str, Any]:
+def _request(row: _Row, sampling: SamplingConfig, stop: Stop, ends: Ends, log_probs: bool) -> dict[str, Any]:
     """Of what is left of a row. All that a server could have a default of its own for is said."""
     request = {
         "prompt": row.prompt + row.tokens,
@@ -249,6 +252,7 @@ def _request(row: _Row, sampling: SamplingConfig, stop: Stop, log_probs: bool) -
         "top_k": sampling.top_k,
         "min_p": 0.0,
         "repetition_penalty": sampling.repetition_penalty,
+        "stop_token_ids": list(ends.all),
         "return_token_ids": True,
     }
     if sampling.temperature > 0:

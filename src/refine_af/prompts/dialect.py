@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+# Without the space behind it: nearly every token holds a space, and each in which a stop may end is looked into.
+_NEXT = "\n###"
 _MARK = "\u2042TASK\u2042"  # stands for the task while the template is rendered; no user writes it
 
 
@@ -76,7 +78,7 @@ class Dialect:
     def _plain(self, system: str, turns: Sequence[tuple[str, str]]) -> Frame:
         shown = "".join(f"### Task\n{task}\n\n### Answer\n{answer}\n\n" for task, answer in turns)
         opening = f"{system}\n\n" if system else ""
-        return Frame(f"{self.beginning}{opening}{shown}### Task\n", "\n\n### Answer\n", ("\n### ",))
+        return Frame(f"{self.beginning}{opening}{shown}### Task\n", "\n\n### Answer\n", (_NEXT,))
 
     @property
     def beginning(self) -> str:

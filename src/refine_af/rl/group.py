@@ -55,6 +55,7 @@ def train_in_groups(
     sample: Sample,
     learned: Callable[[int, Learned], bool],
     *,
+    end: int,
     temperature: float,
     label: str,
     seed: int,
@@ -63,13 +64,14 @@ def train_in_groups(
 ) -> None:
     """Trains an adapter on ``network`` for all iterations; those before the checkpoint ``resume`` are done.
 
-    ``temperature`` is what responses are sampled at, ``label`` the model's name, ``work`` a folder for unfinished
-    checkpoints. While ``sample`` runs, the network is the policy, in evaluation mode. ``learned`` says whether to stop.
+    ``end`` is the token that stands for an empty response, ``temperature`` what responses are sampled at, ``label`` the
+    model's name, ``work`` a folder for unfinished checkpoints. While ``sample`` runs, the network is the policy, in
+    evaluation mode. ``learned`` says whether to stop.
     """
     shutil.rmtree(work, ignore_errors=True)
     with quiet_libraries():
         trainer = _trainer(network, tokenizer, config, temperature=temperature, label=label, seed=seed, work=work)
-        trainer.sample = sample
+        trainer.sample, trainer.end = sample, end
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Iterations(trainer, learned))
         try:
@@ -144,8 +146,8 @@ class _FromOutside:
 
     model: Any
     args: Any
-    processing_class: Any
     sample: Sample
+    end: int
     tokens_each = 0.0  # of a response, in the mean
 
     def _responses(self, prompts: Sequence[str]) -> tuple[list[list[int]], list[list[int]], list[float]]:
@@ -160,8 +162,7 @@ class _FromOutside:
         torch.manual_seed(derived_seed(self.args.seed, "order", iteration))
         asked = [[*one.prefix_ids, *one.prompt_ids] for one, _ in scored]
         # An empty response is an immediate end whose token the engine left out.
-        end = self.processing_class.eos_token_id
-        answered = [list(one.response_ids) or [end] for one, _ in scored]
+        answered = [list(one.response_ids) or [self.end] for one, _ in scored]
         self.tokens_each = sum(map(len, answered)) / len(answered)
         return asked, answered, [score for _, score in scored]
 

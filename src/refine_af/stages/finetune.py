@@ -60,7 +60,7 @@ def training_rows(context: Context, pairs: Sequence[Instance]) -> tuple[list[dic
     for instance in pairs:
         prompt = frame.prompt(asked(texts[instance.instruction_id], instance.input))
         before = tokenizer.encode(prompt, add_special_tokens=False)
-        after = [*tokenizer.encode(instance.output, add_special_tokens=False), tokenizer.eos_token_id]
+        after = [*tokenizer.encode(instance.output, add_special_tokens=False), context.parts.ends.closing]
         if len(before) >= longest:
             before = before[-(longest // 2) :]  # the end of the prompt is what an answer follows from
         ids = (before + after)[:longest]

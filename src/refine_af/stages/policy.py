@@ -187,6 +187,7 @@ def _by_groups(course: _Course, done: int) -> None:
         config.policy,
         sample,
         learned,
+        end=parts.ends.closing,
         temperature=config.instances.sampling.temperature,
         label=parts.located.label,
         seed=derived_seed(config.seed, STAGE, "adapter"),
