@@ -5,17 +5,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable
 from itertools import accumulate
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from networks import SIZES, TRIAL, VOCABULARY, alone, network_of
 from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    Gemma2Config,
     GPT2Config,
     GPTNeoXConfig,
     LlamaConfig,
@@ -26,54 +23,19 @@ from transformers import (
 )
 
 from refine_af.config import SamplingConfig
-from refine_af.ends import Ends
 from refine_af.engines import attention
 from refine_af.engines.decoder import Decoder, can_decode
 from refine_af.engines.reading import Pack, packs
 from refine_af.engines.rows import Beginning, Row, Shelves
 from refine_af.engines.steps import Recorder, StepShape
-from refine_af.engines.transformers import TransformersEngine
 
-VOCABULARY = 60
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-TRIAL = [5, 9, 3, 33, 8, 21, 4, 17, 50, 11, 7, 13]
 Tokens = st.lists(st.integers(3, VOCABULARY - 1), min_size=1, max_size=9)
 Groups = st.lists(st.tuples(st.one_of(st.just([]), Tokens), st.lists(Tokens, max_size=5)), max_size=4)
-
-
-def network_of(config: Any, seed: int = 0) -> Any:
-    torch.manual_seed(seed)
-    network = AutoModelForCausalLM.from_config(config).eval()
-    with torch.no_grad():
-        for one in network.parameters():
-            one.normal_(0, 0.3)  # as it is made, it would write the same token again and again
-    return network
 
 
 @pytest.fixture(scope="module")
 def network() -> Any:
     return network_of(LlamaConfig(**SIZES))
-
-
-def alone(network: Any, tokens: list[int], most: int) -> list[int]:
-    """What a plain loop over the network writes greedily."""
-    written: list[int] = []
-    while len(written) < most and 2 not in written:
-        with torch.no_grad():
-            written.append(int(network(input_ids=torch.tensor([tokens + written])).logits[0, -1].argmax()))
-    return written
 
 
 @settings(deadline=None, max_examples=40)
@@ -217,27 +179,6 @@ def test_what_is_approved_writes_what_the_network_writes(config: Any) -> None:
         assert [one.tokens for one in made] == [
             alone(network, TRIAL[:5] + own, 8) for own in (TRIAL[5:8], TRIAL[8:], [4])
         ]
-
-
-@pytest.mark.parametrize("kind", [MistralConfig, Gemma2Config])
-def test_a_network_that_sees_a_window_only_decodes_by_itself(kind: Any, tiny_model: Path) -> None:
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    network = network_of(kind(**SIZES | {"vocab_size": len(tokenizer)}, sliding_window=4))
-    assert not can_decode(network, TRIAL)
-    engine = TransformersEngine(network, tokenizer, model="windowed", ends=Ends(2, (2,)), batch_size=2, adapter=False)
-    prompts = ["Describe a bird", "Describe a bird and a cat and a garden", "Describe a song"]
-    rows = [tokenizer.encode(prompt, add_special_tokens=False) for prompt in prompts]
-    (made,) = engine.answers([prompts], 6)
-    end = tokenizer.eos_token_id
-    for completion, row in zip(made, rows, strict=True):
-        written = alone(network, row, 6)
-        ours = list(completion.token_ids)
-        assert ours == (written[: written.index(end) + 1] if end in written else written)
-    scores = engine.log_probs([(prompts[0], " song")])
-    with torch.no_grad():
-        logits = network(input_ids=torch.tensor([rows[0]])).logits[0, -1].log_softmax(-1)
-    (token,) = tokenizer.encode(" song", add_special_tokens=False)
-    assert scores[0] == pytest.approx([float(logits[token])], abs=1e-4)
 
 
 def test_its_attention_is_on_the_network_only_while_it_works(network: Any) -> None:

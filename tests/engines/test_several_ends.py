@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 from engine_cases import ENGINES, FREE, GREEDY, PREFIX, PROMPTS, SCORED, Made, copies, written
+from networks import SIZES, TRIAL, network_of
 from serving import Server
-from test_decoder import SIZES, TRIAL, network_of
 from transformers import AutoModelForCausalLM, LlamaConfig
 from vllm_serving import TinyVllm
 

@@ -40,9 +40,14 @@ def _attention(
     *,
     layout: Layout,
     scaling: float | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers calls it: (1, H, N, D) and (1, K, N, D) in, (1, N, H, D) out."""
+    """As transformers calls it: (1, H, N, D) and (1, K, N, D) in, (1, N, H, D) out. A window is left to who asks for no
+    more tokens than it holds. Raises TypeError where scores are to be capped, or to be shared with sinks."""
+    if softcap is not None or s_aux is not None:
+        raise TypeError(f"{type(module).__name__} asks for another attention")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     queries, keys, values = (one[0].transpose(0, 1) for one in (query, key, value))
     return layout.attend(module.layer_idx, queries, keys, values, scale)[None], None

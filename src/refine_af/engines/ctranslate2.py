@@ -120,13 +120,7 @@ class CTranslate2Engine:
         # Also for a few prompts, each worker shall have something to do.
         count = sum(len(suffixes) for _, suffixes in parts)
         size = min(self._batch_size, max(_ROWS_OF_A_WORKER, -(-count // self._most_workers)))
-        jobs: list[_Job] = []
-        first = 0
-        for prefix, suffixes in parts:
-            jobs += _jobs(prefix, suffixes, first, size, sampling.max_tokens)
-            first += len(suffixes)
-        done = iter(self._greedy(jobs, sampling, stop, log_probs))
-        return [[next(done) for _ in suffixes] for _, suffixes in parts]
+        return self._greedy(parts, size, sampling, stop, log_probs)
 
     def _sampled(
         self,
@@ -158,23 +152,30 @@ class CTranslate2Engine:
         return [r for r in results if r is not None]
 
     def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop = NO_STOP) -> list[list[Completion]]:
-        jobs: list[_Job] = []
-        first = 0
+        parts: list[tuple[list[str], list[list[str]]]] = []
         for group in groups:
             rows = [self._pieces(prompt) for prompt in group]
             if not all(rows):
                 raise ValueError("a prompt is empty")
             shared = common_beginning(rows) if len(rows) > 1 else 0
-            suffixes = [row[shared:] for row in rows]
-            jobs += _jobs(rows[0][:shared] if rows else [], suffixes, first, self._batch_size, max_tokens)
-            first += len(rows)
-        done = iter(self._greedy(jobs, SamplingConfig(max_tokens=max_tokens, temperature=0), stop))
-        return [[next(done) for _ in group] for group in groups]
+            parts.append((rows[0][:shared] if rows else [], [row[shared:] for row in rows]))
+        greedy = SamplingConfig(max_tokens=max_tokens, temperature=0)
+        return self._greedy(parts, self._batch_size, greedy, stop, log_probs=False)
 
     def _greedy(
-        self, jobs: list[_Job], sampling: SamplingConfig, stop: Stop, log_probs: bool = False
-    ) -> list[Completion]:
-        """The completions of all jobs, by place. Neighbours go to one worker, so that few prefixes are read twice."""
+        self,
+        parts: Sequence[tuple[list[str], list[list[str]]]],
+        size: int,
+        sampling: SamplingConfig,
+        stop: Stop,
+        log_probs: bool,
+    ) -> list[list[Completion]]:
+        """Of groups of (prefix, suffixes). Neighbours go to one worker, so that few prefixes are read twice."""
+        jobs: list[_Job] = []
+        first = 0
+        for prefix, suffixes in parts:
+            jobs += _jobs(prefix, suffixes, first, size, sampling.max_tokens)
+            first += len(suffixes)
         completions: dict[int, Completion] = {}
 
         def work(worker: Any, mine: list[_Job]) -> None:
@@ -186,7 +187,8 @@ class CTranslate2Engine:
             shares = _evenly(jobs, self._most_workers)
             for one in [pool.submit(work, worker, mine) for worker, mine in zip(self._workers, shares, strict=True)]:
                 one.result()
-        return [completions[place] for place in range(len(completions))]
+        done = iter(completions[place] for place in range(first))
+        return [[next(done) for _ in suffixes] for _, suffixes in parts]
 
     def _run(
         self,

@@ -66,9 +66,14 @@ class Decoder:
         recorder: Callable[[], Recorder] | None = None,
     ) -> None:
         self._network = network
+        self._window = window_of(network)
         self._ends = ends
         self._most_rows = most_rows
         self._recorder = recorder
+
+    def fits(self, tokens: int) -> bool:
+        """Whether a text of so many tokens, with all that is yet to be written, is within what each token sees."""
+        return self._window is None or tokens <= self._window
 
     @torch.no_grad()
     def complete(
@@ -80,11 +85,12 @@ class Decoder:
         is_stopped: Callable[[Sequence[int]], bool] | None = None,
         log_probs: bool = False,
     ) -> list[Written]:
-        """Of groups of (beginning, what follows it in each row), one a row, in order. ``is_stopped`` is asked of the
-        tokens written so far, after each one. What a row draws depends on the seed and its text alone: rows beside it
-        change at most how its logits are rounded."""
+        """Of groups of (beginning, what follows it in each row), one a row, in order. Each row has to fit, with
+        ``max_tokens`` more. ``is_stopped`` is asked of the tokens written so far, after each one. What a row draws
+        depends on the seed and its text alone: rows beside it change at most how its logits are rounded."""
         shelves = Shelves()
-        waiting = _rows(groups, seed, alone=self._recorder is not None and len(groups) > 1)
+        begin_differently = sum(bool(rows) for _, rows in groups) > 1
+        waiting = _rows(groups, seed, alone=self._recorder is not None and begin_differently)
         steps = self._steps(shelves, self._recorder and self._recorder())
         seen = None if sampling.repetition_penalty == 1 else self._nothing_seen()
         writing = _Writing(shelves, sampling, self._ends, is_stopped, log_probs, seen)
@@ -100,8 +106,8 @@ class Decoder:
 
     @torch.no_grad()
     def logits(self, texts: Sequence[Text]) -> Iterator[tuple[Tensor, dict[int, list[int]]]]:
-        """Of texts (tokens, places) the logits (N, V) in these places, in float32, and of each text, by its number,
-        which of them are its own. What several texts begin with is read once."""
+        """Of texts (tokens, places), each of which has to fit, the logits (N, V) in these places, in float32, and of
+        each text, by its number, which of them are its own. What several texts begin with is read once."""
         most = max(1, _LOGITS_AT_ONCE // self._network.config.get_text_config().vocab_size)
         for pack in packs(texts, _PROMPT_TOKENS_AT_ONCE, most):
             with _our_attention(self._network):
@@ -222,15 +228,24 @@ class _Writing:
             self._seen.remove(row.place)
 
 
+_KINDS = {"full_attention", "sliding_attention"}
+_SHORTEST_SAMPLE = 3  # a token for each way to read one
 _ANSWERS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # an adapter on a network changes none
 
 
 def can_decode(network: PreTrainedModel, sample: list[int]) -> bool:
     """Whether the network, asked once on a few tokens, computes with our attention what it computes with its own.
-    Networks whose tokens don't see all that stands before them (a window, a state) aren't asked."""
+    Networks whose tokens don't see all that stands before them (a state, chunks) aren't asked; one with a window is, on
+    no more tokens than it holds."""
     if network not in _ANSWERS:
         _ANSWERS[network] = _computes_the_same(network, sample)
     return _ANSWERS[network]
+
+
+def window_of(network: PreTrainedModel) -> int | None:
+    """How many tokens each one sees in some layers, itself among them; None where all see all that stands before."""
+    found: int | None = getattr(network.config.get_text_config(), "sliding_window", None)
+    return found or None
 
 
 def _computes_the_same(network: PreTrainedModel, sample: list[int]) -> bool:
@@ -238,7 +253,11 @@ def _computes_the_same(network: PreTrainedModel, sample: list[int]) -> bool:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     if network._is_stateful or not network._supports_attention_backend:
         return False
-    if kinds != {"full_attention"} or getattr(config, "sliding_window", None):
+    window = window_of(network)
+    if kinds - _KINDS or ("sliding_attention" in kinds and window is None):
+        return False
+    sample = sample[:window]
+    if len(sample) < _SHORTEST_SAMPLE:
         return False
     try:
         ours = Decoder(network, ends=(), most_rows=1).replayed(sample)
