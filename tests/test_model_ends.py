@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from refine_af.config import load_config
 from refine_af.ends import Ends, find_ends
 from refine_af.errors import UsageError
+from refine_af.parts import Parts
+from refine_af.stages.finetune import training_rows
 
 WORDS = ["<unk>", "word", "blue", "user", "assistant", "system"]
 
@@ -149,3 +154,22 @@ def test_a_broken_file_of_settings_is_named(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text("{")
     with pytest.raises(UsageError, match=r"generation_config\.json is no JSON"):
         find_ends(tmp_path, tokenizer)
+
+
+def test_fine_tuning_closes_an_answer_as_the_template_does(tiny_model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "chat"
+    shutil.copytree(tiny_model, folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"eos_token": "<s>", "pad_token": "<s>"}))
+    config = load_config(overrides=[f"model.name={folder}"])
+    parts = Parts(config, tmp_path)
+    instruction, pair = SimpleNamespace(id="i", text="Describe"), SimpleNamespace(output=" a bird")
+    pair.instruction_id, pair.input = "i", ""
+    context: Any = SimpleNamespace(
+        config=config, parts=parts, store=SimpleNamespace(instructions=lambda: [instruction])
+    )
+    pairs: Any = [pair]
+    ((row,), _) = training_rows(context, pairs)
+    learned = [token for token in row["labels"] if token != -100]
+    assert parts.tokenizer.decode(learned) == " a bird</s>"
+    assert parts.tokenizer.eos_token == "<s>"

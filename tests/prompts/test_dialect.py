@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import TemplateError
 
+from refine_af.engines.base import Stop
 from refine_af.prompts.dialect import Dialect, Frame
 
 
@@ -90,6 +91,7 @@ def test_a_base_model_reads_headed_text_and_stops_at_the_next_heading() -> None:
     frame = dialect(Plain()).frame(system="Be good.", turns=[("t1", "a1")])
     assert frame.prompt("Task") == "Be good.\n\n### Task\nt1\n\n### Answer\na1\n\n### Task\nTask\n\n### Answer\n"
     assert frame.stop == ("\n###",)
+    assert not Stop(frame.stop).last_letters & set(" \n"), "a stop may end in few tokens, or every one is looked into"
     assert dialect(Plain()).frame().prompt("Task") == "### Task\nTask\n\n### Answer\n"
 
 

@@ -14,10 +14,11 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from refine_af.config import LoraSettings, PolicyConfig
 from refine_af.errors import UsageError
 from refine_af.models import LocatedModel, load_tokenizer
+from refine_af.rl import group
 from refine_af.rl.actor_critic import Trajectory
 from refine_af.rl.group import Learned, train_in_groups
 
-VOCABULARY, LENGTH, TOKEN = 12, 8, 3
+VOCABULARY, LENGTH, TOKEN, END = 12, 8, 3, 1
 LORA = LoraSettings(rank=8, alpha=16, targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"))
 ALGORITHMS = ("grpo", "rloo")
 
@@ -66,7 +67,7 @@ class Bench:
 
         train_in_groups(
             self.network, self.tokenizer, self.config, sample, learned,
-            end=1, temperature=1.0, label="toy", seed=self.seed, work=self.folder / "work",
+            end=END, temperature=1.0, label="toy", seed=self.seed, work=self.folder / "work",
             resume=self.place(done) if done else None,
         )  # fmt: skip
 
@@ -190,7 +191,17 @@ def test_the_network_is_given_back_as_it_was(algorithm: str, tokenizer: Any, tmp
     assert not (tmp_path / "work").exists()
 
 
-def test_an_empty_response_is_an_end(tokenizer: Any, tmp_path: Path) -> None:
+def test_an_empty_response_is_an_end(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered: list[list[int]] = []
+    responses = group._Grpo._responses
+
+    def noted(self: Any, prompts: list[str]) -> Any:
+        found = responses(self, prompts)
+        answered.extend(found[1])
+        return found
+
+    monkeypatch.setattr(group._Grpo, "_responses", noted)
+
     class Mute(Bench):
         def sampled(self, iteration: int) -> list[tuple[Trajectory, float]]:
             made = super().sampled(iteration)
@@ -198,6 +209,7 @@ def test_an_empty_response_is_an_end(tokenizer: Any, tmp_path: Path) -> None:
 
     bench = Mute(tmp_path, tokenizer, settings("grpo", iterations=1))
     bench.train()
+    assert answered[0] == [END]
     assert math.isfinite(bench.figures[0]["policy_loss"])
 
 
