@@ -1,4 +1,4 @@
-"""The words by which an instruction points at a text that an input would have to hold: "the passage above", "this joke".
+"""The words by which an instruction points at a text that an input would hold: "the passage above", "this joke".
 
 An instruction that points, with nothing to point at, is hollow. The rules are in doubt for the instruction: what could
 be answered as it stands isn't hit, so that some that do point are missed. English only; one pass over the words.
@@ -23,25 +23,29 @@ def points_at(instruction: str) -> str | None:
     return _Reading(instruction).first_pointer()
 
 
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
 # What a text is called. The first kind is hardly ever named with "the" unless it is at hand; the second also has
 # everyday senses (the table, the code), so that there a verb must tell that it is worked on.
-_TEXTS = (
+_TEXTS = _set(
     "abstract advert advertisement announcement anecdote argument article biography blurb caption clause comment "
     "conversation dialog dialogue document email essay excerpt extract fable headline hypothesis joke lyric lyrics "
     "message notice paragraph passage phrase poem post premise pronoun proverb quotation quote remark résumé resume "
     "review riddle scenario sentence snippet stanza statement story tale text transcript tweet utterance voicemail"
-).split()
-_THINGS = (
+)
+_THINGS = _set(
     "adjective algorithm analogy array bio blank choice code command data description entry equation expression fact "
-    "formula fraction function idiom input instruction item letter line list log memo name note noun number offer "
+    "formula fraction function idiom input instruction letter line list log memo name note noun number offer "
     "option pair proposal program prose query question recipe record report request row rule script sequence speech "
     "string table term title value verb word"
-).split()
+)
 
 
-def _forms(nouns: list[str]) -> dict[str, str]:
+def _forms(nouns: frozenset[str]) -> dict[str, str]:
     """Singular and plural to the singular."""
-    found = {}
+    found = {"hypotheses": "hypothesis"}
     for noun in nouns:
         plural = re.sub(r"y$", "ie", noun) if re.search(r"[^aeou]y$", noun) else noun
         plural += "es" if noun.endswith(("x", "ch")) else "s"
@@ -50,12 +54,7 @@ def _forms(nouns: list[str]) -> dict[str, str]:
 
 
 _TEXT, _THING = _forms(_TEXTS), _forms(_THINGS)
-_TEXT["hypotheses"] = "hypothesis"
 _NOUN = _TEXT | _THING
-
-
-def _set(words: str) -> frozenset[str]:
-    return frozenset(words.split())
 
 
 _NUMERAL = _set("two three four five six seven eight nine ten several few")
@@ -70,8 +69,10 @@ _NOT_GIVEN = _OF_TIME | _set("order situation situations point name names way ra
 # What may stand between "the" and the noun; an open list would take in "the longest word" and "the Zimmermann note".
 _MODIFIER = _set(
     "news newspaper magazine blog text hotel product movie film book restaurant customer user user's customer's "
-    "author's writer's speaker's doctor's tenant's student's job insurance repair diary encyclopedia short long whole entire "
-    "original bracketed underlined english french german spanish italian portuguese chinese japanese russian latin dutch "
+    "author's writer's speaker's doctor's tenant's student's job insurance repair diary short long whole "
+    "entire encyclopedia "
+    "original bracketed underlined english french german spanish italian portuguese chinese japanese russian latin "
+    "dutch "
     "informal formal press trip twitter social media python javascript java sql c incomplete scrambled jumbled input "
     "source raw unsorted opening math algebraic mathematical quadratic linear"
 )
@@ -79,7 +80,9 @@ _MODIFIER = _set(
 _WORK = _set(
     "analyse analyze answer arrange assign categorise categorize classify complete compress condense continue copy "
     "convert correct debug decode describe edit evaluate examine expand explain factor fix format identify improve "
-    "interpret judge label mark optimise optimize paraphrase parse port proofread punctuate put rate read recast reduce refactor "
+    "interpret judge label mark optimise optimize paraphrase parse port proofread punctuate put rate read recast "
+    "reduce "
+    "refactor "
     "rephrase reverse reword rewrite shorten simplify solve sort split summarise summarize translate transform"
 )
 _CREATION = _set(
@@ -89,22 +92,35 @@ _CREATION = _set(
 _PROGRAM = re.compile(
     r"\b(?:write|create|implement|design|develop|build|construct|generate|make|code|need|provide|produce)\b[^.?!]{0,80}?"
     r"\b(?:function|program|script|code|class|method|query|regex|regular expression|algorithm|app|application|api|"
-    r"parser|module|library|tool|bot|macro|loop|sql|python|java|javascript|html|css|c\+\+)\b",
+    r"parser|module|library|tool|bot|macro|loop|sql|python|java|javascript|html|css|c\+\+)\b"
+    r"|\b(?:what|which|how)\b[^.?!]{0,40}\bcode to\b",
+    re.IGNORECASE,
+)
+# To a voice assistant: its lists and messages are no input; nor is an essay that is to have four stars.
+_COMMAND = re.compile(
+    r"\W*(?:please |can you )*(?:delete|open|send|play|book|set|check|add this|remove|take)\b"
+    r"|.*\b(?:stars?|points|out of)\b",
     re.IGNORECASE,
 )
 # What may follow "the sentence" if nothing in particular is meant by it: "the sentence structure" is no sentence.
 _FOLLOWS = _set(
     ". ? ! ; , ) : and or but so if in into to as is are was were has have does do did can "
     "say says mean means contain contains describe describes express expresses belong belongs use uses refer refers "
-    "suggest suggests imply implies talk talks make makes sound sounds while keeping changing correctly grammatically "
+    "suggest suggests imply implies talk talks make makes sound sounds while keeping changing correctly "
+    "grammatically grammatical "
     "more less positive negative true false correct using without down up out aloud carefully again"
 )
 _FOLLOWS_SENTENCE = _set("for with")
 _SENTENCES = _set("sentence text paragraph passage statement phrase")
 _SENT_TO = _set("letter email message note request speech")
+_REPORTS = _set("report request entry description")
+_NARROWS = _set("of that which who whose from about on by a an the you i we they most each at")
 _BEHIND = _set("below above provided given following attached")
 _ENDS = _set(". ? ! ; , ) : and or in into to as using with without by for")
 _SHOWN = _set("described given shown listed provided mentioned stated written quoted specified named presented used")
+_BELOW_WHAT = _set(
+    "the a an this that these my your his her its our their zero freezing sea ground it average all each"
+)
 _MENTIONED = _set("described given listed mentioned provided shown specified")
 _DEFINITE = _set("the each every these all")
 _INDEFINITE = _NUMERAL | _set("a an one some any another your my our no new")
@@ -132,11 +148,11 @@ class _Reading:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = [
-            _Token(m.group().lower().replace("’", "'"), m.start(), m.end())
-            for m in _TOKEN.finditer(text)
-        ]
+        self.tokens = [_Token(m.group().lower().replace("’", "'"), m.start(), m.end()) for m in _TOKEN.finditer(text)]
         self.asks_for_code = _PROGRAM.search(text) is not None
+        self.is_command = _COMMAND.match(text) is not None
+        self.is_problem = sum(token.word.isdigit() for token in self.tokens) > 2  # one in numbers tells a story
+        self.has_role = text.lower().startswith("you are ")
         self.introduced: set[str] = set()
         self.created = False  # in this sentence something was asked to be written
         self.created_before = False  # in an earlier one
@@ -156,7 +172,7 @@ class _Reading:
         return None
 
     def _tells(self) -> bool:
-        """Whether a sentence states something of its own, so that it may be the text, with neither quotes nor a colon."""
+        """Whether a sentence states something of its own, so that it may be the text that is pointed at."""
         sentence: list[str] = []
         for token in [*self.tokens, _Token(".", 0, 0)]:
             if token.word not in _STOP:
@@ -188,7 +204,7 @@ class _Reading:
             return self._given(place)
         if word in ("below", "above", "here"):
             shown = self.word(place - 1) in _SHOWN or (word == "below" and self.word(place - 1) in _NOUN)
-            if shown and self.word(place + 1) in _ENDS | _FOLLOWS:
+            if shown and not (self.word(place + 1) in _BELOW_WHAT or self.word(place + 1).isdigit()):
                 return place
         elif word in _MENTIONED and self.word(place + 1) in _STOP | {",", "and"} and not self.asks_for_code:
             return place if {self.word(place - 2), self.word(place - 3)} & _DEFINITE else None
@@ -199,14 +215,16 @@ class _Reading:
     def _opens(self, place: int) -> bool:
         """Whether "given" begins a sentence, or is what "you are"."""
         before = self.word(place - 1)
-        return before in _STOP or (before in ("are", "be", "you're") and "you" in (self.word(place - 2), self.word(place - 3)))
+        return before in _STOP or (
+            before in ("are", "be", "you're") and "you" in (self.word(place - 2), self.word(place - 3))
+        )
 
     def _given(self, place: int) -> int | None:
         if self.word(place + 1) not in _INDEFINITE | {"the"} or self.asks_for_code:
             return None
         for end in range(place + 2, place + 5):
             if self.word(end) in _TEXT:
-                return end
+                return None if self.word(end + 1) == "about" else end
         return None
 
     def _determined(self, place: int) -> int | None:
@@ -214,7 +232,7 @@ class _Reading:
         if determiner != "following":
             at += 1
         marked = counted = False
-        while self.word(at) in _COUNTED_OR_MARKED or self.word(at).isdigit():
+        while at < place + 5 and (self.word(at) in _COUNTED_OR_MARKED or self.word(at).isdigit()):
             marked, counted = marked or self.word(at) in _MARKED, counted or self.word(at) not in _MARKED
             at += 1
         if marked:
@@ -229,6 +247,8 @@ class _Reading:
             return None
         if self.text[self.tokens[end].start].isupper() and not self.text.isupper():
             return None  # a title: "the Message"
+        if self.is_command and noun not in _SENTENCES:
+            return None
         if determiner in ("this", "these"):
             rated = self.word(end + 1) in _INDEFINITE or self.word(end + 1) in ("zero", "out", "gets", "deserves")
             return None if rated or self.word(end + 1).isdigit() else end
@@ -241,6 +261,8 @@ class _Reading:
         if self.word(at) in _NOT_GIVEN or not self.word(at)[0].isalpha():
             return at - 1 if self.word(at - 1) == "following" and self.word(at) in _STOP | {":"} else None
         named = self._noun(at, any_word=True)
+        if self.word(place) == "following" and (named is None or self.word(place - 1) == "and"):
+            return None
         if self.word(at - 1) in ("previous", "preceding") and named is None:
             return None
         if self.asks_for_code and self.word(at - 1) in ("given", "provided"):
@@ -251,7 +273,7 @@ class _Reading:
         """The place of the noun that a few modifiers lead to: the last one of "text message"."""
         for end in range(at, at + 3):
             word = self.word(end)
-            if word in _NOUN and self.word(end + 1) not in _NOUN:
+            if word in _NOUN and (self.word(end + 1) not in _NOUN or self.word(end + 2) == "for"):
                 return end
             if not (word in _MODIFIER or word in _NOUN or (any_word and word.isalpha() and word not in _NO_MODIFIER)):
                 return None
@@ -259,17 +281,22 @@ class _Reading:
 
     def _bare(self, place: int, end: int, noun: str, *, counted: bool) -> bool:
         """Whether "the sentence" is one at hand."""
-        if self.created_before or self.asks_for_code:
+        if self.created_before or self.asks_for_code or self.is_problem or (self.created and self.has_role):
             return False
         before, after = self.word(place - 1), self.word(end + 1)
         if self.created and before not in ("for", "of", "from", "to", "about", "on", "using", "with", "in"):
             return False
         if after not in _FOLLOWS and not (after in _FOLLOWS_SENTENCE and noun in _SENTENCES):
-            if not self._about_or_from(end):
+            plain = counted and after.isalpha() and after not in _NARROWS
+            begun = after == "one" and before == "in" and self.word(place - 2) in _STOP
+            titled = after == "a" and before == "give"
+            if not (plain or begun or titled or self._about_or_from(end)):
                 return False
         if after == "to" and noun in _SENT_TO:
             return False
-        return noun in _TEXTS or counted or before in _WORK
+        if noun == "list" and before == "from":
+            return not self.created
+        return noun in _TEXTS or counted or before in _WORK or (noun in _REPORTS and end > place + 1)
 
     def _about_or_from(self, end: int) -> bool:
         """ "What is the article about?", "Translate the text from French to English"."""
@@ -278,13 +305,15 @@ class _Reading:
 
 
 _QUOTED = re.compile(
-    r'"[^"\s]+\s[^"]*"|“[^”\s]+\s[^”]*”|‘[^’\s]+\s[^’]*’'
+    r'"[^"\s]+\s[^"]*"|“[^“”\s]+\s[^“”]*”|‘[^‘’\s]+\s[^‘’]*’'
     r"|(?<!\w)'[^'\s]+(?:(?<=\w)'\w[^'\s]*)*\s(?:[^']|(?<=\w)'(?=\w))*'(?!\w)"
 )
 _CODE = re.compile(r"[`{\[<|_=]|https?:|\d\s*,\s*\d+\s*,|\n\s*\S|\(a\)|\boptions?:", re.IGNORECASE)
-_COLON = re.compile(r"(\w+)\W{0,2}:(?:\s+(?=\S)|(?=[a-zA-Z]))")
+_COLON = re.compile(r":(?:\s+(?=\S)|(?=[a-zA-Z]))")
 _LABELS = re.compile(r"{0}(?:, {0})*,? or {0}[.?!]?".format(r"[^\s.,?!:]+(?: [^\s.,?!:]+){0,3}?"))
 _ANNOUNCES_LABELS = _set("of reply answer answers labels label categories")
+
+
 def _holds_a_text(instruction: str) -> bool:
     """Whether the text that it may point at stands in the instruction: quoted, behind a colon, as code or lines."""
     text = instruction.strip()
@@ -298,6 +327,7 @@ def _announces(text: str, colon: re.Match[str]) -> bool:
     said = text[colon.end() : colon.end() + 200].split(". ")[0]
     if "following" in text[max(0, colon.start() - 40) : colon.end()].lower():
         return True
-    if colon.group(1).lower() in _ANNOUNCES_LABELS:
+    lead = text[max(0, colon.start() - 40) : colon.start()].lower().split()
+    if lead and lead[-1] in _ANNOUNCES_LABELS:
         return False
     return not (said[0].islower() and _LABELS.fullmatch(said))
