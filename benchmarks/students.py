@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -47,7 +48,7 @@ TASKS = ROOT.parent / "shared/data/superni_train_small.jsonl.gz"
 UNTOUCHED = "untouched"
 FIGURES = ("content", "margin", "whole", "end")  # nats; higher is better
 FEWEST = 3  # instances of a task: with two, a margin is one difference
-LONGEST_PROMPT, LONGEST_REFERENCE = 256, 64  # tokens; longer ones take most of the time and are left out
+LONGEST_PROMPT, LONGEST_REFERENCE = 128, 32  # tokens; longer ones would take most of the time
 _TASKS_AT_ONCE = 8
 # The embedded preset, read in float32: students differ by hundredths of a nat.
 SETTINGS = (
@@ -112,32 +113,37 @@ class Questions:
     references: tuple[str, ...]
 
 
-def development_questions(parts: Parts, path: Path, *, tasks: int, instances: int, seed: int = 0) -> list[Questions]:
+def development_questions(
+    parts: Parts, path: Path, *, tasks: int = 99, instances: int = 5, longest: int = LONGEST_PROMPT, seed: int = 0
+) -> list[Questions]:
     """Of so many tasks, drawn by the seed, the first instances whose first references differ.
 
-    Left out are prompts and references that are long (``LONGEST_PROMPT``, ``LONGEST_REFERENCE``), and tasks with fewer
-    than ``FEWEST`` instances then. Raises UsageError where there are not so many tasks.
+    Left out are prompts of more than ``longest`` tokens, references of more than ``LONGEST_REFERENCE``, and tasks with
+    fewer than ``FEWEST`` instances then. Raises UsageError where there are not so many tasks.
     """
     known = list(load_tasks(path).tasks)
     derived_random(seed, "development tasks").shuffle(known)
     found: list[Questions] = []
     for task in known:
-        questions = _questions(parts, task, instances)
+        questions = _questions(parts, task, instances, longest)
         if len(questions.prompts) >= FEWEST:
             found.append(questions)
         if len(found) == tasks:
             return found
-    raise UsageError(f"{path} has {len(found)} tasks with {FEWEST} short instances or more; ask for no more (--tasks)")
+    raise UsageError(
+        f"{path} has {len(found)} tasks with {FEWEST} prompts of {longest} tokens; ask for fewer or longer"
+    )
 
 
-def _questions(parts: Parts, task: EvaluationTask, instances: int) -> Questions:
+def _questions(parts: Parts, task: EvaluationTask, instances: int, longest: int) -> Questions:
     frame, ruler = answer_frame(parts.dialect), TokenRuler(parts.tokenizer)
     asked: dict[str, str] = {}  # by reference
     for one in task.instances:
         reference = one.references[0].strip()
-        prompt = frame.prompt(source(task.definition, (), one.input, ruler, LONGEST_PROMPT).text)
-        short = ruler.count(prompt) <= LONGEST_PROMPT and ruler.count(reference) <= LONGEST_REFERENCE
-        if reference and reference not in asked and short:
+        made = source(task.definition, (), one.input, ruler, longest)
+        prompt = frame.prompt(made.text)
+        is_short = not made.is_cut and ruler.count(prompt) <= longest and ruler.count(reference) <= LONGEST_REFERENCE
+        if reference and reference not in asked and is_short:
             asked[reference] = prompt
         if len(asked) == instances:
             break
@@ -198,7 +204,11 @@ class Students:
     """
 
     def __init__(
-        self, parts: Parts, questions: Sequence[Questions], journal: Path, note: Callable[[str], None] = print
+        self,
+        parts: Parts,
+        questions: Sequence[Questions],
+        journal: Path,
+        note: Callable[[str], None] = partial(print, flush=True),
     ) -> None:
         self._parts = parts
         self._questions = questions
@@ -326,6 +336,7 @@ def main() -> None:
     parser.add_argument("--questions", type=Path, default=TASKS, help="the tasks that students are measured by")
     parser.add_argument("--tasks", type=int, default=99)
     parser.add_argument("--instances", type=int, default=5, help="of each task")
+    parser.add_argument("--longest", type=int, default=LONGEST_PROMPT, help="prompt, in tokens: what the time hangs on")
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--journal", type=Path, default=Path(tempfile.gettempdir()) / "refine-af-students.jsonl")
     parser.add_argument("--out", type=Path, help="JSON file for the figures behind the table")
@@ -346,7 +357,8 @@ def run(given: argparse.Namespace) -> None:
         raise UsageError(f"--control {given.control}: no such arm; there are: {', '.join((UNTOUCHED, *arms))}")
     with tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
         parts = Parts(student_config(given.threads), Path(scratch))
-        questions = development_questions(parts, given.questions, tasks=given.tasks, instances=given.instances)
+        sizes = {"tasks": given.tasks, "instances": given.instances, "longest": given.longest}
+        questions = development_questions(parts, given.questions, **sizes)
         students = Students(parts, questions, given.journal)
         results = {UNTOUCHED: [students.untouched()]}
         results |= {name: students.tuned_on(name, pairs, given.seeds) for name, pairs in arms.items()}

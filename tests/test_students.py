@@ -1,0 +1,143 @@
+"""What benchmarks/students.py promises: nonsense arms that are nonsense, figures that a plain forward pass has too, a
+margin that style can't move, and a journal that is gone on from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import tiny_overrides
+from hypothesis import given
+from hypothesis import strategies as st
+
+from refine_af.config import load_config
+from refine_af.feedback.base import Example
+from refine_af.parts import Parts
+from refine_af.prompts.answers import answer_frame
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import students
+
+PAIRS = [Example(f"Name the {word}.", "", f"A short {word}") for word in ("city", "river", "garden", "school", "tree")]
+
+
+@pytest.fixture(scope="module")
+def parts(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return Parts(load_config(overrides=tiny_overrides(tiny_model)), tmp_path_factory.mktemp("scratch"))
+
+
+@pytest.fixture(scope="module")
+def questions(parts: Parts) -> list[students.Questions]:
+    frame = answer_frame(parts.dialect)
+    prompts = tuple(frame.prompt(f"Name a {word} of the city.") for word in ("river", "market", "school"))
+    return [
+        students.Questions("places", prompts, ("the long river", "market", "a new school for each child")),
+        students.Questions("verbs", prompts[:2], ("Write", "Tell the story")),
+    ]
+
+
+def test_figures_are_those_of_a_plain_forward_pass(parts: Parts, questions: list[students.Questions]) -> None:
+    import torch
+
+    tokenizer, network = parts.tokenizer, parts.network
+
+    def read(prompt: str, reference: str) -> tuple[float, int, float]:
+        """Log-probability of the reference, its tokens, log-probability of the end token behind it."""
+        before, after = (tokenizer.encode(text, add_special_tokens=False) for text in (prompt, reference))
+        with torch.no_grad():
+            found = network(torch.tensor([before + after])).logits[0].log_softmax(-1)
+        places = range(len(before) - 1, len(before) + len(after) - 1)
+        total = sum(float(found[place, token]) for place, token in zip(places, after, strict=True))
+        return total, len(after), float(found[-1, tokenizer.eos_token_id])
+
+    with parts.adapted_engine(None) as engine:
+        measured = students.measured(engine, questions)
+    for one in questions:
+        k = len(one.prompts)
+        rows = [[read(prompt, reference) for reference in one.references] for prompt in one.prompts]
+        own = [rows[i][i] for i in range(k)]
+        scores = np.array([[total for total, _, _ in row] for row in rows])
+        centred = np.array(
+            [
+                [scores[i, j] - scores[i].mean() - scores[:, j].mean() + scores.mean() for j in range(k)]
+                for i in range(k)
+            ]
+        )
+        margins = [centred[i, i] - np.mean([centred[i, j] for j in range(k) if j != i]) for i in range(k)]
+        expected = {
+            "content": np.mean([total / count for total, count, _ in own]),
+            "margin": np.mean(margins),
+            "whole": np.mean([(total + end) / (count + 1) for total, count, end in own]),
+            "end": np.mean([end for _, _, end in own]),
+        }
+        assert measured[one.task] == pytest.approx(expected, abs=1e-4)
+
+
+@given(
+    st.integers(2, 6).flatmap(
+        lambda k: st.tuples(*(st.lists(st.floats(-50, 50), min_size=k, max_size=k) for _ in range(2)))
+    ),
+    st.floats(-9, 9),
+)
+def test_margins_are_what_stands_on_the_diagonal_whatever_rows_and_columns_add(
+    added: tuple[list[float], list[float]], margin: float
+) -> None:
+    rows, columns = np.array(added[0]), np.array(added[1])
+    totals = rows[:, None] + columns + margin * np.eye(len(rows))
+    assert students.margins(totals) == pytest.approx(np.full(len(rows), margin), abs=1e-9)
+
+
+@given(st.integers(2, 30), st.integers(0, 5))
+def test_shuffled_answers_all_stand_behind_another_instruction(count: int, seed: int) -> None:
+    pairs = [Example(f"Task {i}", f"Input {i}", f"Answer {i}") for i in range(count)]
+    mixed = students.shuffled(pairs, seed)
+    assert [(one.instruction, one.input) for one in mixed] == [(one.instruction, one.input) for one in pairs]
+    assert sorted(one.output for one in mixed) == sorted(one.output for one in pairs)
+    assert all(new.output != old.output for new, old in zip(mixed, pairs, strict=True))
+    assert mixed == students.shuffled(pairs, seed)
+
+
+def test_the_last_word_alone() -> None:
+    assert [one.output for one in students.last_words(PAIRS[:2])] == ["city", "river"]
+
+
+def test_a_student_of_the_journal_is_read_and_half_a_line_forgotten(
+    parts: Parts, questions: list[students.Questions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "journal.jsonl"
+    first = students.Students(parts, questions, journal, note=lambda text: None)
+    untouched, found = first.untouched(), first.tuned_on("pairs", PAIRS, [0, 1])
+    assert untouched not in found
+    assert found[0] != found[1]
+    with journal.open("a", encoding="utf-8") as file:
+        file.write('{"key": "half')
+
+    again = students.Students(parts, questions, journal, note=lambda text: None)
+    whole = journal.read_text(encoding="utf-8")
+    assert len(whole.splitlines()) == 3
+
+    def trains(*args: Any) -> None:
+        raise AssertionError("a student was trained again")
+
+    monkeypatch.setattr(students, "tune", trains)
+    assert again.untouched() == untouched
+    assert again.tuned_on("other name", PAIRS, [0, 1]) == found
+    assert journal.read_text(encoding="utf-8") == whole
+    with pytest.raises(AssertionError, match="trained again"):
+        again.tuned_on("pairs", PAIRS[::-1], [0])
+
+
+def test_gains_are_over_tasks_and_means_over_students() -> None:
+    def student(**content: float) -> students.Measured:
+        return {task: dict.fromkeys(students.FIGURES, value) for task, value in content.items()}
+
+    control = [student(a=-1.0, b=-2.0, c=0.0), student(a=-3.0, b=-2.0, c=0.0)]
+    arm = [student(a=-1.0, b=-3.0, c=0.0)]
+    one = students.compared(control, arm)["content"]
+    assert (one["mean"], one["won"], one["lost"]) == (0.0, 1, 1)
+    assert one["low"] == -1.0
+    assert one["high"] == 1.0
