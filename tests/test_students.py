@@ -1,5 +1,5 @@
-"""What benchmarks/students.py promises: nonsense arms that are nonsense, figures that a plain forward pass has too, a
-margin that style can't move, and a journal that is gone on from."""
+"""What benchmarks/students.py and references.py promise: nonsense arms that are nonsense, figures that a plain forward
+pass has too, a margin that style can't move, and a journal that is gone on from."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.prompts.answers import answer_frame
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import references
 import students
 
 PAIRS = [Example(f"Name the {word}.", "", f"A short {word}") for word in ("city", "river", "garden", "school", "tree")]
@@ -31,16 +32,16 @@ def parts(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
 
 
 @pytest.fixture(scope="module")
-def questions(parts: Parts) -> list[students.Questions]:
+def questions(parts: Parts) -> list[references.Questions]:
     frame = answer_frame(parts.dialect)
     prompts = tuple(frame.prompt(f"Name a {word} of the city.") for word in ("river", "market", "school"))
     return [
-        students.Questions("places", prompts, ("the long river", "market", "a new school for each child")),
-        students.Questions("verbs", prompts[:2], ("Write", "Tell the story")),
+        references.Questions("places", prompts, ("the long river", "market", "a new school for each child")),
+        references.Questions("verbs", prompts[:2], ("Write", "Tell the story")),
     ]
 
 
-def test_figures_are_those_of_a_plain_forward_pass(parts: Parts, questions: list[students.Questions]) -> None:
+def test_figures_are_those_of_a_plain_forward_pass(parts: Parts, questions: list[references.Questions]) -> None:
     import torch
 
     tokenizer, network = parts.tokenizer, parts.network
@@ -55,7 +56,7 @@ def test_figures_are_those_of_a_plain_forward_pass(parts: Parts, questions: list
         return total, len(after), float(found[-1, tokenizer.eos_token_id])
 
     with parts.adapted_engine(None) as engine:
-        measured = students.measured(engine, questions)
+        measured = references.measured(engine, questions)
     for one in questions:
         k = len(one.prompts)
         rows = [[read(prompt, reference) for reference in one.references] for prompt in one.prompts]
@@ -88,7 +89,7 @@ def test_margins_are_what_stands_on_the_diagonal_whatever_rows_and_columns_add(
 ) -> None:
     rows, columns = np.array(added[0]), np.array(added[1])
     totals = rows[:, None] + columns + margin * np.eye(len(rows))
-    assert students.margins(totals) == pytest.approx(np.full(len(rows), margin), abs=1e-9)
+    assert references.margins(totals) == pytest.approx(np.full(len(rows), margin), abs=1e-9)
 
 
 @given(st.integers(2, 30), st.integers(0, 5))
@@ -106,7 +107,7 @@ def test_the_last_word_alone() -> None:
 
 
 def test_a_student_of_the_journal_is_read_and_half_a_line_forgotten(
-    parts: Parts, questions: list[students.Questions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, questions: list[references.Questions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = tmp_path / "journal.jsonl"
     first = students.Students(parts, questions, journal, note=lambda text: None)
@@ -132,8 +133,8 @@ def test_a_student_of_the_journal_is_read_and_half_a_line_forgotten(
 
 
 def test_gains_are_over_tasks_and_means_over_students() -> None:
-    def student(**content: float) -> students.Measured:
-        return {task: dict.fromkeys(students.FIGURES, value) for task, value in content.items()}
+    def student(**content: float) -> references.Measured:
+        return {task: dict.fromkeys(references.FIGURES, value) for task, value in content.items()}
 
     control = [student(a=-1.0, b=-2.0, c=0.0), student(a=-3.0, b=-2.0, c=0.0)]
     arm = [student(a=-1.0, b=-3.0, c=0.0)]
