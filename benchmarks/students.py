@@ -27,6 +27,7 @@ from refine_af.environment import give_back_memory, quiet_libraries
 from refine_af.errors import RefineError, UsageError
 from refine_af.evaluation.significance import paired_difference
 from refine_af.feedback.base import Example
+from refine_af.files import write_text
 from refine_af.parts import Parts
 from refine_af.progress import Silent
 from refine_af.records import Instance, Instruction, content_id, derived_random, derived_seed
@@ -116,10 +117,10 @@ class Students:
         self._note = note
         self._known: dict[str, Measured] = {}
         if journal.is_file():
-            # What stands behind the last line's end was left half written by a process that was killed.
-            lines = journal.read_text(encoding="utf-8").split("\n")[:-1]
+            *lines, half = journal.read_text(encoding="utf-8").split("\n")
             self._known = {row["key"]: row["tasks"] for row in map(json.loads, lines)}
-            journal.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            if half:  # left by a process that was killed
+                write_text(journal, "".join(f"{line}\n" for line in lines))
 
     def untouched(self) -> Measured:
         """The model as it is."""
@@ -252,6 +253,8 @@ def run(given: argparse.Namespace) -> None:
     arms: dict[str, list[Example]] = {}
     for one in given.data:
         name, _, file = one.partition("=")
+        if name in arms:
+            raise UsageError(f"two data sets are named {name}; give each its own name")
         arms |= arms_of(name, read_pairs(Path(file)) if file else built_in())
     if given.control not in (UNTOUCHED, *arms):
         raise UsageError(f"--control {given.control}: no such arm; there are: {', '.join((UNTOUCHED, *arms))}")
@@ -268,7 +271,7 @@ def run(given: argparse.Namespace) -> None:
     if given.out:
         gains = {name: compared(results[given.control], one) for name, one in results.items()}
         found = {"control": given.control, "seeds": given.seeds, "words": lengths, "gains": gains, "students": results}
-        given.out.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(given.out, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 def built_in() -> list[Example]:
