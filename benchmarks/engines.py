@@ -23,7 +23,7 @@ from section import write_section
 from refine_af.config import Config, SamplingConfig, load_config
 from refine_af.engines.base import Engine, Prompts
 from refine_af.parts import Parts
-from refine_af.prompts.pairs import pair_frame
+from refine_af.prompts.answers import answer_frame
 from refine_af.seeds import load_seeds
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -79,7 +79,7 @@ def rates(engines: dict[str, Engine], asked: Prompts, sampling: SamplingConfig) 
 def pair_prompts(parts: Parts, demonstrations: int, prompts: int) -> Prompts:
     seeds = load_seeds(None).tasks
     shown = [task for task in seeds if task.words <= 40 and task.input and not task.is_classification]
-    frame = pair_frame(parts.dialect, shown[:demonstrations], label_first=False)
+    frame = answer_frame(parts.dialect, shown[:demonstrations])
     instructions = [task.instruction for task in seeds if len(task.instruction.split()) < 24]
     return Prompts(frame.before, tuple(one + frame.after for one in instructions[:prompts]))
 

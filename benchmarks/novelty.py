@@ -192,7 +192,7 @@ def rebuild(texts: list[str], size: int) -> dict[str, float]:
     pool = recombinations(texts, size)
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "run.db") as store:
         store.add_instructions(
-            Instruction(f"{i:016x}", text, None, "generated", i // 1000, "a model", (), None, None, "kept")
+            Instruction(f"{i:016x}", text, None, None, "generated", i // 1000, "a model", (), None, None, "kept")
             for i, text in enumerate(pool)
         )
         started = time.perf_counter()

@@ -165,7 +165,8 @@ class Students:
         ]
         with Store(folder / "run.db") as store:
             store.add_instructions(
-                Instruction(id, text, None, "generated", 0, model, (), None, None, "kept") for text, id in ids.items()
+                Instruction(id, text, None, None, "generated", 0, model, (), None, None, "kept")
+                for text, id in ids.items()
             )
             context = Context(self._parts.config, store, folder, self._parts, _Notes(self._note))
             tune(context, rows, folder / "adapter", derived_seed("student", seed), "student")

@@ -1,6 +1,6 @@
 """A tiny random model and settings for whole runs on it, so that every stage is tested in seconds and offline.
 
-The model draws words almost at random, with a share for the end token and for what makes lists and pairs, so that the
+The model draws words almost at random, with a share for the end token and for what ends lists and turns, so that the
 parsers and filters find something to keep and something to drop.
 """
 
@@ -45,10 +45,8 @@ OTHERS = _words(
 _MARKS = [".", ",", "?", "!", ":", ";", "-", "(", ")", '"', "'", " (", ' "', " -"]
 _NUMBERS = [f"{lead}{n}." for n in range(1, 17) for lead in ("", "\n")]
 _SPECIAL = ["<unk>", "<s>", "</s>", "<|system|>", "<|user|>", "<|assistant|>"]
-_HEADINGS = ["\n### ", "### Task\n", "### Answer\n", "Input:", "Output:", "\nInput:", "\nOutput:", "\n", "\n\n", " "]
-_PIECE = (
-    r"\n\d+\.|\n### |### (?:Task|Answer)\n|\n?(?:Input|Output):|\n\n|\n|\d+\.| ?[A-Za-z]+| [(\"-]| ?\d|[^\sA-Za-z\d]|\s"
-)
+_HEADINGS = ["\n### ", "### Task\n", "### Answer\n", "### Input\n", "### Label\n", "\n", "\n\n", " "]
+_PIECE = r"\n\d+\.|\n### |### (?:Task|Answer|Input|Label)\n|\n\n|\n|\d+\.| ?[A-Za-z]+| [(\"-]| ?\d|[^\sA-Za-z\d]|\s"
 _TEMPLATE = (
     "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -59,6 +57,8 @@ TINY_SETTINGS: dict[str, Any] = {
     "model.quantization": "float32",
     "model.batch_size": 16,
     "instructions.target": 14,
+    "instructions.method": "openings",
+    "instructions.continuations": 3,
     "instructions.demonstrations": 4,
     "instructions.max_demonstration_words": 16,
     "instructions.prompts_per_round": 6,
@@ -127,6 +127,27 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same weights without a chat template: a base model."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-base", chat_template=None)
+
+
+@pytest.fixture(scope="session")
+def varied_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same with other weights, which give different tasks different answers, greedily: with a chat template, and
+    without."""
+    return _both_kinds(tmp_path_factory.mktemp("models"), seed=6)
+
+
+@pytest.fixture(scope="session")
+def wordy_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The same with weights that go on, greedily, from few words and from many, to different lengths."""
+    return _both_kinds(tmp_path_factory.mktemp("models"), seed=59)
+
+
+def _both_kinds(folder: Path, seed: int) -> tuple[Path, Path]:
+    chat, base = (
+        save_tiny_model(folder / name, chat_template=template, seed=seed)
+        for name, template in (("chat", _TEMPLATE), ("base", None))
+    )
+    return chat, base
 
 
 @pytest.fixture(scope="session")
@@ -212,8 +233,7 @@ def _tokenizer(chat_template: str | None) -> Any:
 
 
 def _network(tokenizer: Any, seed: int, width: int) -> Any:
-    """Random weights, save that the first channel is the same everywhere, which gives every token its share, and that
-    the second says that an answer begins, which makes ``Input:`` likely there."""
+    """Random weights, save that the first channel is the same everywhere, which gives every token its share."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -240,20 +260,15 @@ def _network(tokenizer: Any, seed: int, width: int) -> Any:
                 parameter.normal_(0.0, 0.15, generator=generator)
         for layer in network.model.layers:
             for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
-                projection.weight[:2] = 0.0  # what the first two channels say stands to the end
+                projection.weight[:1] = 0.0  # what the first channel says stands to the end
         embedding, head = network.get_input_embeddings().weight, network.get_output_embeddings().weight
         embedding.normal_(0.0, 0.7, generator=generator)
-        embedding[:, 0], embedding[:, 1] = 4.0, 0.0
-        for opening in ("<|assistant|>", "### Answer\n"):
-            embedding[vocabulary[opening], 1] = 4.0
+        embedding[:, 0] = 4.0
         head.normal_(0.0, 0.2, generator=generator)
-        head[:, 1] = 0.0
         # Roughly what the first channel is after the last norm: 4 over the root mean square.
-        level = 4.0 / math.sqrt((16.0 + (width - 2) * 0.7**2) / width)
+        level = 4.0 / math.sqrt((16.0 + (width - 1) * 0.7**2) / width)
         for piece, i in vocabulary.items():
             head[i, 0] = math.log(_share(piece)) / level
-        for piece, rise in (("Input:", 3.8), ("Output:", 3.0)):
-            head[vocabulary[piece], 1] = rise
     return network
 
 
@@ -261,7 +276,7 @@ def _share(piece: str) -> float:
     """About how often the piece is drawn, before the random weights have their say."""
     if piece == "</s>":
         return 0.09
-    if piece in ("\n\n", "\n### ", "\nOutput:"):
+    if piece in ("\n\n", "\n### "):
         return 0.02
     if piece.startswith("\n") and piece[1:-1].isdigit():
         return 0.05 / 16

@@ -17,6 +17,7 @@ from refine_af.errors import RefineError
 from refine_af.rl.guards import Alarm
 from refine_af.run import Run, open_run
 from refine_af.stages import policy
+from refine_af.stages.pairs import WrittenPair, WrittenTurn
 from refine_af.store import Store
 
 REWARD = {"name": "composite", "scorers": {"variety": {}, "format": {}}}  # no model to be trained for it
@@ -77,6 +78,37 @@ def test_a_run_in_groups_leaves_what_ppo_leaves_and_goes_on_where_it_was_stopped
     assert len(by_place) == config.policy.iterations * config.policy.rollouts
     for start in range(0, len(by_place), 4):
         assert len({r["instruction_id"] for r in by_place[start : start + 4]}) == 1, "a group is one instruction's"
+
+
+def test_a_group_is_told_of_each_turn_and_of_what_was_written_in_one_twice(
+    instructed: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    written: list[WrittenPair] = []
+    real = policy.sampled
+
+    def sampled(*given: Any) -> Any:
+        made = real(*given)
+        written.extend(made[0])
+        return made
+
+    def train(network: Any, tokenizer: Any, config: Any, sample: Any, learned: Any, **settings: Any) -> None:
+        told.extend(sample(1))
+        assert len(told) == settings["responses"] == 2 * GROUPS["rollouts"]
+        raise InterruptedError
+
+    monkeypatch.setattr(policy, "sampled", sampled)
+    monkeypatch.setattr("refine_af.rl.group.train_in_groups", train)
+    config = going_on(instructed, tmp_path / "run", tiny_config, algorithm="grpo", **GROUPS)
+    with pytest.raises(InterruptedError):
+        Run(config, tmp_path / "run").execute(until="policy")
+    first, last = told[: GROUPS["rollouts"]], told[GROUPS["rollouts"] :]
+    assert {len(w.turns) for w in written} == {1, 2}
+    for one, (opening, score), (ending, same_score) in zip(written, first, last, strict=True):
+        assert opening.response_ids == one.turns[0].completion.token_ids
+        assert ending.response_ids == one.turns[-1].completion.token_ids
+        assert (opening == ending) == (len(one.turns) == 1)
+        assert score == same_score, "that of the pair"
 
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
@@ -145,7 +177,10 @@ def test_rollouts_that_are_all_empty_end_the_run_with_a_reason(
 
     def empty(*given: Any) -> tuple[list[Any], dict[str, float]]:
         written, checked = real(*given)
-        return [replace(w, completion=replace(w.completion, token_ids=())) for w in written], checked
+        return [replace(w, turns=tuple(map(wordless, w.turns))) for w in written], checked
+
+    def wordless(turn: WrittenTurn) -> WrittenTurn:
+        return replace(turn, completion=replace(turn.completion, token_ids=()))
 
     monkeypatch.setattr(policy, "sampled", empty)
     with pytest.raises(RefineError, match="rollouts of iteration 1 are empty, so there is nothing to learn from"):

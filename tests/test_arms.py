@@ -40,7 +40,7 @@ def task_rows() -> list[dict[str, Any]]:
             "instance_id": f"{t}-{i}",
             "input": f"a {noun} and the quiet water of the garden",
             # Words that the tiny model, tuned or not, is given to.
-            "references": [f"{('Label', 'Rank')[t % 2]} the {noun}"],
+            "references": [f"{('Add', 'Solve')[t % 2]} the {noun}"],
         }
         for t, verb in enumerate(VERBS)
         for i, noun in enumerate(NOUNS)
@@ -121,9 +121,8 @@ def test_every_arm_takes_the_best_of_what_its_policy_wrote(finished: Path) -> No
         instances = store.instances()
     for arm, policies in pools.items():
         for row in lines(finished / "arms" / arm / "train.jsonl"):
-            rivals = [
-                i.reward or 0.0 for i in instances if i.policy in policies and i.instruction_id == row["instruction_id"]
-            ]
+            mine = [i for i in instances if i.policy in policies and i.instruction_id == row["instruction_id"]]
+            rivals = [i.reward or 0.0 for i in mine if i.sound]
             assert row["reward"] == max(rivals), arm
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import pytest
+from example_rows import task
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.config import InstructionsConfig
 from refine_af.filters import (
+    COPIED,
+    HOLLOW,
     INSTRUCTION_FILTERS,
     PAIR_FILTERS,
-    contradicts,
+    TOPIC,
     copied_demonstration,
     instruction_fault,
     pair_fault,
 )
 from refine_af.prompts.pairs import Pair
-from refine_af.records import SeedTask
 from refine_af.seeds import load_seeds
+from refine_af.topics import Topics, content_words
 
 CONFIG = InstructionsConfig()
 
@@ -27,17 +30,21 @@ def reason(text: str, config: InstructionsConfig = CONFIG) -> str | None:
     return None if fault is None else fault[0]
 
 
+def of_words(count: int) -> str:
+    return " ".join(("Explain", "it")[i % 2] for i in range(count))
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [(0, "too short"), (1, "too short"), (3, "too short"), (4, None), (150, None), (151, "too long")],
 )
 def test_length_in_words_is_bounded_as_self_instruct_bounds_it(words: int, expected: str | None) -> None:
-    assert reason(" ".join(["Explain"] * words)) == expected
+    assert reason(of_words(words)) == expected
 
 
 @pytest.mark.parametrize(("words", "expected"), [(1, "too short"), (2, None), (5, None), (6, "too long")])
 def test_the_bounds_are_the_configs(words: int, expected: str | None) -> None:
-    assert reason(" ".join(["Explain"] * words), InstructionsConfig(min_words=2, max_words=5)) == expected
+    assert reason(of_words(words), InstructionsConfig(min_words=2, max_words=5)) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,6 +113,13 @@ def test_ascii_letters_and_digits_are_no_odd_beginning(text: str) -> None:
         ("Name the largest cake in the world.", None),
         ("Theorise about the origin of cakes", None),
         ("Unwanted guests: the list is long", None),
+        ("How to bake bread at home.", "how to"),
+        ("how you bake bread at home", "how to"),
+        ("How I got my first job.", "how to"),
+        ("How to bake bread at home?", None),
+        ("How do bakers bake bread", None),
+        ("Howto guides are which kind of text", None),
+        ("Explain how to bake bread at home.", None),
     ],
 )
 def test_a_statement_asks_for_nothing(text: str, expected: str | None) -> None:
@@ -122,6 +136,23 @@ def test_a_statement_asks_for_nothing(text: str, expected: str | None) -> None:
 )
 def test_a_request_that_opens_like_a_statement_still_asks(text: str) -> None:
     assert INSTRUCTION_FILTERS["asks for nothing"](text, CONFIG) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Decide which is cheaper, cheaper, cheaper.", "cheaper"),
+        ("Name a big Big BIG thing.", "big"),
+        ("Name a big big thing.", None),
+        ("Name a big thing, a big one, a big one.", None),
+        ("Say that that that is right.", "that"),
+        ("Explain catcat cat cat to me", None),  # of a longer word's end it is no repetition
+        ("Explain cat cat category to me", None),
+        ("Tell the three: 1 1 1", "1"),
+    ],
+)
+def test_a_word_three_times_in_a_row_repeats_itself(text: str, expected: str | None) -> None:
+    assert INSTRUCTION_FILTERS["repeats itself"](text, CONFIG) == expected
 
 
 def test_every_built_in_seed_passes_every_instruction_filter() -> None:
@@ -156,17 +187,101 @@ def test_the_first_rule_that_applies_is_named_and_no_text_crashes_a_filter(text:
     ],
 )
 def test_pairs_are_dropped_by_self_instructs_rules(pair: Pair, expected: tuple[str, str] | None) -> None:
-    assert pair_fault(pair) == expected
+    assert pair_fault(pair, "Do it", "Do it", [], Topics([])) == expected
+
+
+RUST = task("What is rust?", output="Rust is the flaky coating that forms when iron reacts with water.")
+LIST = task("Name the ingredients.", "Whisk two eggs with a cup of milk.", "eggs, milk, flour")
+
+
+@given(st.text(), st.text(), st.text())
+def test_no_pair_crashes_a_filter(input: str, output: str, instruction: str) -> None:
+    fault = pair_fault(Pair(input, output), instruction, instruction, [RUST, LIST], Topics([RUST, LIST]))
+    assert fault is None or fault[0] in {*PAIR_FILTERS, HOLLOW, COPIED, TOPIC}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "input", "given"),
+    [
+        ("Summarise the following text.", "", "the following text"),
+        ("Summarise the following text.", "Once there was a king.", None),
+        ("Write a poem about the sea.", "", None),
+    ],
+)
+def test_a_pair_without_the_input_that_its_instruction_points_at_is_hollow(
+    instruction: str, input: str, given: str | None
+) -> None:
+    fault = pair_fault(Pair(input, "A king was there."), instruction, instruction, [], Topics([]))
+    assert (fault and fault[0]) == (None if given is None else HOLLOW)
+    assert fault is None or fault[1].lower() in instruction.lower()
+
+
+def test_a_pair_that_copies_a_demonstration_is_told_with_what_it_copies() -> None:
+    assert pair_fault(Pair("", RUST.output), "Tell a joke.", "Tell a joke.", [RUST], Topics([RUST])) == (
+        COPIED,
+        RUST.output,
+    )
+    assert pair_fault(Pair("", RUST.output), "Tell a joke.", "Tell a joke.", [LIST], Topics([RUST, LIST])) is None
+
+
+# -- topics --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("output", "asked", "words"),
+    [
+        ("A flaky coating is bad for cars.", "Tell me about cars.", ["coating", "flaky"]),
+        ("A flaky pastry is good.", "Tell me about bread.", None),  # one word may be chance
+        ("A flaky coating is bad for cars.", "Which coating is flaky?", None),  # it was asked about
+        ("Coatings of irons", "Tell me about cars.", ["coating", "iron"]),  # a plural is its singular
+        ("FLAKY COATING", "Tell me about cars.", ["coating", "flaky"]),
+    ],
+)
+def test_a_topic_is_taken_over_by_two_of_a_demonstrations_own_words(
+    output: str, asked: str, words: list[str] | None
+) -> None:
+    fault = pair_fault(Pair("", output), asked, asked, [RUST], Topics([RUST, LIST]))
+    assert fault == (None if words is None else (TOPIC, ", ".join(words)))
+
+
+def test_the_topic_of_a_task_that_was_not_shown_is_free() -> None:
+    assert (
+        pair_fault(Pair("", "A flaky coating."), "Name a thing.", "Name a thing.", [LIST], Topics([RUST, LIST])) is None
+    )
+
+
+def test_a_topic_in_the_input_is_taken_over_too() -> None:
+    fault = pair_fault(
+        Pair("This coating is flaky.", "yes, indeed"), "Is it good?", "Is it good?", [RUST], Topics([RUST, LIST])
+    )
+    assert fault == (TOPIC, "coating, flaky")
+
+
+def test_a_word_of_many_seed_tasks_is_nobodys_own() -> None:
+    others = [task(f"Tell {i}", output="A coating, and it is flaky.") for i in range(3)]
+    assert Topics([RUST]).taken_over("flaky coating", "", [RUST]) == ["coating", "flaky"]
+    assert Topics([RUST, *others]).taken_over("flaky coating", "", [RUST]) == []
 
 
 @given(st.text(), st.text())
-def test_no_pair_crashes_a_filter(input: str, output: str) -> None:
-    fault = pair_fault(Pair(input, output))
-    assert fault is None or fault[0] in PAIR_FILTERS
+def test_what_was_asked_for_is_never_taken_over(output: str, asked: str) -> None:
+    topics = Topics([RUST, LIST])
+    taken = topics.taken_over(output, asked, [RUST, LIST])
+    assert taken == sorted(taken)
+    assert not set(taken) & content_words(asked)
+    assert set(taken) <= content_words(output)
+    assert topics.taken_over(output, f"{asked}\n{output}", [RUST, LIST]) == []
+    assert topics.taken_over(output, asked, []) == []
 
 
-RUST = SeedTask("a", "What is rust?", "", "Rust is the flaky coating that forms when iron reacts with water.", False)
-LIST = SeedTask("b", "Name the ingredients.", "Whisk two eggs with a cup of milk.", "eggs, milk, flour", False)
+def test_words_about_nothing_are_no_topic() -> None:
+    assert content_words("Would there be something about these rivers of glass, 2000 of them, by cat?") == {
+        "river",
+        "glass",
+    }
+
+
+# -- copies --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -191,29 +306,20 @@ def test_what_repeats_a_demonstration_is_a_copy(pair: Pair, instruction: str, co
 
 def test_no_pair_by_a_person_is_a_copy_of_another() -> None:
     tasks = load_seeds(None).tasks
-    for task in tasks:
-        others = [t for t in tasks if t is not task]
-        assert copied_demonstration(Pair(task.input, task.output), task.instruction, others) is None, task
+    for one in tasks:
+        others = [t for t in tasks if t is not one]
+        assert copied_demonstration(Pair(one.input, one.output), one.instruction, others) is None, one
 
 
 @given(st.text(), st.text())
 def test_no_pair_is_a_copy_where_nothing_is_shown(input: str, output: str) -> None:
     assert copied_demonstration(Pair(input, output), "", []) is None
-    assert copied_demonstration(Pair(input, output), "", [SeedTask("c", "", "", "", False)]) is None
+    assert copied_demonstration(Pair(input, output), "", [task("", output="")]) is None
 
 
-@pytest.mark.parametrize(
-    ("pairs", "expected"),
-    [
-        ([], None),
-        ([Pair("x", "a")], None),
-        ([Pair("x", "a"), Pair("x", "a")], None),
-        ([Pair("x", "a"), Pair("y", "b")], None),
-        ([Pair("", "a"), Pair("", "b")], None),  # without input every answer may differ
-        ([Pair("x", "a"), Pair("x", "b")], "x"),
-        ([Pair("x", "a"), Pair("y", "c"), Pair("", "d"), Pair("x", "b")], "x"),
-    ],
-)
-def test_one_input_with_two_outputs_contradicts(pairs: list[Pair], expected: str | None) -> None:
-    assert contradicts(pairs) == expected
-    assert contradicts(reversed(pairs)) == expected
+def test_the_words_that_a_pair_was_asked_to_have_are_neither_copied_nor_a_topic() -> None:
+    pair, shown = Pair("Whisk two eggs with a large spoon, slowly and for long.", "no"), [LIST]
+    assert pair_fault(pair, "Is it safe?", "Is it safe? Whisk two eggs with", shown, Topics(shown)) is None
+    fault = pair_fault(pair, "Is it safe?", "Is it safe?", shown, Topics(shown))
+    assert fault is not None
+    assert fault[0] == TOPIC

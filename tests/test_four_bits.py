@@ -58,7 +58,7 @@ def test_the_quantised_network_is_smaller_and_close_to_the_whole_one(
     assert small.network.get_memory_footprint() < large.network.get_memory_footprint()
     ours, theirs = (parts.shared_engine(adapter=False).log_probs(texts) for parts in (small, large))
     for one, other in zip(ours, theirs, strict=True):
-        assert one == pytest.approx(other, abs=0.5)
+        assert float(abs(one - other).mean()) < 0.5, "nats a token"
 
 
 def test_it_is_not_ctranslate2s() -> None:

@@ -78,6 +78,41 @@ def test_the_target_is_kept_and_nothing_kept_twice(finished: Path, tiny_config: 
     assert len(set(texts)) == len(texts)
 
 
+def test_an_instruction_that_needs_an_input_has_pairs_with_one_and_no_other_has(finished: Path) -> None:
+    with open_run(finished) as store:
+        needs = {i.id: i.needs_input for i in store.instructions(origin="generated")}
+        pairs = [i for policy in ("initial", "tuned") for i in store.instances(policy=policy)]
+    assert {bool(pair.input) for pair in pairs} == {True, False}
+    assert all(bool(pair.input) == needs[pair.instruction_id] for pair in pairs)
+
+
+def test_a_proposal_opens_as_one_of_the_tasks_that_it_was_shown(finished: Path) -> None:
+    with open_run(finished) as store:
+        texts = {i.id: i.text for i in store.instructions()}
+        made = store.instructions(origin="generated")
+    assert all(i.text.split()[:2] == texts[i.prompt_ids[0]].split()[:2] for i in made)
+
+
+def test_a_rollout_has_a_fault_or_is_a_pair_and_a_fault_has_the_floor(finished: Path) -> None:
+    with open_run(finished) as store:
+        found = store.query("SELECT input, text, fault, reward FROM rollouts")
+    faulty = [row for row in found if row["fault"] is not None]
+    assert 0 < len(faulty) < len(found)
+    assert len({row["reward"] for row in faulty}) == 1
+    assert all(row["text"] for row in found if row["fault"] is None)
+
+
+def test_counts_balance_with_lists_too(tiny_config: Config, tmp_path: Path) -> None:
+    listed = tiny_config.instructions.model_copy(update={"method": "list"})
+    Run(tiny_config.model_copy(update={"instructions": listed}), tmp_path / "run").execute(until="instructions")
+    with open_run(tmp_path / "run") as store:
+        (row,) = store.query("SELECT * FROM stages WHERE name = 'instructions'")
+        by_round = store.metric("instructions", "read")
+        assert row["kept"] == len(store.instructions(origin="generated")) == listed.target
+        assert row["rejected"] == store.rejected("instructions")
+    assert row["read"] == row["kept"] + row["rejected"] == sum(read for _, read in by_round)
+
+
 def test_held_out_seeds_are_never_shown(finished: Path) -> None:
     with open_run(finished) as store:
         held_out = {i.id for i in store.instructions(status="held_out")}
@@ -91,7 +126,7 @@ def test_the_selected_instance_is_its_instructions_best(finished: Path) -> None:
     with open_run(finished) as store:
         tuned = store.instances(policy="tuned")
     for chosen in (i for i in tuned if i.selected):
-        rivals = [i.reward for i in tuned if i.instruction_id == chosen.instruction_id]
+        rivals = [i.reward for i in tuned if i.sound and i.instruction_id == chosen.instruction_id]
         assert chosen.reward == max(r for r in rivals if r is not None)
 
 
@@ -153,10 +188,8 @@ def test_the_transformers_engine_goes_the_whole_way_too(tiny_config: Config, tmp
 
 
 def test_saturation_stops_the_stage_and_is_told(tiny_config: Config, tmp_path: Path) -> None:
-    # No instruction can be novel when sharing one word is enough to be a repetition.
-    settings = tiny_config.instructions.model_copy(
-        update={"novelty_threshold": 0.12, "saturation_rounds": 2, "saturation_yield": 0.5}
-    )
+    # Of the continuations of an opening one is kept at most, so that no round keeps half of what it reads.
+    settings = tiny_config.instructions.model_copy(update={"saturation_rounds": 2, "saturation_yield": 0.5})
     Run(tiny_config.model_copy(update={"instructions": settings}), tmp_path / "run").execute(until="instructions")
     with open_run(tmp_path / "run") as store:
         told = [e["text"] for e in store.query("SELECT text FROM events WHERE kind = 'warning'")]

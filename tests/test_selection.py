@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
+from example_rows import instance, instruction, seed, task
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.config import load_config
-from refine_af.engines.base import Completion
 from refine_af.errors import UsageError
 from refine_af.progress import Silent
-from refine_af.records import Instance, Instruction, SeedTask
+from refine_af.records import SeedTask
 from refine_af.seeds import choose_held_out, load_seeds
 from refine_af.stages.candidates import batches, select_best
 from refine_af.stages.context import Context
-from refine_af.stages.instances import _drop_contaminated, _drop_contradictions
-from refine_af.stages.instructions import run_instructions
+from refine_af.stages.instances import _drop_contaminated
 from refine_af.stages.pairs import distinct_bigrams
 from refine_af.stages.rollouts import drawn as draw
-from refine_af.stages.seeds import run_seeds
 from refine_af.store import Store
 
 
-def instance(id: str, instruction_id: str, reward: float | None) -> Instance:
-    return Instance(id, instruction_id, "", f"out {id}", "m", "tuned", reward)
-
-
-def instruction(id: str, classification: bool | None = None) -> Instruction:
-    return Instruction(id, f"Do {id}", classification, "generated", 1, "m", (), None, None, "kept")
-
-
 def chosen(rows: list[tuple[str, str, float | None]], count: int = 1, floor: float | None = None) -> list[str]:
-    return [i.id for i in select_best([instance(*row) for row in rows], count, floor)]
+    made = [instance(id, instruction_id, reward=reward) for id, instruction_id, reward in rows]
+    return [i.id for i in select_best(made, count, floor)]
 
 
 # -- the best instances --------------------------------------------------------------------------------
@@ -68,7 +56,7 @@ def test_the_best_of_each_instruction_are_selected(
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.floats(-3, 3)), max_size=12), st.integers(1, 5))
 def test_nothing_left_out_beats_anything_selected_of_its_instruction(rows: list[tuple[str, float]], count: int) -> None:
-    instances = [instance(str(i), name, reward) for i, (name, reward) in enumerate(rows)]
+    instances = [instance(str(i), name, reward=reward) for i, (name, reward) in enumerate(rows)]
     selected = select_best(instances, count)
     assert Counter(i.instruction_id for i in selected) == {
         name: min(count, n) for name, n in Counter(name for name, _ in rows).items()
@@ -77,49 +65,72 @@ def test_nothing_left_out_beats_anything_selected_of_its_instruction(rows: list[
         assert all(s.reward >= out.reward for s in selected if s.instruction_id == out.instruction_id)  # type: ignore[operator]
 
 
+def test_what_is_not_sound_is_never_selected_whatever_its_reward() -> None:
+    rows = [instance("1", reward=9.0, sound=False), instance("2", reward=-5.0), instance("3", "b", sound=False)]
+    assert [i.id for i in select_best(rows, 5)] == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "count", "expected"),
+    [
+        ([("x", "1", 0.1), ("x", "2", 0.9)], 2, [("x", "2")]),
+        ([("x", "1", 0.9), ("y", "1", 0.5), ("x", "2", 0.8)], 2, [("x", "1"), ("y", "1")]),
+        ([("", "1", 0.9), ("", "2", 0.8)], 2, [("", "1"), ("", "2")]),  # without an input every answer may differ
+    ],
+)
+def test_of_one_input_with_two_outputs_the_better_one_is_taken_and_the_place_goes_to_another(
+    rows: list[tuple[str, str, float]], count: int, expected: list[tuple[str, str]]
+) -> None:
+    made = [instance(str(i), input=read, output=out, reward=reward) for i, (read, out, reward) in enumerate(rows)]
+    assert [(i.input, i.output) for i in select_best(made, count)] == expected
+
+
+Candidates = st.lists(
+    st.tuples(st.sampled_from("ab"), st.sampled_from(["", "x", "y"]), st.integers(-3, 3), st.booleans()), max_size=12
+)
+
+
+@given(Candidates, st.integers(1, 5), st.none() | st.integers(-3, 3))
+def test_what_is_selected_is_sound_has_each_input_once_and_what_is_left_out_is_no_better(
+    rows: list[tuple[str, str, int, bool]], count: int, floor: int | None
+) -> None:
+    made = [
+        instance(str(n), of, input=read, reward=float(reward), sound=sound)
+        for n, (of, read, reward, sound) in enumerate(rows)
+    ]
+    selected = select_best(made, count, floor)
+    able = [i for i in made if i.sound and (floor is None or (i.reward or 0.0) >= floor)]
+    assert set(selected) <= set(able)
+    for of in "ab":
+        mine = [i for i in selected if i.instruction_id == of]
+        inputs = [i.input for i in mine if i.input]
+        assert len(inputs) == len(set(inputs))
+        assert len(mine) <= count
+        for out in (i for i in able if i.instruction_id == of and i not in mine):
+            better = [i for i in mine if (i.reward or 0.0) >= (out.reward or 0.0)]
+            assert len(better) == count or out.input in {i.input for i in better if i.input}
+
+
 @given(st.lists(st.sampled_from([True, False, None]), max_size=20), st.integers(1, 4), st.integers(1, 9))
-def test_batches_hold_every_candidate_once_and_one_kind_each(
+def test_batches_hold_every_candidate_once_in_the_instructions_order(
     kinds: list[bool | None], candidates: int, at_once: int
 ) -> None:
-    instructions = [instruction(str(i), kind) for i, kind in enumerate(kinds)]
+    instructions = [instruction(str(i), is_classification=kind) for i, kind in enumerate(kinds)]
     made = list(batches(instructions, candidates, at_once))
-    assert Counter(i.id for b in made for i in b) == {i.id: candidates for i in instructions}
-    assert all(len({bool(i.is_classification) for i in b}) == 1 for b in made)
+    assert [i for b in made for i in b] == [i for i in instructions for _ in range(candidates)]
     assert all(len(b) <= max(4 * at_once, candidates) for b in made)
-
-
-def test_contradictions_count_among_as_many_of_the_best_as_there_are_candidates_without_best_of_n(
-    tmp_path: Path,
-) -> None:
-    config = load_config(overrides=["instances.candidates=2", "policy.algorithm=best_of_n"])
-    rows = [
-        ("a", "x", "1", 0.9),
-        ("a", "y", "1", 0.8),
-        ("a", "x", "2", 0.1),
-        ("b", "x", "1", 0.9),
-        ("b", "x", "2", 0.8),
-    ]
-    with Store(tmp_path / "run.db") as store:
-        store.add_instructions([instruction("a"), instruction("b")])
-        store.add_instances(
-            Instance(f"{id}{place}", id, read, written, "m", "initial", reward)
-            for place, (id, read, written, reward) in enumerate(rows)
-        )
-        _drop_contradictions(Context(config, store, tmp_path, cast(Any, None), Silent()), "initial")
-        assert [i.instruction_id for i in store.instances()] == ["a"] * 3
-        assert store.rejection_reasons("instances") == {"one input, two outputs": 2}
 
 
 def test_pairs_that_repeat_a_held_out_seed_are_dropped_with_what_they_repeat(tmp_path: Path) -> None:
     asked = "The old mill by the river burned down last winter"
     with Store(tmp_path / "run.db") as store:
-        held_out = Instruction("s", "Find the place", False, "seed", 0, "people", (), None, None, "held_out")
+        held_out = seed("s", text="Find the place", is_classification=False, status="held_out")
         store.add_instructions([held_out, instruction("a")])
         store.add_instances(
             [
-                Instance("s1", "s", asked, "the mill", "people", "seed"),
-                Instance("a1", "a", asked, "a mill", "m", "tuned", 0.5),
-                Instance("a2", "a", "A boat on the lake", "a boat", "m", "tuned", 0.1),
+                instance("s1", "s", input=asked, output="the mill", policy="seed"),
+                instance("a1", "a", input=asked, output="a mill", reward=0.5),
+                instance("a2", "a", input="A boat on the lake", output="a boat", reward=0.1),
             ]
         )
         context = Context(load_config(), store, tmp_path, cast(Any, None), Silent())
@@ -135,7 +146,9 @@ def test_pairs_that_repeat_a_held_out_seed_are_dropped_with_what_they_repeat(tmp
 
 
 def seeds(classification: int, other: int) -> tuple[SeedTask, ...]:
-    return tuple(SeedTask(f"{i:03}", f"Do {i}", "", "x", i < classification) for i in range(classification + other))
+    return tuple(
+        task(f"Do {i}", id=f"{i:03}", is_classification=i < classification) for i in range(classification + other)
+    )
 
 
 @given(st.integers(0, 12), st.integers(0, 12), st.floats(0, 1), st.integers(0, 5))
@@ -197,39 +210,3 @@ def test_turns_differ_and_an_iteration_can_be_drawn_again_by_itself() -> None:
 )
 def test_distinct_bigrams_are_the_share_of_different_ones(texts: list[str], expected: float) -> None:
     assert distinct_bigrams(texts) == pytest.approx(expected)
-
-
-# -- new instructions ----------------------------------------------------------------------------------
-
-
-class Repeating:
-    """An engine that always continues a list with the same two items."""
-
-    name, model = "fake", "fake"
-
-    def generate(self, groups: Any, sampling: Any, *, seed: int, stop: Any = ()) -> list[list[Completion]]:
-        same = Completion(" Describe an old harbour town.\n10. Explain tides to sailors.", (1,), True)
-        return [[same] * len(one.suffixes) for one in groups]
-
-    def log_probs(self, texts: Any) -> list[Any]:
-        return [np.zeros(1)] * len(texts)
-
-
-@pytest.mark.parametrize("threshold", [0.7, 1.0])
-def test_an_instruction_is_kept_once_however_often_it_is_written(tmp_path: Path, threshold: float) -> None:
-    config = load_config(overrides=[f"instructions.novelty_threshold={threshold}", "instructions.prompts_per_round=3"])
-    engine = Repeating()
-    parts: Any = SimpleNamespace(
-        initial_engine=engine, adapted_engine=lambda adapter: nullcontext(engine), dialect=SimpleNamespace(beginning="")
-    )
-    with Store(tmp_path / "run.db") as store:
-        context = Context(config, store, tmp_path, parts, Silent())
-        for stage in ("seeds", "instructions"):
-            store.start_stage(stage)
-        run_seeds(context)
-        run_instructions(context)
-        generated = store.instructions(origin="generated")
-        assert [i.text for i in generated] == ["Describe an old harbour town.", "Explain tides to sailors."]
-        row = store.query("SELECT read, kept, rejected FROM stages WHERE name = 'instructions'")[0]
-        assert row["read"] == row["kept"] + row["rejected"] == 6 * 6
-        assert set(store.rejection_reasons("instructions")) == {"not novel"}

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from example_rows import instance, instruction, rollout, seed
 
 from refine_af import migrations
 from refine_af.errors import DiskFullError, RefineError
-from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
+from refine_af.records import Prediction, Rejection, StageCounts
 from refine_af.store import Store
 
 
@@ -18,22 +19,6 @@ from refine_af.store import Store
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "run.db") as opened:
         yield opened
-
-
-def instruction(id: str, **changes: object) -> Instruction:
-    row: dict[str, object] = {
-        "id": id, "text": f"Do {id}", "is_classification": None, "origin": "generated", "round": 1, "model": "m",
-        "prompt_ids": ("p", "q"), "nearest_id": None, "nearest_rouge_l": None, "status": "kept",
-    }  # fmt: skip
-    return Instruction(**(row | changes))  # type: ignore[arg-type]
-
-
-def instance(id: str, instruction_id: str = "a", **changes: object) -> Instance:
-    row: dict[str, object] = {
-        "id": id, "instruction_id": instruction_id, "input": "", "output": f"out {id}", "model": "m",
-        "policy": "initial",
-    }  # fmt: skip
-    return Instance(**(row | changes))  # type: ignore[arg-type]
 
 
 def ids(store: Store) -> list[str]:
@@ -46,14 +31,18 @@ def ids(store: Store) -> list[str]:
 def test_rows_come_back_as_they_were_added_and_in_that_order(store: Store) -> None:
     rows = [
         instruction("b", is_classification=True, nearest_id="a", nearest_rouge_l=0.25, text="Ünï\u2028 😀\x00"),
-        instruction("a", is_classification=False, origin="seed", prompt_ids=(), status="held_out"),
-        instruction("c"),
+        seed("a", is_classification=False, needs_input=True, status="held_out"),
+        instruction("c", needs_input=False, prompt_ids=("p", "q")),
     ]
     store.add_instructions(rows)
     assert store.instructions() == rows
     assert store.instructions(origin="seed") == rows[1:2]
     assert store.instructions(status="kept") == [rows[0], rows[2]]
-    pairs = [instance("2", reward=0.5, policy="tuned"), instance("1", "b", selected=True), instance("3", input="x")]
+    pairs = [
+        instance("2", reward=0.5),
+        instance("1", "b", policy="initial", selected=True),
+        instance("3", policy="initial", input="x", sound=False),
+    ]
     store.add_instances(pairs)
     assert store.instances() == pairs
     assert store.instances(policy="tuned") == pairs[:1]
@@ -61,10 +50,15 @@ def test_rows_come_back_as_they_were_added_and_in_that_order(store: Store) -> No
     assert store.instances(policy="tuned", selected=True) == []
 
 
-def test_classification_selection_and_deletion_change_only_what_they_name(store: Store) -> None:
-    store.add_instructions([instruction("a"), instruction("b")])
-    store.set_classification({"b": True})
-    assert [i.is_classification for i in store.instructions()] == [None, True]
+def test_a_rollout_is_kept_with_its_input_its_output_and_its_fault(store: Store) -> None:
+    store.add_instructions([instruction("a")])
+    store.add_rollouts([rollout(0, input="in", text="out"), rollout(1, text="cut", fault="cut by length", ended=False)])
+    found = store.query("SELECT input, text, fault, ended FROM rollouts ORDER BY position")
+    assert [tuple(row) for row in found] == [("in", "out", None, 1), ("", "cut", "cut by length", 0)]
+
+
+def test_selection_and_deletion_change_only_what_they_name(store: Store) -> None:
+    store.add_instructions([instruction("a")])
     store.add_instances([instance("1"), instance("2"), instance("3")])
     store.add_scores([("1", "s", 1.0, 0.5), ("2", "s", 2.0, 1.0), ("2", "r", -1.0, 0.0)])
     store.select_instances(["3"])
@@ -126,7 +120,7 @@ def test_an_identity_is_there_once_and_a_clash_adds_nothing(store: Store, table:
     add = {
         "instructions": lambda: store.add_instructions([instruction("b"), instruction("b", text="other")]),
         "instances": lambda: store.add_instances([instance("1"), instance("1")]),
-        "rollouts": lambda: store.add_rollouts([Rollout(1, 0, "train", "a", "t", 1, True, 0.0)] * 2),
+        "rollouts": lambda: store.add_rollouts([rollout(0)] * 2),
         "predictions": lambda: store.add_predictions([Prediction("base", "a", "t", 0.0, 0.0)] * 2),
     }[table]
     before = store.scalar(f"SELECT COUNT(*) FROM {table}")
@@ -287,6 +281,46 @@ def test_a_change_that_fails_halfway_is_undone_at_once_and_can_be_tried_again(
     migrations.migrate(db)
     assert db.execute("SELECT COUNT(*) FROM notes").fetchone() == (0,)
     db.close()
+
+
+def older(path: Path, changes: int) -> sqlite3.Connection:
+    """A database as it was when there were so many changes."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("CREATE TABLE migrations (name TEXT PRIMARY KEY)")
+    for name, script in migrations.MIGRATIONS[:changes]:
+        db.executescript(script)
+        db.execute("INSERT INTO migrations VALUES (?)", (name,))
+    return db
+
+
+def test_a_database_from_before_turns_keeps_its_rows_and_learns_which_seeds_have_an_input(tmp_path: Path) -> None:
+    db = older(tmp_path / "run.db", 3)
+    db.execute("INSERT INTO runs (id, config, versions, created_at) VALUES (1, '{}', '{}', 0)")
+    instructions = "INSERT INTO instructions VALUES (?, ?, NULL, ?, 1, 'm', '[]', NULL, NULL, 'kept')"
+    db.executemany(instructions, [("s", "With", "seed"), ("t", "Without", "seed"), ("g", "Own", "generated")])
+    instances = "INSERT INTO instances (id, instruction_id, input, output, model, policy) VALUES (?, ?, ?, 'o', 'm', ?)"
+    db.executemany(instances, [("1", "s", "given", "seed"), ("2", "t", "", "seed"), ("3", "g", "given", "initial")])
+    db.execute("INSERT INTO rollouts VALUES ('train', 1, 0, 'g', 'Output: y', 2, 1, 0.5)")
+    db.close()
+    with Store(tmp_path / "run.db", read_only=True) as reader:
+        assert reader.is_outdated()
+        assert not reader.writes_pairs_as_now()
+    with Store(tmp_path / "run.db") as store:
+        assert [(i.text, i.needs_input) for i in store.instructions()] == [
+            ("With", True), ("Without", False), ("Own", None),
+        ]  # fmt: skip
+        assert [(i.id, i.sound) for i in store.instances()] == [("1", True), ("2", True), ("3", True)]
+        (row,) = store.query("SELECT * FROM rollouts")
+        assert (row["input"], row["text"], row["fault"], row["reward"]) == ("", "Output: y", None, 0.5)
+        assert not store.writes_pairs_as_now()
+        store.write_pairs_as_now()
+        assert store.writes_pairs_as_now()
+
+
+def test_a_new_run_writes_pairs_as_now(store: Store) -> None:
+    assert not store.writes_pairs_as_now(), "there is no run yet"
+    store.save_run({}, {})
+    assert store.writes_pairs_as_now()
 
 
 def test_the_names_of_changes_are_ordered_and_unique() -> None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from refine_af.config import InstructionsConfig
 from refine_af.prompts.pairs import Pair
+from refine_af.prompts.pointing import points_at
 from refine_af.records import SeedTask
+from refine_af.topics import Topics
 
 InstructionFilter = Callable[[str, InstructionsConfig], "str | None"]
 PairFilter = Callable[[Pair], "str | None"]
@@ -55,17 +57,32 @@ def asks_for_nothing(text: str, config: InstructionsConfig) -> str | None:
     Not one of Self-Instruct's rules: small models need it, since to them a list of tasks is soon a list of sentences.
     A text whose later sentence asks ("You are a pirate. Describe your ship.") passes.
     """
+    if "?" not in text and _HOW_TO.match(text):
+        return "how to"
     if "?" in text or _WISH.search(text):
         return None
     openings = [s.split()[0].strip("'\"").lower() for s in re.split(r"[.!:;]\s+", text) if s.split()]
     return openings[0] if openings and all(_STATEMENT.fullmatch(o) for o in openings) else None
 
 
+_HOW_TO = re.compile(r"how (to|you|i|we)\b", re.IGNORECASE)
 _STATEMENT = re.compile(
     r"(the|a|an|this|that|these|those|there|here|it|its|i|my|he|his|she|her|we|our|they|their|you|your|one|some|"
     r"(i|you|we|they|he|she|it|that|there|here|this)'(s|m|re|ve|ll|d))"
 )
 _WISH = re.compile(r"\b(need|want|given|would like|please|task is|job is)\b", re.IGNORECASE)
+
+
+def repeats_itself(text: str, config: InstructionsConfig) -> str | None:
+    """One word three times in a row, as in "Decide which is cheaper, cheaper, cheaper.": a small model that trails off.
+
+    Ours, as the rule before.
+    """
+    found = _THRICE.search(text)
+    return found.group(1).lower() if found else None
+
+
+_THRICE = re.compile(r"\b(\w+)\W+\1\W+\1\b", re.IGNORECASE)
 
 
 INSTRUCTION_FILTERS: dict[str, InstructionFilter] = {
@@ -75,6 +92,7 @@ INSTRUCTION_FILTERS: dict[str, InstructionFilter] = {
     "asks for a program": asks_for_a_program,
     "starts oddly": starts_oddly,
     "asks for nothing": asks_for_nothing,
+    "repeats itself": repeats_itself,
 }
 
 
@@ -109,18 +127,29 @@ def instruction_fault(text: str, config: InstructionsConfig) -> tuple[str, str] 
     return None
 
 
-def pair_fault(pair: Pair) -> tuple[str, str] | None:
-    """(reason, detail) of the first rule against the pair; None for a good one."""
+def pair_fault(
+    pair: Pair, instruction: str, asked: str, shown: Sequence[SeedTask], topics: Topics
+) -> tuple[str, str] | None:
+    """(reason, detail) of the first rule against the pair, which was written behind the ``shown`` tasks; None for a
+    good one. ``asked``: the instruction, and all words beside it that the pair was asked to have."""
     for reason, rule in PAIR_FILTERS.items():
         detail = rule(pair)
         if detail is not None:
             return reason, detail
-    return None
+    if not pair.input and (given := points_at(instruction)) is not None:
+        return HOLLOW, given
+    if (copied := copied_demonstration(pair, asked, shown)) is not None:
+        return COPIED, copied[:80]
+    taken = topics.taken_over(f"{pair.input}\n{pair.output}", asked, shown)
+    return (TOPIC, ", ".join(taken)) if len(taken) >= _TOPIC_WORDS else None
 
 
 _WORD = re.compile(r"\w+")
 _PASSAGE = 4  # words in a row; or a whole text of three, since shorter ones are labels and names
+_TOPIC_WORDS = 2  # by chance, an output has one of a demonstration's rare words much more often than two
+HOLLOW = "points at an input that isn't there"
 COPIED = "copies a demonstration"
+TOPIC = "takes a demonstration's topic"
 
 
 def copied_demonstration(pair: Pair, instruction: str, shown: Sequence[SeedTask]) -> str | None:
@@ -154,12 +183,3 @@ def _words(text: str) -> list[str]:
 
 def _passages(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + length]) for i in range(len(words) - length + 1)}
-
-
-def contradicts(pairs: Iterable[Pair]) -> str | None:
-    """The non-empty input that has different outputs among an instruction's pairs; None where there is none."""
-    outputs: dict[str, str] = {}
-    for pair in pairs:
-        if pair.input and outputs.setdefault(pair.input, pair.output) != pair.output:
-            return pair.input
-    return None

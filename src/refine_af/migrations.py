@@ -140,10 +140,22 @@ CREATE TABLE comparisons (
 );
 """
 
+_TURNS = """
+ALTER TABLE runs ADD COLUMN turns INTEGER NOT NULL DEFAULT 1;           -- in which a pair with an input is written
+ALTER TABLE instructions ADD COLUMN needs_input INTEGER;
+UPDATE instructions SET needs_input = EXISTS (
+    SELECT 1 FROM instances WHERE instruction_id = instructions.id AND policy = 'seed' AND input <> ''
+) WHERE origin = 'seed';
+ALTER TABLE instances ADD COLUMN sound INTEGER NOT NULL DEFAULT 1;      -- not at the floor, no gate failed
+ALTER TABLE rollouts ADD COLUMN input TEXT NOT NULL DEFAULT '';         -- text is the output
+ALTER TABLE rollouts ADD COLUMN fault TEXT;                             -- why it is no pair
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("0001_initial", _INITIAL),
     ("0002_feedback", _FEEDBACK),
     ("0003_experiment", _EXPERIMENT),
+    ("0004_turns", _TURNS),
 )
 
 

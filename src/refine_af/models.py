@@ -100,6 +100,11 @@ def locate(config: ModelConfig) -> LocatedModel:
     return LocatedModel(config.name, snapshot)
 
 
+def has_encoder() -> bool:
+    """Whether the embedded sentence encoder's package is installed. Fast: looks, imports nothing."""
+    return importlib.util.find_spec(_ENCODER_PACKAGE) is not None
+
+
 def locate_encoder(name: str) -> LocatedModel:
     """The folder of a sentence encoder; unzips the embedded one when that has not been done yet (a second)."""
     if name != EMBEDDED:

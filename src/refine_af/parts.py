@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from refine_af.engines.vllm import VllmServer
     from refine_af.feedback.catalogue import Workshop
     from refine_af.feedback.composite import Composite
+    from refine_af.feedback.embedding import Embedder
     from refine_af.store import Store
 
 
@@ -70,7 +71,10 @@ class Parts:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.located)
+        tokenizer = load_tokenizer(self.located)
+        if self.config.model.chat_template == "none":
+            tokenizer.chat_template = None
+        return tokenizer
 
     @cached_property
     def ends(self) -> Ends:
@@ -240,6 +244,16 @@ class Parts:
         from refine_af.engines.vllm import VllmEngine
 
         return VllmEngine(endpoint, self.tokenizer, model=self.located.label, ends=self.ends, reader=reader)
+
+    @cached_property
+    def encoder(self) -> Embedder:
+        """The embedded sentence encoder. What rounding does was measured for it alone."""
+        import torch
+
+        from refine_af.feedback.embedding import Embedder
+
+        torch.set_num_threads(self.threads)
+        return Embedder(device=torch_device(self.config.model), int8=self.computes_int8)
 
     def feedback(self, seeds: list[Example], memory: Store | None = None) -> Composite:
         """The reward that the config names, made once; ``seeds`` are pairs by people, for calibration. Scores that the

@@ -53,11 +53,15 @@ class SeedTask:
 
 @dataclass(frozen=True, slots=True)
 class Instruction:
-    """An instruction of the run. ``status`` is "kept", or "held_out" for seeds kept back for evaluation."""
+    """An instruction of the run. ``status`` is "kept", or "held_out" for seeds kept back for evaluation.
+
+    ``is_classification`` and ``needs_input`` are None in runs that are older than these columns' meaning.
+    """
 
     id: str
     text: str
-    is_classification: bool | None  # None: not decided yet
+    is_classification: bool | None
+    needs_input: bool | None  # whether an input belongs to it; of a seed, whether it has one
     origin: Origin
     round: int
     model: str
@@ -69,7 +73,8 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """An input-output pair for an instruction, by a model under a policy, with its reward."""
+    """An input-output pair for an instruction, by a model under a policy, with its reward. One that is not ``sound``
+    is at the reward's floor or failed one of its gates, and is never selected."""
 
     id: str
     instruction_id: str
@@ -79,6 +84,7 @@ class Instance:
     policy: PolicyName
     reward: float | None = None
     selected: bool = False
+    sound: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +99,19 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A completion sampled to train or to measure the policy. ``split``: train, before or after."""
+    """A pair sampled to train or to measure the policy. ``split``: train, before or after.
+
+    ``input`` and ``text`` (the output) are what was written; ``fault`` is the reason why that is no pair, None where it
+    is one. ``tokens`` counts those of all turns, ``ended`` whether all of them ended.
+    """
 
     iteration: int
     position: int
     split: Literal["train", "before", "after"]
     instruction_id: str
+    input: str
     text: str
+    fault: str | None
     tokens: int
     ended: bool
     reward: float

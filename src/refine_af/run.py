@@ -103,12 +103,25 @@ class Run:
         known = store.run_config() if store.has_schema() else None
         if known is None:
             return
+        self._refuse_old_pairs(store)
         changed = self._changes(known)
         if any(line.split(":")[0] not in _CHANGEABLE for line in changed):
             raise UsageError(
                 f"{self.folder} belongs to a run with another config ({shown_differences(changed)}): "
                 "use its config, another --out, or --fresh to start over in a new folder"
             )
+
+    def _refuse_old_pairs(self, store: Store) -> None:
+        """A run that is about to write pairs writes them as it began. One that has all its pairs goes on."""
+        if store.writes_pairs_as_now() or not store.stage_begun("instructions"):
+            return
+        candidates = "best_of_n" in self.config.experiment.arms and not store.stage_done("arms")
+        if store.stage_done("instances") and not candidates:
+            return
+        raise UsageError(
+            f"{self.folder} belongs to a run that began when a pair was written in one turn, and has pairs to write: "
+            "end it with the version that began it, or start over with --fresh; its rows stay as they are"
+        )
 
     def _changes(self, known: dict[str, Any]) -> list[str]:
         """In what the config differs from the run's. An option that is younger than the run stood at its default."""
@@ -120,6 +133,8 @@ class Run:
         if store.run_config() is None:
             versions = {"refine-af": __version__} | {name: _version(name) for name in _RECORDED}
             store.save_run(self.config.model_dump(mode="json"), versions)
+        elif not store.writes_pairs_as_now() and not store.stage_begun("instructions"):
+            store.write_pairs_as_now()
         changed = self._changes(store.run_config() or {})
         if changed:
             self._progress.note(f"goes on with {'; '.join(changed)}: rows may differ in rounding from those before")

@@ -18,6 +18,8 @@ from refine_af.errors import DiskFullError, RefineError, UsageError
 from refine_af.migrations import migrate, missing
 from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
 
+TURNS = 2  # in which a pair with an input is written; older runs wrote it in one
+
 
 class Store:
     """Opens (and creates or migrates) ``path``. Use as a context manager, or call :meth:`close`."""
@@ -113,9 +115,18 @@ class Store:
     def save_run(self, config: dict[str, Any], versions: dict[str, str]) -> None:
         with self.transaction():
             self._db.execute(
-                "INSERT INTO runs (id, config, versions, created_at) VALUES (1, ?, ?, ?)",
-                (json.dumps(config, sort_keys=True), json.dumps(versions, sort_keys=True), time.time()),
+                "INSERT INTO runs (id, config, versions, created_at, turns) VALUES (1, ?, ?, ?, ?)",
+                (json.dumps(config, sort_keys=True), json.dumps(versions, sort_keys=True), time.time(), TURNS),
             )
+
+    def writes_pairs_as_now(self) -> bool:
+        """Whether the run's pairs are written in two turns; those of older runs are one completion each."""
+        columns = {row["name"] for row in self.query("PRAGMA table_info(runs)")}
+        return "turns" in columns and bool(self.scalar("SELECT turns FROM runs WHERE id = 1") == TURNS)
+
+    def write_pairs_as_now(self) -> None:
+        """For a run that has written none yet."""
+        self.many("UPDATE runs SET turns = ? WHERE id = 1", [(TURNS,)])
 
     def change_config(self, config: dict[str, Any], what: str) -> None:
         """For options that may change while a run goes on; kept as an event."""
@@ -130,6 +141,9 @@ class Store:
 
     def stage_done(self, stage: str) -> bool:
         return self.scalar("SELECT status FROM stages WHERE name = ?", stage) == "done"
+
+    def stage_begun(self, stage: str) -> bool:
+        return bool(self.query("SELECT 1 FROM stages WHERE name = ?", stage))
 
     def start_stage(self, stage: str) -> None:
         with self.transaction():
@@ -163,26 +177,23 @@ class Store:
 
     def add_instructions(self, rows: Iterable[Instruction]) -> None:
         self.many(
-            "INSERT INTO instructions (id, text, is_classification, origin, round, model, prompt_ids, nearest_id, "
-            "nearest_rouge_l, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO instructions (id, text, is_classification, needs_input, origin, round, model, prompt_ids, "
+            "nearest_id, nearest_rouge_l, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (r.id, r.text, r.is_classification, r.origin, r.round, r.model, json.dumps(r.prompt_ids),
-                 r.nearest_id, r.nearest_rouge_l, r.status)
+                (r.id, r.text, r.is_classification, r.needs_input, r.origin, r.round, r.model,
+                 json.dumps(r.prompt_ids), r.nearest_id, r.nearest_rouge_l, r.status)
                 for r in rows
             ],
         )  # fmt: skip
 
-    def set_classification(self, decisions: dict[str, bool]) -> None:
-        self.many(
-            "UPDATE instructions SET is_classification = ? WHERE id = ?",
-            [(value, key) for key, value in decisions.items()],
-        )
-
     def add_instances(self, rows: Iterable[Instance]) -> None:
         self.many(
-            "INSERT INTO instances (id, instruction_id, input, output, model, policy, reward, selected) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(r.id, r.instruction_id, r.input, r.output, r.model, r.policy, r.reward, r.selected) for r in rows],
+            "INSERT INTO instances (id, instruction_id, input, output, model, policy, reward, selected, sound) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (r.id, r.instruction_id, r.input, r.output, r.model, r.policy, r.reward, r.selected, r.sound)
+                for r in rows
+            ],
         )
 
     def select_instances(self, ids: Iterable[str]) -> None:
@@ -207,9 +218,23 @@ class Store:
 
     def add_rollouts(self, rows: Iterable[Rollout]) -> None:
         self.many(
-            "INSERT INTO rollouts (split, iteration, position, instruction_id, text, tokens, ended, reward) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(r.split, r.iteration, r.position, r.instruction_id, r.text, r.tokens, r.ended, r.reward) for r in rows],
+            "INSERT INTO rollouts (split, iteration, position, instruction_id, input, text, fault, tokens, ended, "
+            "reward) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    r.split,
+                    r.iteration,
+                    r.position,
+                    r.instruction_id,
+                    r.input,
+                    r.text,
+                    r.fault,
+                    r.tokens,
+                    r.ended,
+                    r.reward,
+                )
+                for r in rows
+            ],
         )
 
     def add_predictions(self, rows: Iterable[Prediction]) -> None:
@@ -273,6 +298,7 @@ class Store:
                 id=r["id"],
                 text=r["text"],
                 is_classification=None if r["is_classification"] is None else bool(r["is_classification"]),
+                needs_input=None if r["needs_input"] is None else bool(r["needs_input"]),
                 origin=r["origin"],
                 round=r["round"],
                 model=r["model"],
@@ -302,6 +328,7 @@ class Store:
                 policy=r["policy"],
                 reward=r["reward"],
                 selected=bool(r["selected"]),
+                sound=bool(r["sound"]),
             )
             for r in rows
         ]

@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from example_rows import instance, instruction
 
 from refine_af.config import Config
 from refine_af.dataset import write
 from refine_af.dataset.write import dataset_rows, write_dataset
 from refine_af.files import write_text
-from refine_af.records import Instance, Instruction
 from refine_af.store import Store
 
 ODD = 'Ünï 😀 "quoted"\u2028\nnext, line'
@@ -27,16 +27,16 @@ def store(tmp_path: Path) -> Iterator[Store]:
     with Store(tmp_path / "run.db") as opened:
         opened.add_instructions(
             [
-                Instruction("i1", f"Say {ODD}", True, "generated", 1, "m", (), None, None, "kept"),
-                Instruction("i2", "Name a cat", False, "generated", 1, "m", (), None, None, "kept"),
-                Instruction("i3", "Name a dog", None, "generated", 1, "m", (), None, None, "kept"),
+                instruction("i1", text=f"Say {ODD}", is_classification=True),
+                instruction("i2", text="Name a cat", is_classification=False),
+                instruction("i3", text="Name a dog"),
             ]
         )
         opened.add_instances(
             [
-                Instance("p1", "i1", ODD, "yes", "m", "tuned", 0.5, selected=True),
-                Instance("p2", "i1", "other", "no", "m", "tuned", 0.1),
-                Instance("p3", "i2", "", ODD, "m", "tuned", -1.25, selected=True),
+                instance("p1", "i1", input=ODD, output="yes", reward=0.5, selected=True),
+                instance("p2", "i1", input="other", output="no", reward=0.1),
+                instance("p3", "i2", output=ODD, reward=-1.25, selected=True),
             ]
         )
         opened.add_scores([("p1", "pmi", 0.25, 0.1), ("p1", "likelihood", -1.0, 0.2), ("p2", "pmi", 9.0, 0.3)])

@@ -14,6 +14,17 @@ from refine_af.engines.base import Completion, Engine
 from refine_af.parts import Parts
 
 
+@pytest.fixture(scope="session")
+def tiny_model(wordy_models: tuple[Path, Path]) -> Path:
+    """Weights whose greedy completions are long and differ."""
+    return wordy_models[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_base_model(wordy_models: tuple[Path, Path]) -> Path:
+    return wordy_models[1]
+
+
 @pytest.fixture(scope="module")
 def made(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Parts of the tiny model for an engine, with float32 weights."""

@@ -32,6 +32,16 @@ TASKS = [
 ]
 
 
+@pytest.fixture(scope="session")
+def tiny_model(varied_models: tuple[Path, Path]) -> Path:
+    return varied_models[0]
+
+
+@pytest.fixture(scope="session")
+def tiny_base_model(varied_models: tuple[Path, Path]) -> Path:
+    return varied_models[1]
+
+
 class Result:
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err

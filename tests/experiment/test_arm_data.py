@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any, cast
 
+from example_rows import instance, instruction
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af import migrations
-from refine_af.config import ExperimentConfig
+from refine_af.config import ExperimentConfig, load_config
 from refine_af.evaluation.compare import Evaluation, Scored
-from refine_af.experiment.data import match
+from refine_af.experiment.data import arm_instances, make_data_sets, match
 from refine_af.experiment.results import compare_arms, pool, trained_name
+from refine_af.progress import Silent
 from refine_af.records import Instance
+from refine_af.stages.context import Context
 from refine_af.store import Store
 
 ARMS = ("initial", "tuned", "best_of_n")
@@ -21,7 +25,7 @@ ARMS = ("initial", "tuned", "best_of_n")
 
 def instances(arm: str, counts: dict[str, int]) -> list[Instance]:
     return [
-        Instance(f"{arm}-{id}-{n}", id, "", f"out {n}", "m", arm, -float(n))  # type: ignore[arg-type]
+        instance(f"{arm}-{id}-{n}", id, policy=arm, reward=-float(n))
         for id, count in counts.items()
         for n in range(count)
     ]
@@ -44,6 +48,28 @@ def test_every_arm_keeps_the_same_instructions_as_many_pairs_each_and_loses_none
         assert sorted(row.id for row in together) == sorted(row.id for row in rows)
         # What is left out is the worse part.
         assert all(row.id.endswith(f"-{n}") for part in kept.values() for n, row in enumerate(part))
+
+
+def test_an_arm_takes_no_pair_that_is_unsound_and_best_of_n_of_one_input_the_better_output(tmp_path: Path) -> None:
+    config = load_config(overrides=["experiment.arms=[initial, tuned, best_of_n]", "instances.per_instruction=2"])
+    given = {"input": "x", "instruction_id": "a"}
+    with Store(tmp_path / "run.db") as store:
+        store.add_instructions([instruction("a"), instruction("b")])
+        store.add_instances(
+            [
+                instance("1", policy="initial", reward=9.0, sound=False),
+                instance("2", **given, policy="initial", reward=1.0),
+                instance("3", **given, policy="best_of_n", reward=2.0),
+                instance("4", policy="tuned", reward=0.5),
+                instance("5", "b", policy="initial", reward=1.0),
+                instance("6", "b", policy="tuned", reward=1.0, sound=False),
+            ]
+        )
+        make_data_sets(Context(config, store, tmp_path, cast(Any, None), Silent()), [])
+        assert {arm: [i.id for i in arm_instances(store, arm)] for arm in ARMS} == {  # type: ignore[arg-type]
+            "initial": ["2"], "tuned": ["4"], "best_of_n": ["3"],
+        }  # fmt: skip
+        assert len(store.instances()) == 6, "what is not taken stays"
 
 
 def test_an_instances_score_is_its_mean_over_the_seeds() -> None:
@@ -89,6 +115,6 @@ def test_a_database_from_before_keeps_its_rows_and_takes_the_new_policy(tmp_path
             ("y", "tuned", 0.5, True), ("z", "tuned", 0.5, True),
         ]  # fmt: skip
         assert store.scores("z") == {"pmi": 0.25}
-        store.add_instances([Instance("w", "a", "", "out", "m", "best_of_n")])
+        store.add_instances([instance("w", policy="best_of_n")])
         assert [i.id for i in store.instances()][-1] == "w"
         assert store.scalar("SELECT COUNT(*) FROM sqlite_master WHERE name = 'instances_by_instruction'") == 1

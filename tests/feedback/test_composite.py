@@ -203,6 +203,47 @@ def test_what_can_be_seen_is_not_empty(output: str) -> None:
     assert not is_empty(output)
 
 
+# -- pairs that are sound ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "sound"),
+    [
+        (5.0, True),
+        (2.0, True),  # the gate's minimum itself
+        (1.9, False),  # the gate failed, and its cap leaves a reward well over the floor
+        (-3.0, False),  # at the floor
+        (-9.0, False),
+    ],
+)
+def test_a_pair_is_sound_over_the_floor_and_behind_every_gate(value: float, sound: bool) -> None:
+    gates = [Gate(Scripted("g"), minimum=2.0, cap=1.0)]
+    (judgement,) = Composite("f", [Component(Scripted(), 1.0)], floor=-3.0, gates=gates).judge(examples(value))
+    assert judgement.sound is sound
+
+
+def test_a_gate_with_a_cap_over_the_reward_leaves_a_pair_unsound_all_the_same() -> None:
+    gates = [Gate(Scripted("g"), maximum=1.0, cap=100.0)]
+    (judgement,) = Composite("f", [Component(Scripted(), 1.0)], floor=-3.0, gates=gates).judge(examples(4))
+    assert (judgement.reward, judgement.sound) == (4.0, False)
+
+
+def test_an_empty_output_is_not_sound() -> None:
+    (judgement,) = Composite("f", [Component(Scripted(), 1.0)], floor=-3.0).judge([Example("Do it", "", " ")])
+    assert not judgement.sound
+
+
+@given(st.lists(st.floats(-10, 10), min_size=1, max_size=6), st.floats(-5, 5), st.floats(-5, 5))
+def test_what_is_sound_is_over_the_floor_and_has_the_reward_that_no_gate_touched(
+    values: list[float], floor: float, minimum: float
+) -> None:
+    scorer = Scripted()
+    feedback = Composite("f", [Component(scorer, 1.0)], floor=floor, gates=[Gate(scorer, minimum)])
+    for value, judgement in zip(values, feedback.judge(examples(*values)), strict=True):
+        assert judgement.sound == (value > floor and value >= minimum)
+        assert not judgement.sound or judgement.reward == value
+
+
 @given(st.floats(-1e9, 1e9, allow_nan=False))
 def test_no_bounded_pair_is_as_bad_as_an_empty_one(value: float) -> None:
     components = [Component(Scripted(), 0.7, mean=3.0, spread=2.0, clip=2.0)]

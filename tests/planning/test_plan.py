@@ -101,11 +101,19 @@ def test_groups_sample_what_ppo_samples_and_train_on_whole_prompts(algorithm: st
 
 def test_without_a_penalty_groups_ask_no_reference() -> None:
     plain = plan_of("embedded", "policy.algorithm=rloo", "policy.kl_coefficient=0").stage("policy")
-    one_step = plan_of(
-        "embedded", "policy.algorithm=grpo", "policy.kl_coefficient=0", "policy.minibatch=32", "policy.epochs=1"
-    ).stage("policy")
     assert plain.piece("log-probabilities, policy").scored_tokens > 0
-    assert not [piece for piece in one_step.pieces if "log-prob" in piece.name]
+
+
+def test_groups_learn_from_two_turns_of_every_pair_and_ppo_from_those_that_were_written() -> None:
+    def trained(*changes: str) -> float:
+        return plan_of("embedded", "policy.epochs=1", *changes).stage("policy").trained_tokens
+
+    for algorithm in ("grpo", "rloo"):
+        never, always = (
+            trained(f"policy.algorithm={algorithm}", f"instances.inputs={inputs}") for inputs in ("never", "always")
+        )
+        assert never == always
+    assert trained("instances.inputs=always") == pytest.approx(2 * trained("instances.inputs=never"), rel=0.01)
 
 
 def test_best_of_n_writes_as_much_as_training_and_the_tuned_pairs_would() -> None:

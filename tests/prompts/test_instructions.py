@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refine_af.prompts.instructions import list_prompt, parse_list
+from refine_af.prompts.dialect import Dialect
+from refine_af.prompts.instructions import list_prompt, list_request, opening_of, parse_list
+from refine_af.seeds import load_seeds
 
 items = st.lists(
     st.sampled_from(["Write", "a", "poem", "3.5", "about", "cats;", "2)", "naïve", "日本"]), min_size=1
@@ -21,6 +23,85 @@ def numbered(texts: list[str], first: int) -> str:
 
 def test_the_demonstrations_are_numbered_and_the_next_number_is_left_open() -> None:
     assert list_prompt(["Write a poem.", "Name a\n  colour."]) == "1. Write a poem.\n2. Name a colour.\n3."
+
+
+class Tokenizer:
+    """As far as a dialect asks; with a template it is a chat model's."""
+
+    bos_token_id = 1
+    bos_token = "<s>"
+
+    def __init__(self, chat_template: str | None = None) -> None:
+        self.chat_template = chat_template
+
+    def encode(self, text: str) -> list[int]:
+        return [1, 7]
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
+
+
+@pytest.mark.parametrize("with_inputs", [None, True, False])
+def test_the_list_is_the_beginning_of_a_chat_models_answer_and_plain_text_for_another(
+    with_inputs: bool | None,
+) -> None:
+    plain, chat = (list_request(Dialect(Tokenizer(t)), with_inputs) for t in (None, "a template"))  # type: ignore[arg-type]
+    request = plain.removeprefix("<s>").removesuffix("\n\n")
+    assert request.startswith("Come up with a series of varied tasks")
+    assert chat == f"<user>{request}<assistant>"
+
+
+def test_tasks_with_an_input_and_without_one_are_asked_for_in_other_words() -> None:
+    dialect = Dialect(Tokenizer())  # type: ignore[arg-type]
+    assert len({list_request(dialect, kind) for kind in (None, True, False)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("instruction", "words", "opening"),
+    [
+        ("Name three kinds of cheese.", 2, "Name three"),
+        ("Name three kinds of cheese.", 4, "Name three kinds of"),
+        ("Name three kinds of cheese.", 9, "Name three kinds of"),  # something is left to go on with
+        ("Name  three\nkinds of cheese.", 3, "Name three kinds"),
+        ('Turn "good day" into French.', 2, "Turn"),
+        ('Turn "good day" into French.', 3, 'Turn "good day"'),
+        ("Turn “good day” into French.", 2, "Turn"),
+        ("Name a cat (not a dog) or a bird.", 5, "Name a cat"),
+        ("Name a cat (not a dog) or a bird.", 6, "Name a cat (not a dog)"),
+        ("Sing!", 3, "Sing!"),
+    ],
+)
+def test_an_opening_is_the_first_words_and_leaves_no_quotation_or_bracket_open(
+    instruction: str, words: int, opening: str
+) -> None:
+    assert opening_of(instruction, words) == opening
+
+
+def is_closed(text: str) -> bool:
+    return text.count('"') % 2 == 0 and text.count("“") == text.count("”") and text.count("(") == text.count(")")
+
+
+phrases = st.lists(st.sampled_from(["a", '"b', 'c"', '"d"', "“e", "f”", "(g", "h)"]), min_size=1, max_size=10).map(
+    " ".join
+)
+
+
+@given(phrases, st.integers(1, 12))
+def test_an_opening_is_the_longest_that_is_closed(instruction: str, words: int) -> None:
+    all_words = instruction.split()
+    found = opening_of(instruction, words).split()
+    assert found == all_words[: len(found)]
+    assert 1 <= len(found) <= words
+    assert len(found) == 1 or (is_closed(" ".join(found)) and len(found) < len(all_words))
+    longer = range(len(found) + 1, min(words, len(all_words) - 1) + 1)
+    assert not any(is_closed(" ".join(all_words[:count])) for count in longer)
+
+
+def test_every_built_in_seed_has_an_opening_that_is_closed_and_leaves_something_to_write() -> None:
+    for one in load_seeds(None).tasks:
+        opening = opening_of(one.instruction, 4)
+        assert is_closed(opening), one
+        assert len(opening.split()) < len(one.instruction.split()), one
 
 
 @given(st.lists(items, min_size=1, max_size=8), st.integers(1, 90))

@@ -1,129 +1,137 @@
-"""Promises of the pair's form: what is written is read back, and what can't be read says why."""
+"""Promises of a pair's turns: which there are, what each shows, says and is asked with, and how it is read."""
 
 from __future__ import annotations
 
-import re
-
 import pytest
-from hypothesis import assume, given
+from example_rows import task
+from hypothesis import given
 from hypothesis import strategies as st
 
+from refine_af.prompts.answers import answer_frame, asked
 from refine_af.prompts.dialect import Dialect
-from refine_af.prompts.pairs import (
-    SYSTEM,
-    SYSTEM_LABEL_FIRST,
-    Pair,
-    Unreadable,
-    pair_frame,
-    parse_pair,
-    written_pair,
-)
-from refine_af.records import SeedTask
+from refine_af.prompts.pairs import Turn, Unreadable, read_turn, shows, turn_frame, turn_task, turns_of
+from refine_af.seeds import load_seeds
 
-_MARKER = re.compile(r"^[ \t]*(Input|Output)[ \t]*:", re.MULTILINE)
-texts = st.one_of(
-    st.text(max_size=40),
-    st.lists(st.sampled_from(["Input", "output:", "the Input: x", "\n", "a b", "é"]), max_size=6).map(" ".join),
-).map(str.strip)
+TURNS: tuple[Turn, ...] = ("answer", "input", "answer to input", "label", "input of label")
+INPUT_TURNS = ("input", "input of label")
 
 
-def task(input: str, output: str, classification: bool = False) -> SeedTask:
-    return SeedTask("id", "Do it", input, output, classification)
+class Tokenizer:
+    """As far as a dialect asks; with a template it is a chat model's."""
 
+    bos_token_id = 1
+    bos_token = "<s>"
 
-def unmarked(text: str) -> bool:
-    return not _MARKER.search(text)
-
-
-@given(texts, texts, st.booleans())
-def test_a_written_pair_is_read_back(input: str, output: str, classification: bool) -> None:
-    assume(output and unmarked(input) and unmarked(output))
-    made = written_pair(task(input, output, classification))
-    assert parse_pair(made, ended=True) == Pair(input, output)
-
-
-@given(texts, texts, st.booleans())
-def test_a_pair_followed_by_a_further_one_is_the_first_whether_that_is_whole_or_cut(
-    input: str, output: str, classification: bool
-) -> None:
-    assume(input and output and unmarked(input) and unmarked(output))
-    first = written_pair(task(input, output, classification))
-    further = written_pair(task("more", "of it", classification))
-    for ended in (True, False):
-        assert parse_pair(f"{first}\n\n{further}", ended=ended) == Pair(input, output)
-
-
-@given(texts, texts, st.booleans())
-def test_a_single_pair_cut_by_length_is_unreadable(input: str, output: str, classification: bool) -> None:
-    assume(output and unmarked(input) and unmarked(output))
-    made = written_pair(task(input, output, classification))
-    assert parse_pair(made, ended=False) == Unreadable("cut by length")
-
-
-@given(st.one_of(st.text(), texts), st.booleans())
-def test_no_completion_crashes_the_parser(text: str, ended: bool) -> None:
-    found = parse_pair(text, ended=ended)
-    assert isinstance(found, Pair) or found.reason
-
-
-@pytest.mark.parametrize(
-    ("task_", "expected"),
-    [
-        (task("", "An answer."), "An answer."),
-        (task("text", "An answer."), "Input: text\nOutput: An answer."),
-        (task("text", "good", True), "Output: good\nInput: text"),
-        (task("", "good", True), "good"),
-    ],
-)
-def test_classification_is_written_label_first(task_: SeedTask, expected: str) -> None:
-    assert written_pair(task_) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("An answer.", Pair("", "An answer.")),
-        ("  An\nanswer. \n", Pair("", "An\nanswer.")),
-        ("Input: x\nOutput: y", Pair("x", "y")),
-        ("\n Input : x\n\tOutput:\ny\nz", Pair("x", "y\nz")),
-        ("Output: y\nInput: x", Pair("x", "y")),
-        ("Output: y", Pair("", "y")),
-        ("Input:\nOutput: y", Pair("", "y")),
-        ("Input: x\nOutput:", Pair("x", "")),
-        ("Input: x\nOutput: y\nOutput: z", Pair("x", "y")),
-        ("Input: say Output: now\nOutput: y", Pair("say Output: now", "y")),
-        ("", Unreadable("empty")),
-        (" \n", Unreadable("empty")),
-        ("Sure!\nInput: x\nOutput: y", Unreadable("text before the pair")),
-        ("Input: x", Unreadable("no output")),
-        ("Input: x\nInput: z\nOutput: y", Unreadable("two inputs")),
-        ("Output: x\nOutput: z\nInput: y", Unreadable("two outputs")),
-    ],
-)
-def test_a_completion_that_ended_is_read(text: str, expected: Pair | Unreadable) -> None:
-    assert parse_pair(text, ended=True) == expected
-
-
-@pytest.mark.parametrize("text", ["An answ", "Input: x", "Input: x\nOutput: y", "Output: y\nInput: x", "", "Input:"])
-def test_what_may_be_half_is_never_taken_for_whole(text: str) -> None:
-    assert parse_pair(text, ended=False) == Unreadable("cut by length")
-
-
-class Plain:
-    """A tokenizer of a base model, as far as a dialect asks."""
-
-    chat_template = None
-    bos_token_id = None
-    bos_token = None
+    def __init__(self, chat_template: str | None = None) -> None:
+        self.chat_template = chat_template
 
     def encode(self, text: str) -> list[int]:
-        return [1]
+        return [1, 7]
+
+    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
 
 
-@pytest.mark.parametrize(("label_first", "system"), [(True, SYSTEM_LABEL_FIRST), (False, SYSTEM)])
-def test_the_frame_says_what_comes_first_and_shows_the_demonstrations(label_first: bool, system: str) -> None:
-    shown = [task("text", "good", label_first)]
-    frame = pair_frame(Dialect(Plain()), shown, label_first=label_first)  # type: ignore[arg-type]
-    assert frame.before.startswith(system)
-    assert written_pair(shown[0]) in frame.before
-    assert frame.prompt("A new task").count("A new task") == 1
+PLAIN, CHAT = (Dialect(Tokenizer(template)) for template in (None, "a template"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("needs_input", "is_classification", "turns"),
+    [
+        (False, False, ("answer",)),
+        (False, True, ("answer",)),
+        (True, False, ("input", "answer to input")),
+        (True, True, ("label", "input of label")),
+    ],
+)
+def test_an_input_takes_a_turn_of_its_own_and_a_label_comes_before_it(
+    needs_input: bool, is_classification: bool, turns: tuple[Turn, ...]
+) -> None:
+    assert turns_of(needs_input=needs_input, is_classification=is_classification) == turns
+
+
+@pytest.mark.parametrize(
+    ("of", "shown_in"),
+    [
+        (task("Do", "", "x"), {"answer"}),
+        (task("Do", "", "x", is_classification=True), {"answer"}),
+        (task("Do", "in", "x"), {"input", "answer to input"}),
+        (task("Do", "in", "x", is_classification=True), {"input", "label", "input of label"}),
+    ],
+)
+def test_a_task_is_shown_in_the_turns_that_are_of_its_kind(of: object, shown_in: set[str]) -> None:
+    assert {turn for turn in TURNS if shows(turn, of)} == shown_in  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_every_turn_has_seeds_to_show_among_the_built_in_ones(turn: Turn) -> None:
+    assert sum(shows(turn, t) for t in load_seeds(None).tasks) >= 8
+
+
+WITH_INPUT = task("Translate it.", "Guten Tag", "Good day")
+LABELLED = task("Is it happy?", "What a day!", "yes", is_classification=True)
+
+
+@pytest.mark.parametrize("dialect", [PLAIN, CHAT], ids=["plain", "chat"])
+@pytest.mark.parametrize("turn", ["answer", "answer to input"])
+def test_an_answer_is_asked_for_in_the_words_of_fine_tuning_and_evaluation(dialect: Dialect, turn: Turn) -> None:
+    assert turn_frame(dialect, turn, [WITH_INPUT]) == answer_frame(dialect, [WITH_INPUT])
+    input = "" if turn == "answer" else "la"
+    made = turn_frame(dialect, turn, [WITH_INPUT]).prompt(turn_task(turn, "Sing it.", input=input))
+    by_itself = answer_frame(dialect).prompt(asked("Sing it.", input))
+    assert made.endswith(by_itself.removeprefix("<s>"))
+
+
+@pytest.mark.parametrize("dialect", [PLAIN, CHAT], ids=["plain", "chat"])
+def test_an_input_is_plain_text_for_every_model_behind_tasks_with_theirs(dialect: Dialect) -> None:
+    made = turn_frame(dialect, "input", [WITH_INPUT]).prompt(turn_task("input", "Sing it."))
+    assert made == (
+        "<s>For each task, an input that it can be done with.\n\n"
+        "### Task\nTranslate it.\n\n### Input\nGuten Tag\n\n"
+        "### Task\nSing it.\n\n### Input\n"
+    )
+
+
+def test_labelled_tasks_have_their_label_written_and_then_an_input_for_it() -> None:
+    label = turn_frame(PLAIN, "label", [LABELLED]).prompt(turn_task("label", "Is it spam?"))
+    assert label.endswith("### Task\nIs it happy?\n\n### Label\nyes\n\n### Task\nIs it spam?\n\n### Label\n")
+    assert "What a day!" not in label
+    of_label = turn_frame(PLAIN, "input of label", [LABELLED])
+    made = of_label.prompt(turn_task("input of label", "Is it spam?", label="no"))
+    assert made.endswith(
+        "### Task\nIs it happy?\n\n### Label\nyes\n\n### Input\nWhat a day!\n\n"
+        "### Task\nIs it spam?\n\n### Label\nno\n\n### Input\n"
+    )
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_a_demonstration_ends_where_a_completion_would(turn: Turn) -> None:
+    frame = turn_frame(PLAIN, turn, [LABELLED, WITH_INPUT])
+    said = {"label": LABELLED.output, "input": LABELLED.input, "input of label": LABELLED.input}
+    behind = frame.before.partition(f"\n{said.get(turn, LABELLED.output)}")[2]
+    assert any(behind.lstrip("\n") and stop in behind for stop in frame.stop)
+
+
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("dialect", [PLAIN, CHAT], ids=["plain", "chat"])
+@given(st.text(min_size=1, max_size=20))
+def test_the_task_stands_once_in_its_place_and_what_is_before_it_does_not_depend_on_it(
+    dialect: Dialect, turn: Turn, text: str
+) -> None:
+    frame = turn_frame(dialect, turn, [LABELLED])
+    made = frame.prompt(turn_task(turn, text))
+    assert made.startswith(f"{frame.before}{text}")
+    assert made.endswith(frame.after)
+
+
+@given(st.text(), st.sampled_from(TURNS))
+def test_a_completion_that_ended_is_taken_as_it_is_without_the_space_around_it(text: str, turn: Turn) -> None:
+    read = read_turn(turn, text, ended=True)
+    what = "input" if turn in INPUT_TURNS else "output"
+    assert read == (text.strip() or Unreadable(f"empty {what}"))
+
+
+@given(st.text(), st.sampled_from(TURNS))
+def test_what_may_be_half_is_never_taken_for_whole(text: str, turn: Turn) -> None:
+    what = "input" if turn in INPUT_TURNS else "output"
+    assert read_turn(turn, text, ended=False) == Unreadable("cut by length", what)

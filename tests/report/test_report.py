@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from example_rows import instance, instruction, rollout
 
 from refine_af.errors import RefineError
 from refine_af.records import Instance, Instruction, Prediction, Rejection, Rollout, StageCounts
@@ -48,7 +49,9 @@ def store(empty: Store) -> Store:
         empty.add_scores((row.id, f"scorer {HOSTILE}", 0.5, (row.reward or 0) - 0.25) for row in rows)
         empty.add_rejections([Rejection("instances", "duplicate", "again", f"{policy}: 0.91")] * 3)
     empty.select_instances(f"tuned{i:02}" for i in range(0, 40, 2))
-    empty.add_instances([Instance(f"ref{i}", f"s{i}", "in", f"reference {HOSTILE}", "", "seed") for i in range(4)])
+    empty.add_instances(
+        instance(f"ref{i}", f"s{i}", input="in", output=f"reference {HOSTILE}", policy="seed") for i in range(4)
+    )
     for split in ("before", "after"):
         empty.add_rollouts([_rollout(split, i) for i in range(10)])
     empty.add_metrics(
@@ -77,15 +80,16 @@ def store(empty: Store) -> Store:
 
 def _instruction(key: str, text: str, origin: str) -> Instruction:
     status = "held_out" if origin == "seed" else "kept"
-    return Instruction(key, text, None, origin, 1, "m", (), None, None, status)  # type: ignore[arg-type]
+    return instruction(key, text=text, origin=origin, status=status)
 
 
 def _instance(policy: str, i: int) -> Instance:
-    return Instance(f"{policy}{i:02}", f"g{i:02}", "", f"out {i} {HOSTILE}", "m", policy, i / 40)  # type: ignore[arg-type]
+    return instance(f"{policy}{i:02}", f"g{i:02}", output=f"out {i} {HOSTILE}", policy=policy, reward=i / 40)
 
 
 def _rollout(split: str, i: int) -> Rollout:
-    return Rollout(0, i, split, "g00", "t", 3, True, i / 10 + (0.2 if split == "after" else 0.0))  # type: ignore[arg-type]
+    reward = i / 10 + (0.2 if split == "after" else 0.0)
+    return rollout(i, iteration=0, split=split, instruction_id="g00", reward=reward)
 
 
 def page_of(store: Store, **options: str) -> str:
@@ -273,12 +277,10 @@ def test_spread_keeps_the_ends(size: int, count: int, expected: list[int]) -> No
 def test_components_add_up_to_the_mean_reward_of_every_group(empty: Store) -> None:
     empty.add_instructions([_instruction("a", "Write a poem.", "generated")])
     for split, share in (("before", 0.25), ("after", 0.5)):
-        empty.add_rollouts([Rollout(0, i, split, "a", "t", 3, True, reward) for i, reward in enumerate((1.0, -3.0))])
+        empty.add_rollouts(rollout(i, iteration=0, split=split, reward=reward) for i, reward in enumerate((1.0, -3.0)))
         empty.add_metrics("policy", 0, {f"held_out_{split}/pmi": share, f"held_out_{split}/likelihood": -0.5})
     for policy, rewards in (("initial", (0.5, 1.5)), ("tuned", (1.0, 3.0))):
-        empty.add_instances(
-            Instance(f"{policy}{i}", "a", "", "out", "m", policy, reward) for i, reward in enumerate(rewards)
-        )
+        empty.add_instances(instance(f"{policy}{i}", policy=policy, reward=reward) for i, reward in enumerate(rewards))
         empty.add_scores((f"{policy}{i}", "pmi", 7.0, reward - 0.25) for i, reward in enumerate(rewards))
         empty.add_scores((f"{policy}{i}", "likelihood", -1.0, 0.25) for i in range(2))
     empty.select_instances(["tuned1"])

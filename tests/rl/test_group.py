@@ -3,6 +3,7 @@ network back as it was."""
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ def toy_network() -> Any:
 class Bench:
     """One training on a toy network: what was sampled, and what each iteration left."""
 
+    copies = 1  # of each response, in an iteration
+
     def __init__(self, folder: Path, tokenizer: Any, config: PolicyConfig, seed: int = 0) -> None:
         self.folder, self.tokenizer, self.config, self.seed = folder, tokenizer, config, seed
         self.network = toy_network()
@@ -56,7 +59,7 @@ class Bench:
         def sample(iteration: int) -> list[tuple[Trajectory, float]]:
             if iteration == stop_in:
                 raise InterruptedError
-            made = self.sampled(iteration)
+            made = list(self.sampled(iteration)) * self.copies
             self.means.append(sum(score for _, score in made) / len(made))
             return made
 
@@ -67,8 +70,8 @@ class Bench:
 
         train_in_groups(
             self.network, self.tokenizer, self.config, sample, learned,
-            end=END, temperature=1.0, label="toy", seed=self.seed, work=self.folder / "work",
-            resume=self.place(done) if done else None,
+            responses=self.copies * self.config.rollouts, end=END, temperature=1.0, label="toy", seed=self.seed,
+            work=self.folder / "work", resume=self.place(done) if done else None,
         )  # fmt: skip
 
     @torch.no_grad()
@@ -189,6 +192,34 @@ def test_the_network_is_given_back_as_it_was(algorithm: str, tokenizer: Any, tmp
     assert not bench.network.training
     assert not any(p.requires_grad for p in bench.network.parameters())
     assert not (tmp_path / "work").exists()
+
+
+class Twice(Bench):
+    """As where pairs are written in two turns, each of which is a response of its own."""
+
+    copies = 2
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_several_responses_of_a_rollout_are_learned_from_in_one_iteration(
+    algorithm: str, tokenizer: Any, tmp_path: Path
+) -> None:
+    bench = Twice(tmp_path / "twice", tokenizer, settings(algorithm, iterations=12, learning_rate=5e-3))
+    bench.train()
+    assert len(bench.figures) == 12
+    assert bench.means[0] < 0.3
+    assert sum(bench.means[-3:]) / 3 > 0.6
+    state = json.loads((bench.place(12) / "trainer_state.json").read_text())
+    assert state["global_step"] == 12 * 2 * 2 * 32 // 16, "epochs, copies, rollouts and a minibatch"
+
+
+def test_as_many_responses_as_were_told_must_come(tokenizer: Any, tmp_path: Path) -> None:
+    class Short(Bench):
+        def sampled(self, iteration: int) -> list[tuple[Trajectory, float]]:
+            return super().sampled(iteration)[:-1]
+
+    with pytest.raises(ValueError, match="31 responses for 32 prompts"):
+        Short(tmp_path, tokenizer, settings("grpo")).train()
 
 
 def test_an_empty_response_is_an_end(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

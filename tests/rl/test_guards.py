@@ -154,8 +154,8 @@ def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_polic
     rose, fell = Difference(0.5, 0.1, 0.9), Witnessed(0.6, 0.4, Difference(-0.2, -0.3, -0.1))
     real, compared = held_out.compare_held_out, []
 
-    def first_one_hacks(context: Any, writer: Any) -> Change:
-        found = real(context, writer)
+    def first_one_hacks(context: Any) -> Change:
+        found = real(context)
         compared.append(context.store.query("SELECT text FROM rollouts WHERE split = 'after' ORDER BY position"))
         return Change(rose, fell) if len(compared) == 1 else found
 

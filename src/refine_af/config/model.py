@@ -32,6 +32,9 @@ class ModelConfig(Section):
         description="what generates: auto is transformers; ctranslate2 generates on the CPU; vllm is a server that you "
         "started with the same model",
     )
+    chat_template: Literal["auto", "none"] = Field(
+        "auto", description="auto: the tokenizer's, where it has one; none: plain headings, as a base model is asked"
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where torch computes")
     dtype: Literal["auto", "float32", "bfloat16", "float16", "nf4"] = Field(
         "auto",

@@ -31,6 +31,12 @@ class InstructionsConfig(Section):
     """Bootstrapping: new instructions out of the seeds and the kept ones."""
 
     target: Positive = Field(100, description="instructions to keep; rounds go on until they are reached")
+    method: Literal["list", "openings"] = Field(
+        "list",
+        description="list: the model goes on with a list of tasks, as in Self-Instruct; openings: it goes on with the "
+        "first words of one, several times, and the likeliest that is new is kept (for small models)",
+    )
+    continuations: Positive = Field(4, description="of an opening")
     demonstrations: Annotated[int, Field(ge=1, le=15)] = Field(8, description="instructions shown in a prompt")
     from_pool: Natural = Field(2, description="of which the model's own, once it has some")
     max_demonstration_words: Positive = Field(150, description="longest instruction that is shown")
@@ -196,9 +202,23 @@ class PolicyConfig(Section):
 class InstancesConfig(Section):
     """Writing the pairs, with the tuned policy and with the initial one as the control."""
 
-    candidates: Positive = Field(4, description="completions for an instruction and a policy")
+    inputs: Literal["auto", "always", "never"] = Field(
+        "auto", description="whether a pair has an input: auto decides for each instruction, as the seeds have them"
+    )
+    opened_inputs: bool = Field(
+        False,
+        description="whether an input opens with the first words of the seed task's that is most like its instruction "
+        "(for small models; takes the sentence encoder)",
+    )
+    candidates: Positive = Field(4, description="pairs for an instruction and a policy")
     per_instruction: Annotated[int, Field(ge=1, le=5)] = Field(1, description="best candidates that are selected")
-    demonstrations: Annotated[int, Field(ge=0, le=15)] = Field(2, description="seed tasks shown in a prompt")
+    demonstrations: Annotated[int, Field(ge=0, le=15)] = Field(
+        3, description="seed tasks shown where an input or a label is written"
+    )
+    answer_demonstrations: Annotated[int, Field(ge=0, le=15)] | None = Field(
+        None, description="shown where an answer is written; none: 0 to a chat model, else as many as demonstrations"
+    )
+    system: str = Field("", description="system message with which answers are asked for, such as how long to be")
     max_demonstration_words: Positive = Field(60, description="longest seed task that is shown, pair included")
     min_reward: float | None = Field(None, description="pairs under it are not selected")
     sampling: SamplingConfig = SamplingConfig(max_tokens=256, temperature=0.8, top_p=0.9)

@@ -11,7 +11,7 @@ from refine_af.errors import RefineError
 from refine_af.evaluation.decontaminate import contaminated
 from refine_af.evaluation.tasks import EvaluationTask
 from refine_af.records import Instance, Rejection, derived_random
-from refine_af.stages.candidates import by_instruction, contradiction, contradictory, matching, pair_text, select_best
+from refine_af.stages.candidates import by_instruction, matching, pair_text, select_best
 from refine_af.stages.context import Context
 from refine_af.store import Store
 
@@ -37,7 +37,7 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     chosen: dict[ArmName, list[Instance]] = {}
     figures: dict[str, float] = {}
     for arm in config.experiment.arms:
-        rows = select_best(_pool(context, arm, texts), config.instances.per_instruction, config.instances.min_reward)
+        rows = select_best(_pool(store, arm), config.instances.per_instruction, config.instances.min_reward)
         found = contaminated([(texts[row.instruction_id], row.input) for row in rows], tasks)
         store.add_rejections(
             matching(rows[one.row], texts[rows[one.row].instruction_id], STAGE, one, arm) for one in found
@@ -89,23 +89,11 @@ def match(chosen: Mapping[ArmName, Sequence[Instance]]) -> Matched:
     return Matched(kept, tuple(left_out))
 
 
-def _pool(context: Context, arm: ArmName, texts: Mapping[str, str]) -> list[Instance]:
-    """The pairs an arm may choose from. Best-of-n has the initial policy's and those that were written for it; where
-    they contradict each other, its own are dropped and the instruction is none of the arm's."""
-    store = context.store
-    if arm != "best_of_n":
-        return store.instances(policy=arm)
-    pool: list[Instance] = []
-    both = [*store.instances(policy="initial"), *store.instances(policy="best_of_n")]
-    for id, members in by_instruction(both).items():
-        shared = contradiction(members, context.config.instances.candidates)
-        if shared is None:
-            pool += members
-            continue
-        own = [member for member in members if member.policy == "best_of_n"]
-        store.delete_instances(member.id for member in own)
-        store.add_rejections(contradictory(member, texts[id], STAGE, shared) for member in own)
-    return pool
+def _pool(store: Store, arm: ArmName) -> list[Instance]:
+    """The pairs an arm may choose from. Best-of-n has the initial policy's and those that were written for it."""
+    if arm == "best_of_n":
+        return [*store.instances(policy="initial"), *store.instances(policy="best_of_n")]
+    return store.instances(policy=arm)
 
 
 def arm_instances(store: Store, arm: ArmName, size: int | None = None) -> list[Instance]:

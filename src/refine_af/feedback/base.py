@@ -74,12 +74,14 @@ def checked_scores(scorer: Scorer, examples: Sequence[Example], name: str = "") 
 class Judgement:
     """A reward and the components that it was made of, as the scorers gave them.
 
-    ``shares`` says what each component added to the reward, before gates and floor: weight × standard score.
+    ``shares`` says what each component added to the reward, before gates and floor: weight × standard score. A pair
+    that is not ``sound`` is at the floor, or failed a gate: whatever its reward, it is nothing to learn from.
     """
 
     reward: float
     components: dict[str, float]
     shares: dict[str, float] = field(default_factory=dict)
+    sound: bool = True
 
 
 class Feedback(Protocol):

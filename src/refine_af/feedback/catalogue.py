@@ -105,11 +105,9 @@ class Workshop:
 
         name = settings.model or EMBEDDED
 
-        def make() -> Embedder:
-            # What rounding does was measured for the embedded encoder alone.
-            return Embedder(name, device=self.device, int8=name == EMBEDDED and self.parts.computes_int8)
-
-        embedder: Embedder = self._once(("embedder", name), make)
+        if name == EMBEDDED:
+            return self.parts.encoder
+        embedder: Embedder = self._once(("embedder", name), lambda: Embedder(name, device=self.device))
         return embedder
 
     def reward_model(self, settings: ScorerConfig) -> Scorer:

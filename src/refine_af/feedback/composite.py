@@ -87,7 +87,7 @@ class Composite:
 
     def judge(self, examples: Sequence[Example]) -> list[Judgement]:
         """Raises RefineError where a scorer returns a number that isn't finite, or too few of them."""
-        judgements = [Judgement(self.floor, {})] * len(examples)
+        judgements = [Judgement(self.floor, {}, sound=False)] * len(examples)
         places = [i for i, example in enumerate(examples) if not is_empty(example.output)]
         if not places:
             return judgements
@@ -102,10 +102,9 @@ class Composite:
         for component in self.components:
             shares[component.name] += component.contribution(values[component.name])
         reward = self.offset + sum(shares.values())
-        for gate in self.gates:
-            if not gate.holds(values[gate.name]):
-                reward = min(reward, gate.cap)
-        return Judgement(max(self.floor, reward), values, shares)
+        failed = [gate for gate in self.gates if not gate.holds(values[gate.name])]
+        reward = max(self.floor, min([reward, *(gate.cap for gate in failed)]))
+        return Judgement(reward, values, shares, sound=not failed and reward > self.floor)
 
     @property
     def calibration(self) -> dict[str, tuple[float, float]]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -100,6 +100,19 @@ class Embedder:
         found = self._tokenizer(texts, truncation=True, max_length=self._window, padding=False)
         rows: list[list[int]] = found["input_ids"]
         return rows
+
+
+def nearness(encoder: Embedder, known: Sequence[str]) -> Callable[[str], NDArray[np.float32]]:
+    """Of a text, its cosines (n,) with the known texts. Each text is embedded alone and once, so that what is near does
+    not depend on what else was asked."""
+    vectors = encoder.embed(known)  # (n, d)
+
+    @cache
+    def near(text: str) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = vectors @ encoder.embed([text])[0]
+        return found
+
+    return near
 
 
 class RelevanceScorer:

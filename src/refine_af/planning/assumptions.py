@@ -17,12 +17,13 @@ def assumptions(config: Config, setup: Setup | None) -> tuple[str, ...]:
         f"A completion of the instruction stage holds {hope.items:.0f} instructions (fewer where max_tokens "
         f"is short) and {hope.kept:.0%} of them are novel and kept; that novelty falls as the pool grows is "
         "not counted.",
-        f"A pair uses {hope.pair_share:.0%} of instances.sampling.max_tokens, an answer in the evaluation "
-        f"{hope.answer_share:.0%} of evaluation.max_tokens.",
+        f"An input, or an output, uses {hope.pair_share:.0%} of instances.sampling.max_tokens, an answer in the "
+        f"evaluation {hope.answer_share:.0%} of evaluation.max_tokens; {hope.with_input:.0%} of pairs have an input, "
+        "unless instances.inputs says otherwise.",
         "Demonstrations and tasks are as long as the built-in seeds within the config's limits, at "
         f"{TOKENS_PER_WORD} tokens a word.",
-        "Training sends the demonstrations, which all prompts share, through the network once "
-        + ("a rollout: TRL shares nothing." if config.policy.in_groups else "a micro-batch."),
+        "Training sends a set of demonstrations, which several prompts share, through the network once "
+        + ("a turn: TRL shares nothing." if config.policy.in_groups else "a micro-batch."),
     ]
     if reward_models(config.feedback):
         lines.append("A reward model reads the whole pair for each of its questions, in float32 without TF32.")

@@ -10,6 +10,7 @@ from importlib import resources
 
 from refine_af.config import Config
 from refine_af.planning.models import ModelFacts
+from refine_af.stages.demonstrations import FEWEST_SETS
 
 TOKENS_PER_WORD = 1.35  # English prose in a vocabulary of 32,000 to 50,000 pieces, punctuation included
 FRAME_TOKENS = 30  # a prompt's header and the words around its parts
@@ -24,14 +25,20 @@ class Expectations:
     items: float  # instructions in a completion, after the first filters
     kept: float  # share of them that is novel and long enough
     tokens_per_item: float  # of the list, so that a small max_tokens holds fewer items
-    pair_share: float  # of max_tokens that a pair uses on average
+    opened: float  # share of openings of which one continuation is kept
+    pair_share: float  # of max_tokens that a turn of a pair uses on average
+    with_input: float  # share of the pairs that have an input, which is written in a turn of its own
     answer_share: float  # of max_tokens that an answer in the evaluation uses
 
 
 # The small model's are those of a run of the embedded preset; those of a base model of 7B are a guess: longer lists,
 # most of its pairs ended early.
-SMALL = Expectations(items=2.7, kept=0.43, tokens_per_item=14, pair_share=0.48, answer_share=0.8)
-LARGE = Expectations(items=4, kept=0.30, tokens_per_item=45, pair_share=0.4, answer_share=0.8)
+SMALL = Expectations(
+    items=2.7, kept=0.43, tokens_per_item=14, opened=0.62, pair_share=0.42, with_input=0.5, answer_share=0.8
+)
+LARGE = Expectations(
+    items=4, kept=0.30, tokens_per_item=45, opened=0.5, pair_share=0.4, with_input=0.5, answer_share=0.8
+)
 
 
 def expectations(facts: ModelFacts | None) -> Expectations:
@@ -43,32 +50,40 @@ def completions_needed(config: Config, hope: Expectations) -> tuple[int, int]:
     """Completions and rounds until the target is reached, in whole rounds, no more than max_rounds."""
     options = config.instructions
     items = min(hope.items, max(1.0, options.sampling.max_tokens / hope.tokens_per_item))
-    rounds = math.ceil(options.target / (items * hope.kept) / options.prompts_per_round)
-    rounds = min(rounds, options.max_rounds)
-    return rounds * options.prompts_per_round, rounds
+    opens = options.method == "openings"
+    kept = hope.opened if opens else items * hope.kept
+    rounds = min(math.ceil(options.target / kept / options.prompts_per_round), options.max_rounds)
+    return rounds * options.prompts_per_round * (options.continuations if opens else 1), rounds
+
+
+def turns(config: Config, hope: Expectations) -> float:
+    """Completions that make a pair: one more where an input is written first."""
+    return 1 + {"never": 0.0, "always": 1.0, "auto": hope.with_input}[config.instances.inputs]
 
 
 def pair_prefix(config: Config) -> float:
-    """Tokens with which all prompts for a pair begin: the header and the demonstrations."""
+    """Tokens with which the prompts of a turn begin that show the same tasks: the header and the demonstrations."""
     options = config.instances
     demonstration = mean_words(options.max_demonstration_words, pairs=True) * TOKENS_PER_WORD + LABEL_TOKENS
     return FRAME_TOKENS + options.demonstrations * demonstration
 
 
 def pair_prompt(config: Config) -> float:
-    """Tokens of the prompt that asks for a pair: the shared beginning and the instruction itself."""
+    """Tokens of the prompt of a turn: the shared beginning and the instruction itself."""
     return pair_prefix(config) + instruction_tokens()
 
 
 def micro_batch_tokens(config: Config, response: float, rows: int) -> float:
-    """Tokens that a micro-batch of ``rows`` rollouts sends through the network.
+    """Tokens that a micro-batch of ``rows`` turns sends through the network.
 
-    PPO's shared beginning goes through once for each of its two kinds of prompts (classification or not),
-    then every rollout's own instruction and response. TRL's trainers, and checkpointing, send every prompt whole.
+    PPO's shared beginnings go through once each. Rows are ordered by them, so that a micro-batch holds one, and as many
+    more as begin in it: an iteration has 8 sets of demonstrations for inputs and 8 for answers. Then comes every turn's
+    own instruction and response. TRL's trainers, and checkpointing, send every prompt whole.
     """
     if config.policy.in_groups or config.policy.gradient_checkpointing:
         return rows * (pair_prompt(config) + response)
-    return 2 * pair_prefix(config) + rows * (instruction_tokens() + response)
+    beginnings = min(rows, 1 + rows * 2 * FEWEST_SETS / config.policy.rollouts)
+    return beginnings * pair_prefix(config) + rows * (instruction_tokens() + response)
 
 
 def instruction_tokens() -> float:
@@ -78,14 +93,18 @@ def instruction_tokens() -> float:
 
 def pair_length(config: Config, hope: Expectations) -> float:
     """Tokens of a pair in the fine-tuning data: template, instruction, input and output."""
-    new = hope.pair_share * config.instances.sampling.max_tokens
+    new = turns(config, hope) * hope.pair_share * config.instances.sampling.max_tokens
     return min(float(config.finetune.max_length), LABEL_TOKENS + instruction_tokens() + new)
 
 
 def longest_pair(config: Config) -> int:
     """Tokens of the longest row that fine-tuning can meet: the longest instruction and a full completion."""
     instruction = config.instructions.max_words * TOKENS_PER_WORD
-    longest = FRAME_TOKENS + instruction + config.instances.sampling.max_tokens
+    longest = (
+        FRAME_TOKENS
+        + instruction
+        + (1 if config.instances.inputs == "never" else 2) * (config.instances.sampling.max_tokens)
+    )
     return min(config.finetune.max_length, math.ceil(longest))
 
 

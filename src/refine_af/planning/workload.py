@@ -23,12 +23,11 @@ from refine_af.planning.lengths import (
     micro_batch_tokens,
     pair_length,
     pair_prompt,
+    turns,
 )
 from refine_af.planning.models import ModelFacts, reward_models, short_name
 
-CLASSIFICATION_PROMPT = 75  # the question whether a task is classification, with an example of each kind
 TAUGHT_BY_A_SEED = 9  # pairs that the evaluator reads: seeds, exercises made of them, and spoilt ones
-CALIBRATED_ON = 24  # seeds on which that question is calibrated
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +104,17 @@ def _instructions(config: Config, hope: Expectations) -> StageWork:
     completions, rounds = completions_needed(config, hope)
     demonstration = mean_words(options.max_demonstration_words, pairs=False) * TOKENS_PER_WORD + 5
     limit = options.sampling.max_tokens
-    listed = min(float(limit), hope.tokens_per_item * hope.items)
+    opens = options.method == "openings"
+    listed = min(float(limit), hope.tokens_per_item * (1 if opens else hope.items))
+    continued = f", each continued {options.continuations} times," if opens else ""
     return StageWork(
         "instructions",
         f"{rounds} rounds of {options.prompts_per_round} prompts with "
-        f"{options.demonstrations} demonstrations until {options.target:,} novel instructions are kept",
+        f"{options.demonstrations} demonstrations{continued} until {options.target:,} novel instructions are kept",
         (
             Fixed("prepare the model", "prepare"),
             Generation(
-                "lists of instructions",
+                "instructions",
                 completions,
                 FRAME_TOKENS + options.demonstrations * demonstration,
                 False,
@@ -122,8 +123,6 @@ def _instructions(config: Config, hope: Expectations) -> StageWork:
                 min(config.model.batch_size, options.prompts_per_round),
                 rounds,
             ),
-            # By the likelihoods of Yes and No, behind a prompt that is read once.
-            Pass("is it classification?", (options.target + CALIBRATED_ON) * CLASSIFICATION_PROMPT, "score"),
         ),
     )
 
@@ -131,12 +130,11 @@ def _instructions(config: Config, hope: Expectations) -> StageWork:
 def _log_probabilities(config: Config, tokens: float) -> Sequence[Pass]:
     """What goes through without a gradient, for ``tokens`` in one pass over all rollouts."""
     options = config.policy
-    # TRL leaves out what isn't needed: GRPO's own pass where there is one step, the reference where it has no weight.
-    policy = options.algorithm != "grpo" or options.epochs * options.rollouts > options.minibatch
+    # TRL leaves the reference out where it has no weight.
     reference = options.algorithm == "ppo" or options.kl_coefficient > 0
     critic = options.has_own_critic
-    whose = [n for n, needed in (("policy", policy), ("reference", reference), ("critic", critic)) if needed]
-    return [Pass(f"log-probabilities, {', '.join(whose)}", len(whose) * tokens, "forward")] if whose else []
+    whose = [n for n, needed in (("policy", True), ("reference", reference), ("critic", critic)) if needed]
+    return [Pass(f"log-probabilities, {', '.join(whose)}", len(whose) * tokens, "forward")]
 
 
 def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
@@ -146,6 +144,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
             "policy", f"nothing: policy.algorithm is {options.algorithm}, the model stays as it is (a control)"
         )
     rollouts, new = options.iterations * options.rollouts, hope.pair_share * sampling.max_tokens
+    each = turns(config, hope)
     measured = max(1, min(options.held_out, config.instructions.target // 3))  # a third at most is kept out
     held_out = 2 * measured * options.held_out_samples
     batch = min(config.model.batch_size, options.rollouts)
@@ -154,8 +153,10 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     trained = options.epochs * (2 if options.has_own_critic else 1)
     again = options.gradient_checkpointing
 
+    learned = 2 if options.in_groups else each  # TRL is given two turns of every pair, the only one twice
+
     def through(rows: int) -> float:
-        return options.iterations * math.ceil(options.rollouts / rows) * micro_batch_tokens(config, new, rows)
+        return options.iterations * math.ceil(learned * options.rollouts / rows) * micro_batch_tokens(config, new, rows)
 
     return StageWork(
         "policy",
@@ -165,7 +166,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
         (
             Generation(
                 "rollouts",
-                rollouts,
+                round(each * rollouts),
                 pair_prompt(config),
                 True,
                 new,
@@ -175,7 +176,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
             ),
             Generation(
                 "held-out samples",
-                held_out,
+                round(each * held_out),
                 pair_prompt(config),
                 True,
                 new,
@@ -183,7 +184,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
                 config.model.batch_size,
                 2,
             ),
-            *_rewards(config, rollouts + held_out, new, shown),
+            *_rewards(config, rollouts + held_out, each * new, shown),
             *_log_probabilities(config, through(micro if options.in_groups else options.micro_batch)),
             Pass("updates", trained * through(micro), "train"),
             *([Pass("activations again", trained * through(micro), "forward")] if again else []),
@@ -195,8 +196,8 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
 def _instances(config: Config, hope: Expectations, shown: int) -> StageWork:
     options, target = config.instances, config.instructions.target
     policies = 2 if config.policy.trains else 1
-    candidates = config.candidates(target)
-    completions, new = policies * target * candidates, hope.pair_share * options.sampling.max_tokens
+    candidates, each = config.candidates(target), turns(config, hope)
+    pairs, new = policies * target * candidates, hope.pair_share * options.sampling.max_tokens
     whose = "with the tuned policy and, as the control, with the initial one" if policies == 2 else "as it is"
     return StageWork(
         "instances",
@@ -205,7 +206,7 @@ def _instances(config: Config, hope: Expectations, shown: int) -> StageWork:
         (
             Generation(
                 "pairs",
-                completions,
+                round(each * pairs),
                 pair_prompt(config),
                 True,
                 new,
@@ -214,7 +215,7 @@ def _instances(config: Config, hope: Expectations, shown: int) -> StageWork:
                 policies,
             ),
             # The seeds that calibrate the reward are read when it is first used.
-            *_rewards(config, completions, new, shown if policies == 1 else 0),
+            *_rewards(config, pairs, each * new, shown if policies == 1 else 0),
         ),
     )
 
@@ -266,7 +267,8 @@ def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
     if extra:
         generations.append(
             Generation(
-                "candidates of best_of_n", extra, pair_prompt(config), True, new, sampling.max_tokens,
+                "candidates of best_of_n", round(turns(config, hope) * extra), pair_prompt(config), True, new,
+                sampling.max_tokens,
                 config.model.batch_size,
             )
         )  # fmt: skip
@@ -288,7 +290,7 @@ def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
         f"tuned models answer {asked:,} instances each",
         (
             *generations,
-            *(_rewards(config, extra, new, 0) if extra else ()),
+            *(_rewards(config, extra, turns(config, hope) * new, 0) if extra else ()),
             Pass("updates", config.finetune.epochs * pairs * pair_length(config, hope), "finetune"),
         ),
     )

@@ -1,20 +1,23 @@
-"""How a model is asked to follow an instruction: the same words in fine-tuning and in evaluation."""
+"""How a model is asked to follow an instruction: the same words where pairs are written, in fine-tuning and in
+evaluation."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from refine_af.engines.base import Stop
 from refine_af.feedback.base import Example
 from refine_af.prompts.dialect import Dialect, Frame
+from refine_af.records import SeedTask
 
 Cut = Literal["none", "first_line", "blank_line"]
 _SEPARATORS: dict[Cut, str] = {"none": "", "first_line": "\n", "blank_line": "\n\n"}
 
 
-def answer_frame(dialect: Dialect) -> Frame:
-    """No demonstration and no system message of ours: the model as its users meet it."""
-    return dialect.frame()
+def answer_frame(dialect: Dialect, demonstrations: Sequence[SeedTask] = (), system: str = "") -> Frame:
+    """The model as its users meet it; where pairs are written, behind demonstrations or a system message."""
+    return dialect.frame(system=system, turns=[(asked(d.instruction, d.input), d.output) for d in demonstrations])
 
 
 def scoring_frame(dialect: Dialect) -> Frame:

@@ -1,14 +1,28 @@
-"""The numbered list that a model continues with new instructions, and the parser that splits its continuation."""
+"""The numbered list that a model continues with new instructions, and the parsers of its continuation."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-OPENING = "Come up with a series of varied tasks:\n\n"
-STOP = ("\n\n", "\n16.")
+from refine_af.prompts.dialect import Dialect
 
+STOP = ("\n\n", "\n16.")
+ITEM_STOP = ("\n",)
+
+# Of a list of all kinds, of tasks that are given an input, and of tasks that are not.
+_REQUESTS: dict[bool | None, str] = {
+    None: "Come up with a series of varied tasks:",
+    True: "Come up with a series of varied tasks. Each is about a text or data that is given with it:",
+    False: "Come up with a series of varied tasks that can be done with nothing else given:",
+}
 _ITEM = re.compile(r"(?:^|\n)[ \t]*(\d{1,3})[.)](?=\s|$)")
+
+
+def list_request(dialect: Dialect, with_inputs: bool | None = None) -> str:
+    """What stands before a list; where the model has a chat template, the list is the beginning of its answer."""
+    request = _REQUESTS[with_inputs]
+    return dialect.frame().prompt(request) if dialect.is_chat else f"{dialect.beginning}{request}\n\n"
 
 
 def list_prompt(demonstrations: Sequence[str]) -> str:
@@ -28,3 +42,14 @@ def parse_list(completion: str, first: int, *, ended: bool) -> tuple[list[str], 
     items = [" ".join(text.split()) for text in parts[2::2]]
     cut = None if ended or not items else items.pop()
     return items, cut
+
+
+def opening_of(instruction: str, words: int) -> str:
+    """The first words of an instruction, ``words`` at most and one at least; fewer where a quotation or a bracket would
+    be left open."""
+    all_words = instruction.split()
+    for count in range(min(words, len(all_words) - 1), 1, -1):
+        text = " ".join(all_words[:count])
+        if text.count('"') % 2 == 0 and text.count("“") == text.count("”") and text.count("(") == text.count(")"):
+            return text
+    return all_words[0]

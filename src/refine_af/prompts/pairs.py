@@ -1,22 +1,29 @@
-"""How an input-output pair is asked for, written and read back.
+"""How an input-output pair is asked for, a turn at a time, and how a turn is read.
 
-A task without an input is answered directly, as a chat model would; one with an input is written as
-``Input: …`` and ``Output: …``. Classification is written label first, so that labels are balanced.
+A task that needs an input has it written first, behind seed tasks with theirs; then its answer is asked for as
+:mod:`refine_af.prompts.answers` does. Classification with an input is written label first, so that labels are
+balanced: the label, then an input that has it. Inputs and labels are plain text for every model, since what a chat
+template asks for is an answer.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+from refine_af.prompts.answers import answer_frame, asked
 from refine_af.prompts.dialect import Dialect, Frame
 from refine_af.records import SeedTask
 
-SYSTEM = "Give one good example for each task: an input, where the task needs one, and the correct output."
-SYSTEM_LABEL_FIRST = "Give one good example for each task: a label as the output, then an input that has this label."
+# What a turn writes, of a task that needs no input ("answer"), of one that needs one, and label first.
+Turn = Literal["answer", "input", "answer to input", "label", "input of label"]
 
-_MARKER = re.compile(r"^[ \t]*(Input|Output)[ \t]*:", re.MULTILINE)
+_OPENINGS: dict[Turn, str] = {
+    "input": "For each task, an input that it can be done with.",
+    "label": "For each task, one of the labels that it can be answered with.",
+    "input of label": "For each task and label, an input that is answered with this label.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +34,51 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A completion that is no pair, and why."""
+    """A completion in which nothing can be read, and why."""
 
     reason: str
+    detail: str = ""
 
 
-def written_pair(task: SeedTask) -> str:
-    """The pair as a demonstration shows it and a completion is expected to be."""
-    if not task.input:
-        return task.output
-    if task.is_classification:
-        return f"Output: {task.output}\nInput: {task.input}"
-    return f"Input: {task.input}\nOutput: {task.output}"
+def turns_of(*, needs_input: bool, is_classification: bool) -> tuple[Turn, ...]:
+    """The turns in which a pair is written, in their order."""
+    if not needs_input:
+        return ("answer",)
+    return ("label", "input of label") if is_classification else ("input", "answer to input")
 
 
-def pair_frame(dialect: Dialect, demonstrations: Sequence[SeedTask], *, label_first: bool) -> Frame:
-    """The frame into which an instruction is put to ask for its pair."""
-    turns = [(d.instruction, written_pair(d)) for d in demonstrations]
-    return dialect.frame(system=SYSTEM_LABEL_FIRST if label_first else SYSTEM, turns=turns)
+def shows(turn: Turn, task: SeedTask) -> bool:
+    """Whether a seed task is of the kind that a turn's demonstrations are."""
+    if turn == "answer":
+        return not task.input
+    label_first = turn in ("label", "input of label")
+    return bool(task.input) and (turn == "input" or task.is_classification == label_first)
 
 
-def parse_pair(text: str, *, ended: bool) -> Pair | Unreadable:
-    """Reads a completion. A second pair after the first is left out; a first pair cut by length is unreadable."""
-    markers = list(_MARKER.finditer(text))
-    if not markers:
-        if not ended:
-            return Unreadable("cut by length")
-        return Pair("", text.strip()) if text.strip() else Unreadable("empty")
-    if text[: markers[0].start()].strip():
-        return Unreadable("text before the pair")
-    fields: dict[str, str] = {}
-    for marker, following in zip(markers, [*markers[1:], None], strict=True):
-        name = marker.group(1)
-        if name in fields:
-            if len(fields) < 2:
-                return Unreadable(f"two {name.lower()}s")
-            break  # a further pair begins
-        if following is None and not ended:
-            return Unreadable("cut by length")
-        fields[name] = text[marker.end() : following.start() if following else len(text)].strip()
-    if "Output" not in fields:
-        return Unreadable("no output")
-    return Pair(fields.get("Input", ""), fields["Output"])
+def turn_frame(dialect: Dialect, turn: Turn, demonstrations: Sequence[SeedTask], system: str = "") -> Frame:
+    """The frame into which a turn's task (see :func:`turn_task`) is put; ``system`` says how to answer."""
+    if turn in ("answer", "answer to input"):
+        return answer_frame(dialect, demonstrations, system)
+    wanted = "Label" if turn == "label" else "Input"
+    shown = "".join(
+        f"### Task\n{turn_task(turn, d.instruction, label=d.output)}\n\n"
+        f"### {wanted}\n{d.output if turn == 'label' else d.input}\n\n"
+        for d in demonstrations
+    )
+    before = f"{dialect.beginning}{_OPENINGS[turn]}\n\n{shown}### Task\n"
+    return Frame(before, f"\n\n### {wanted}\n", ("\n###",))
+
+
+def turn_task(turn: Turn, instruction: str, *, input: str = "", label: str = "") -> str:
+    """What a turn is asked with: the instruction, and what was written for it before."""
+    if turn == "answer to input":
+        return asked(instruction, input)
+    return f"{instruction}\n\n### Label\n{label}" if turn == "input of label" else instruction
+
+
+def read_turn(turn: Turn, text: str, *, ended: bool) -> str | Unreadable:
+    """What a turn's completion says; there are no headings in it to look for."""
+    what = {"answer": "output", "answer to input": "output", "label": "output"}.get(turn, "input")
+    if not ended:
+        return Unreadable("cut by length", what)
+    return text.strip() or Unreadable(f"empty {what}")

@@ -23,6 +23,11 @@ def points_at(instruction: str) -> str | None:
     return _Reading(instruction).first_pointer()
 
 
+def quotes_text(instruction: str) -> bool:
+    """Whether it holds a quotation of two words or more, or code: most often what it is about."""
+    return bool(_CODE.search(instruction) or _QUOTED.search(instruction))
+
+
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
@@ -317,7 +322,7 @@ _ANNOUNCES_LABELS = _set("of reply answer answers labels label categories")
 def _holds_a_text(instruction: str) -> bool:
     """Whether the text that it may point at stands in the instruction: quoted, behind a colon, as code or lines."""
     text = instruction.strip()
-    if _CODE.search(text) or _QUOTED.search(text):
+    if quotes_text(text):
         return True
     return any(_announces(text, colon) for colon in _COLON.finditer(text))
 

@@ -55,6 +55,7 @@ def train_in_groups(
     sample: Sample,
     learned: Callable[[int, Learned], bool],
     *,
+    responses: int,
     end: int,
     temperature: float,
     label: str,
@@ -64,13 +65,15 @@ def train_in_groups(
 ) -> None:
     """Trains an adapter on ``network`` for all iterations; those before the checkpoint ``resume`` are done.
 
-    ``end`` is the token that stands for an empty response, ``temperature`` what responses are sampled at, ``label`` the
-    model's name, ``work`` a folder for unfinished checkpoints. While ``sample`` runs, the network is the policy, in
-    evaluation mode. ``learned`` says whether to stop.
+    ``responses`` come of an iteration, ``end`` is the token that stands for an empty one, ``temperature`` what they
+    are sampled at, ``label`` the model's name, ``work`` a folder for unfinished checkpoints. While ``sample`` runs, the
+    network is the policy, in evaluation mode. ``learned`` says whether to stop.
     """
     shutil.rmtree(work, ignore_errors=True)
     with quiet_libraries():
-        trainer = _trainer(network, tokenizer, config, temperature=temperature, label=label, seed=seed, work=work)
+        trainer = _trainer(
+            network, tokenizer, config, responses, temperature=temperature, label=label, seed=seed, work=work
+        )
         trainer.sample, trainer.end = sample, end
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(_Iterations(trainer, learned))
@@ -85,6 +88,7 @@ def _trainer(
     network: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     config: PolicyConfig,
+    responses: int,
     *,
     temperature: float,
     label: str,
@@ -94,16 +98,16 @@ def _trainer(
     check_targets(network, config.lora, label)
     on_gpu = network.device.type == "cuda"
     micro = min(config.micro_batch, config.minibatch)
-    steps = config.epochs * config.rollouts // config.minibatch  # of the optimiser, in an iteration
+    steps = config.epochs * responses // config.minibatch  # of the optimiser, in an iteration
     settings, trainer = {"grpo": (GRPOConfig, _Grpo), "rloo": (RLOOConfig, _Rloo)}[config.algorithm]
     # A row is a prompt's turn in an iteration, and its text the iteration's number, by which responses are asked for.
-    groups = config.rollouts // config.group_size
+    groups = responses // config.group_size
     rows = [str(i) for i in range(1, config.iterations + 1) for _ in range(groups)]
     arguments = settings(
         output_dir=str(work),
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=config.minibatch // micro,
-        generation_batch_size=config.rollouts,
+        generation_batch_size=responses,
         num_generations=config.group_size,
         num_iterations=config.epochs,
         max_steps=config.iterations * steps,

@@ -56,27 +56,5 @@ def calibration_pairs(shown: Sequence[SeedTask], config: Config) -> list[Example
     return [Example(t.instruction, t.input, t.output) for t in tasks[: config.feedback.calibrated_on]]
 
 
-def demonstrations(context: Context, *, classification: bool) -> list[SeedTask]:
-    """The seed tasks that every pair prompt of the run shows: short, and with and without input in turn.
-
-    They are the same for all prompts, so that an engine computes them once.
-    """
-    config = context.config.instances
-    fitting = [
-        t
-        for t in seed_tasks(context.store, "kept")
-        if t.is_classification == classification and t.words <= config.max_demonstration_words
-    ]
-    derived_random(context.config.seed, "demonstrations", classification).shuffle(fitting)
-    with_input = [t for t in fitting if t.input]
-    without = [t for t in fitting if not t.input and not classification]
-    chosen: list[SeedTask] = []
-    while len(chosen) < config.demonstrations and (with_input or without):
-        # An even place takes one with an input, an odd one without, as long as both are there.
-        source = with_input if with_input and (len(chosen) % 2 == 0 or not without) else without
-        chosen.append(source.pop())
-    return chosen
-
-
 def generated_instructions(store: Store) -> list[Instruction]:
     return store.instructions(origin="generated", status="kept")

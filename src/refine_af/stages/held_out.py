@@ -44,15 +44,14 @@ def score_held_out(
         figures[f"held_out_readable_{split}"] = len(read) / len(written)
         if read:
             figures[f"held_out_readable_reward_{split}"] = fmean(read)
-        figures[f"held_out_distinct_2_{split}"] = distinct_bigrams([w.completion.text for w in written])
+        figures[f"held_out_distinct_2_{split}"] = distinct_bigrams([w.output for w in written])
         context.store.add_metrics(STAGE, 0, figures)
 
 
 def rollout(written: WrittenPair, split: Split, iteration: int, place: int) -> Rollout:
-    completion = written.completion
     return Rollout(
-        iteration, place, split, written.instruction.id, completion.text, len(completion.token_ids),
-        completion.ended, written.judgement.reward,
+        iteration, place, split, written.instruction.id, written.input, written.output,
+        None if written.fault is None else written.fault[0], written.tokens, written.ended, written.judgement.reward,
     )  # fmt: skip
 
 
@@ -78,12 +77,12 @@ class Change:
         return hacking(self.reward, self.witnessed.difference) if self.witnessed else None
 
 
-def compare_held_out(context: Context, writer: PairWriter) -> Change:
+def compare_held_out(context: Context) -> Change:
     """Instructions are the units of the intervals: an instruction's samples are averaged first."""
     before, after = (list(_means(context, split).values()) for split in ("before", "after"))
     change = Change(
         paired_difference(before, after, seed=context.config.seed),
-        _witnessed(context, writer, _pairs(context, writer, "after")),
+        _witnessed(context, _pairs(context, "after")),
     )
     context.store.add_metrics(STAGE, 0, _figures("held_out_", fmean(before), fmean(after), change.reward))
     if found := change.witnessed:
@@ -112,7 +111,7 @@ def check(
     gain = paired_difference([start[i] for i in rewards], list(rewards.values()), seed=context.config.seed)
     figures = {"check/reward": fmean(rewards.values()), **_with_interval("check/gain", gain)}
     pairs = ((w.instruction, w.pair) for w in written if w.pair is not None)
-    if found := _witnessed(context, writer, pairs):
+    if found := _witnessed(context, pairs):
         figures |= {"check/witness": found.after, **_with_interval("check/witness_gain", found.difference)}
     return figures
 
@@ -120,12 +119,12 @@ def check(
 Pairs = Iterable[tuple[Instruction, Pair]]
 
 
-def _witnessed(context: Context, writer: PairWriter, pairs: Pairs) -> Witnessed | None:
+def _witnessed(context: Context, pairs: Pairs) -> Witnessed | None:
     """Over the instructions whose pairs could be read both times: what is no pair has no witness."""
     if context.config.policy.guards.witness is None:
         return None
     scorer = context.parts.witness(calibration_examples(context), context.store)
-    was, became = (_witness_means(scorer, some) for some in (_pairs(context, writer, "before"), pairs))
+    was, became = (_witness_means(scorer, some) for some in (_pairs(context, "before"), pairs))
     both = [i for i in became if i in was]
     if not both:
         return None
@@ -133,14 +132,13 @@ def _witnessed(context: Context, writer: PairWriter, pairs: Pairs) -> Witnessed 
     return Witnessed(fmean(before), fmean(after), paired_difference(before, after, seed=context.config.seed))
 
 
-def _pairs(context: Context, writer: PairWriter, split: Split) -> Pairs:
-    """The pairs that can be read in a split's completions."""
+def _pairs(context: Context, split: Split) -> Pairs:
+    """The pairs of a split, without what is none."""
     instructions = {i.id: i for i in context.store.instructions()}
-    for row in context.store.query("SELECT instruction_id, text, ended FROM rollouts WHERE split = ?", split):
-        instruction = instructions[row["instruction_id"]]
-        pair, _ = writer.read(instruction, row["text"], ended=bool(row["ended"]))
-        if pair is not None:
-            yield instruction, pair
+    for row in context.store.query(
+        "SELECT instruction_id, input, text FROM rollouts WHERE split = ? AND fault IS NULL", split
+    ):
+        yield instructions[row["instruction_id"]], Pair(row["input"], row["text"])
 
 
 def _witness_means(scorer: Scorer, pairs: Pairs) -> dict[str, float]:

@@ -10,16 +10,9 @@ from refine_af.dataset.write import dataset_rows, write_dataset
 from refine_af.errors import RefineError
 from refine_af.evaluation.decontaminate import contaminated
 from refine_af.evaluation.tasks import tasks_of_seeds
+from refine_af.filters import COPIED, HOLLOW, TOPIC
 from refine_af.records import PolicyName, StageCounts, derived_seed
-from refine_af.stages.candidates import (
-    batches,
-    by_instruction,
-    contradiction,
-    contradictory,
-    matching,
-    save_batch,
-    select_best,
-)
+from refine_af.stages.candidates import CONTAMINATED, DUPLICATE, batches, matching, save_batch, select_best
 from refine_af.stages.context import Context, generated_instructions, seed_tasks
 from refine_af.stages.pairs import PairWriter
 from refine_af.stages.team_engine import adapted_engine
@@ -44,31 +37,55 @@ def run_instances(context: Context) -> str:
         with adapted_engine(context.parts, context.team, adapter if policy == "tuned" else None) as engine:
             for number in range(first, len(parts)):
                 seed = derived_seed(config.seed, STAGE, policy, number)
-                written = writer.write(engine, parts[number], config.instances.sampling, seed)
+                batch = writer.write(engine, parts[number], config.instances.sampling, seed)
                 done = place * len(parts) + number + 1
                 with store.transaction():
-                    save_batch(context, STAGE, written, policy, engine.model)
+                    save_batch(context, STAGE, batch, policy, engine.model)
                     store.save_cursor(STAGE, batches=done)
                 context.progress.update(done, _figures(context, policy))
     with store.transaction():
         for policy in policies:
             _drop_contaminated(context, policy)
-            _drop_contradictions(context, policy)
-        selected = select_best(
-            store.instances(policy=policies[-1]), config.instances.per_instruction, config.instances.min_reward
-        )
+        written = store.instances(policy=policies[-1])
+        selected = select_best(written, config.instances.per_instruction, config.instances.min_reward)
         store.select_instances(i.id for i in selected)
+        left_out = len(instructions) - len({i.instruction_id for i in selected})
+        unsound = sum(not i.sound for i in written)
+        store.add_metrics(STAGE, 0, {"instructions_without_a_pair": left_out, "unsound": unsound})
     if not selected:
-        raise RefineError(
-            "no instance was selected; `refine-af status` shows why pairs were rejected: "
-            "try more candidates, longer completions, or a lower instances.min_reward"
-        )
+        raise RefineError(_nothing_left(context, len(written), unsound))
+    if left_out:
+        context.progress.note(f"{STAGE}: {left_out} instructions have no sound pair and are left out")
     rows = dataset_rows(store, store.instances(selected=True))
     write_dataset(rows, context.folder / "dataset", config, candidates)
     read = len(instructions) * candidates * len(policies)
     kept = sum(len(store.instances(policy=p)) for p in policies)
     store.finish_stage(STAGE, StageCounts(read=read, kept=kept, rejected=store.rejected(STAGE)))
-    return f"{len(selected)} selected of {kept} readable pairs in {read} completions"
+    return f"{len(selected)} selected of {kept} readable pairs in {read} that were written"
+
+
+_CURES = {
+    "cut by length": "raise instances.sampling.max_tokens",
+    HOLLOW: "set instances.inputs to auto or always",
+    COPIED: "bring more seeds, or lower instances.demonstrations",
+    TOPIC: "bring more seeds, or lower instances.demonstrations",
+    CONTAMINATED: "bring seeds that are less alike, or lower seeds.held_out",
+    "unsound": "take a larger model, more candidates, or another feedback",
+    "min_reward": "lower instances.min_reward",
+}
+
+
+def _nothing_left(context: Context, kept: int, unsound: int) -> str:
+    """Which rule took most, and what to change. Of duplicates one was kept, and fell to another rule."""
+    taken = context.store.rejection_reasons(STAGE) | {"unsound": unsound, "min_reward": kept - unsound}
+    taken.pop(DUPLICATE, None)
+    rule, count = max(taken.items(), key=lambda item: item[1])
+    words = {
+        "unsound": "a gate of the reward failed, or it is at its floor",
+        "min_reward": "below instances.min_reward",
+    }
+    cure = _CURES.get(rule, "take a larger model, or more candidates")
+    return f"no pair was selected: most fell to one rule ({words.get(rule, rule)}: {count}); {cure}"
 
 
 def _drop_contaminated(context: Context, policy: PolicyName) -> None:
@@ -83,16 +100,6 @@ def _drop_contaminated(context: Context, policy: PolicyName) -> None:
     store.add_rejections(
         matching(members[one.row], texts[members[one.row].instruction_id], STAGE, one, policy) for one in found
     )
-
-
-def _drop_contradictions(context: Context, policy: PolicyName) -> None:
-    """An instruction's pairs, all of them, where one input has different outputs."""
-    store, usual = context.store, context.config.instances.candidates
-    texts = {i.id: i.text for i in store.instructions()}
-    for id, members in by_instruction(store.instances(policy=policy)).items():
-        if (shared := contradiction(members, usual)) is not None:
-            store.delete_instances(m.id for m in members)
-            store.add_rejections(contradictory(m, texts[id], STAGE, shared) for m in members)
 
 
 def _figures(context: Context, policy: PolicyName) -> dict[str, str]:

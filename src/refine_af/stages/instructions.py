@@ -1,4 +1,5 @@
-"""Bootstraps instructions as Self-Instruct does: show some, let the model go on, keep what is good and new.
+"""Bootstraps instructions as Self-Instruct does: show some, let the model go on, keep what is good and new, and decide
+of what kind it is.
 
 A round is one batch of prompts and one transaction. All its random choices come from (seed, round), and the pool
 that it shows from is what the rounds before it kept, so a round is the same whenever it is run.
@@ -6,30 +7,20 @@ that it shows from is what the rounds before it kept, so a round is the same whe
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from refine_af.engines.base import Engine, Prompts, Stop
+from refine_af.engines.base import Engine
 from refine_af.errors import RefineError
 from refine_af.filters import instruction_fault
 from refine_af.novelty import NoveltyIndex
-from refine_af.prompts.classification import NO, YES, best_threshold, classification_prompt
-from refine_af.prompts.instructions import OPENING, STOP, list_prompt, parse_list
-from refine_af.records import (
-    Instruction,
-    Rejection,
-    SeedTask,
-    StageCounts,
-    content_id,
-    derived_random,
-    derived_seed,
-)
-from refine_af.stages.context import Context, generated_instructions, seed_tasks
+from refine_af.records import Instruction, Rejection, StageCounts, content_id
+from refine_af.stages.context import Context, generated_instructions
+from refine_af.stages.kinds import Kinds
+from refine_af.stages.proposing import STAGE, Proposal, Rivals, propose
 from refine_af.stages.team_engine import adapted_engine
 from refine_af.store import Store
-
-STAGE = "instructions"
 
 # The closest text at any score is told of a kept instruction for those who read the rows. It takes a look at every
 # text, some milliseconds at this size, so in a larger pool none is named.
@@ -40,7 +31,7 @@ _CLOSEST_NAMED_UP_TO = 100_000
 class _Round:
     """What one round made."""
 
-    kept: list[Instruction] = field(default_factory=list)
+    kept: list[tuple[Instruction, Proposal]] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
 
     @property
@@ -56,11 +47,7 @@ def run_instructions(context: Context) -> str:
     with adapted_engine(context.parts, context.team, None) as engine:
         number, read = _bootstrap(context, engine, pool, index)
     if not pool:
-        raise RefineError(
-            f"no instruction was kept out of {read}; `refine-af status` shows the reasons: "
-            "try a larger model, more seeds, or a wider instructions.sampling"
-        )
-    _decide_classification(context, pool)
+        raise RefineError(_nothing_left(store, read))
     store.finish_stage(STAGE, StageCounts(read=read, kept=len(pool), rejected=store.rejected(STAGE)))
     return f"{len(pool)} kept of {read} in {number} rounds"
 
@@ -70,6 +57,7 @@ def _bootstrap(context: Context, engine: Engine, pool: list[Instruction], index:
     config, store = context.config.instructions, context.store
     cursor = store.cursor(STAGE)
     number, read, dry = cursor.get("round", 0), cursor.get("read", 0), cursor.get("dry", 0)
+    kinds = Kinds(context)
     while len(pool) < config.target:
         stopped = ""
         if dry >= config.saturation_rounds:
@@ -81,13 +69,14 @@ def _bootstrap(context: Context, engine: Engine, pool: list[Instruction], index:
             break
         number += 1
         made = _run_round(context, engine, number, pool, index)
-        pool += made.kept
+        kept = _of_kinds(kinds, made.kept)
+        pool += kept
         read += made.read
-        dry = dry + 1 if len(made.kept) <= config.saturation_yield * made.read else 0
+        dry = dry + 1 if len(kept) <= config.saturation_yield * made.read else 0
         with store.transaction():
-            store.add_instructions(made.kept)
+            store.add_instructions(kept)
             store.add_rejections(made.rejected)
-            store.add_metrics(STAGE, number, {"read": made.read, "kept": len(made.kept)})
+            store.add_metrics(STAGE, number, {"read": made.read, "kept": len(kept)})
             store.save_cursor(STAGE, round=number, read=read, dry=dry)
         reasons = Counter(r.reason for r in made.rejected).most_common(3)
         context.progress.update(
@@ -106,107 +95,105 @@ def novelty_index(store: Store, threshold: float) -> NoveltyIndex:
 
 
 def _run_round(context: Context, engine: Engine, number: int, pool: list[Instruction], index: NoveltyIndex) -> _Round:
-    config, seed = context.config.instructions, context.config.seed
-    choose = derived_random(seed, STAGE, number)
-    seeds = context.store.instructions(origin="seed", status="kept")
-    shown = [_demonstrations(choose, seeds, pool, context) for _ in range(config.prompts_per_round)]
-    prompts = Prompts(
-        context.parts.dialect.beginning + OPENING,
-        tuple(list_prompt([d.text for d in demonstrations]) for demonstrations in shown),
-    )
-    (completions,) = engine.generate(
-        [prompts],
-        config.sampling,
-        seed=derived_seed(seed, STAGE, number),
-        stop=Stop(STOP),
-    )
     made = _Round()
-    for demonstrations, completion in zip(shown, completions, strict=True):
-        items, cut = parse_list(completion.text, len(demonstrations) + 1, ended=completion.ended)
-        if cut is not None:
-            made.rejected.append(Rejection(STAGE, "cut by length", cut))
-        for text in items:
-            _keep_or_reject(context, text, number, demonstrations, index, made, room=config.target - len(pool))
+    best = [one for rivals in propose(context, engine, number, pool) if (one := _best(context, rivals, index, made))]
+    for proposal in _likely(best, made):
+        _keep_or_reject(context, proposal, number, index, made, room=context.config.instructions.target - len(pool))
     return made
 
 
-def _demonstrations(
-    choose: random.Random, seeds: list[Instruction], pool: list[Instruction], context: Context
-) -> list[Instruction]:
-    config = context.config.instructions
+def _best(context: Context, rivals: Rivals, index: NoveltyIndex, made: _Round) -> Proposal | None:
+    """The first that is in order and new; the others are rejected."""
+    best: Proposal | None = None
+    for one in rivals:
+        if one.fault is not None:
+            fault: tuple[str, str] | None = (one.fault, "")
+        elif best is not None:
+            fault = ("a likelier one was kept", "")
+        else:
+            fault = instruction_fault(one.text, context.config.instructions) or _repetition(one.text, index)
+        if fault is None:
+            best = one
+        else:
+            made.rejected.append(Rejection(STAGE, fault[0], one.text, fault[1]))
+    return best
 
-    def short(rows: list[Instruction]) -> list[Instruction]:
-        return [r for r in rows if len(r.text.split()) <= config.max_demonstration_words]
 
-    pool, seeds = short(pool), short(seeds) or seeds
-    own = choose.sample(pool, min(config.from_pool, len(pool), config.demonstrations))
-    by_people = choose.sample(seeds, min(config.demonstrations - len(own), len(seeds)))
-    shown = by_people + own
-    choose.shuffle(shown)
-    return shown
+_LIKELY_SHARE = 2 / 3
+
+
+def _likely(proposals: Sequence[Proposal], made: _Round) -> list[Proposal]:
+    """The likelier two thirds of a round's, where they are ranked by that; the others are rejected."""
+    ranked = sorted(p.likelihood for p in proposals if p.likelihood is not None)
+    least = ranked[int(len(ranked) * (1 - _LIKELY_SHARE))] if ranked else 0.0
+    unlikely = [p for p in proposals if p.likelihood is not None and p.likelihood < least]
+    made.rejected += [
+        Rejection(STAGE, "unlikely", p.text, f"{p.likelihood:.2f} nats a token, under {least:.2f}") for p in unlikely
+    ]
+    return [p for p in proposals if p not in unlikely]
+
+
+def _repetition(text: str, index: NoveltyIndex) -> tuple[str, str] | None:
+    id = content_id("instruction", text)
+    # At a threshold of 1 no score is above it, not even that of the same text.
+    nearest = (1.0, id) if id in index else index.nearest(text)
+    return None if nearest is None else ("not novel", f"{nearest[0]:.3f} to {nearest[1]}")
 
 
 def _keep_or_reject(
-    context: Context,
-    text: str,
-    number: int,
-    demonstrations: list[Instruction],
-    index: NoveltyIndex,
-    made: _Round,
-    room: int,
+    context: Context, proposal: Proposal, number: int, index: NoveltyIndex, made: _Round, room: int
 ) -> None:
-    fault = instruction_fault(text, context.config.instructions)
+    text = proposal.text
+    fault = _repetition(text, index)  # of one that the same round kept
+    if fault is None and len(made.kept) >= room:
+        fault = ("target reached", "")
     if fault is not None:
         made.rejected.append(Rejection(STAGE, fault[0], text, fault[1]))
         return
     id = content_id("instruction", text)
-    # At a threshold of 1 no score is above it, not even that of the same text.
-    repeated = (1.0, id) if id in index else index.nearest(text)
-    if repeated is not None:
-        made.rejected.append(Rejection(STAGE, "not novel", text, f"{repeated[0]:.3f} to {repeated[1]}"))
-        return
-    if len(made.kept) >= room:
-        made.rejected.append(Rejection(STAGE, "target reached", text))
-        return
     closest = index.closest(text) if len(index) <= _CLOSEST_NAMED_UP_TO else None
-    made.kept.append(
-        Instruction(
-            id=id,
-            text=text,
-            is_classification=None,
-            origin="generated",
-            round=number,
-            model=context.parts.initial_engine.model,
-            prompt_ids=tuple(d.id for d in demonstrations),
-            nearest_id=closest[1] if closest else None,
-            nearest_rouge_l=closest[0] if closest else None,
-            status="kept",
-        )
+    row = Instruction(
+        id=id,
+        text=text,
+        is_classification=None,
+        needs_input=None,
+        origin="generated",
+        round=number,
+        model=context.parts.initial_engine.model,
+        prompt_ids=proposal.shown,
+        nearest_id=closest[1] if closest else None,
+        nearest_rouge_l=closest[0] if closest else None,
+        status="kept",
     )
+    made.kept.append((row, proposal))
     index.add(text, id)
 
 
-_SHOWN_OF_A_KIND = 1
-_CALIBRATED_ON = 24
+def _of_kinds(kinds: Kinds, kept: Sequence[tuple[Instruction, Proposal]]) -> list[Instruction]:
+    """The instructions with their kinds decided."""
+    if not kept:
+        return []
+    texts = [i.text for i, _ in kept]
+    need = kinds.need_input(texts, [p.with_input for _, p in kept])
+    labels = kinds.are_classification(texts)
+    return [
+        replace(i, needs_input=needs, is_classification=labelled)
+        for (i, _), needs, labelled in zip(kept, need, labels, strict=True)
+    ]
 
 
-def _decide_classification(context: Context, pool: list[Instruction]) -> None:
-    """Asks the model of each kept instruction whether it is classification, its habit taken off by labelled seeds."""
-    seeds = [t for t in seed_tasks(context.store, "kept") if len(t.instruction.split()) <= 30]
-    derived_random(context.config.seed, "classification").shuffle(seeds)
-    kinds = [[t for t in seeds if t.is_classification == kind] for kind in (True, False)]
-    shown = [t for pair in zip(*(k[:_SHOWN_OF_A_KIND] for k in kinds), strict=False) for t in pair]
-    measured = [t for kind in kinds for t in kind[_SHOWN_OF_A_KIND : _SHOWN_OF_A_KIND + _CALIBRATED_ON // 2]]
-    texts = [t.instruction for t in measured] + [i.text for i in pool]
-    scores = _yes_over_no(context, shown, texts)
-    share = len(kinds[0]) / max(1, len(seeds))
-    threshold = best_threshold(scores[: len(measured)], [t.is_classification for t in measured], share)
-    decisions = {i.id: score > threshold for i, score in zip(pool, scores[len(measured) :], strict=True)}
-    context.store.set_classification(decisions)
+_CURES = {
+    "not novel": "bring more seeds, or raise instructions.novelty_threshold",
+    "cut by length": "raise instructions.sampling.max_tokens",
+    "too short": "lower instructions.min_words",
+    "too long": "raise instructions.max_words",
+}
 
 
-def _yes_over_no(context: Context, shown: list[SeedTask], texts: list[str]) -> list[float]:
-    beginning = context.parts.dialect.beginning
-    prompts = [beginning + classification_prompt(shown, text) for text in texts]
-    answers = context.parts.initial_engine.log_probs([(p, a) for p in prompts for a in (YES, NO)])
-    return [float(yes.sum() - no.sum()) for yes, no in zip(answers[::2], answers[1::2], strict=True)]
+def _nothing_left(store: Store, read: int) -> str:
+    """Which rule took most, and what to change."""
+    if not read:
+        return "the model wrote no instruction; take a larger model, or a wider instructions.sampling"
+    rule, count = next(iter(store.rejection_reasons(STAGE).items()))
+    cure = _CURES.get(rule, "take a larger model, more seeds, or a wider instructions.sampling")
+    return f"no instruction was kept out of {read}: most fell to one rule ({rule}: {count}); {cure}"

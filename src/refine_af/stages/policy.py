@@ -29,7 +29,7 @@ from refine_af.stages.rollouts import (
     sampled,
     score,
     split_instructions,
-    trajectory,
+    trajectories,
 )
 from refine_af.stages.team_engine import Done, adapted_engine
 
@@ -71,7 +71,7 @@ def _measured(context: Context, writer: PairWriter, held_out: Sequence[Instructi
         if not scored(context, "after"):
             with adapted_engine(context.parts, context.team, _result(context)) as engine:
                 score_held_out(context, writer, engine, held_out, "after")
-        change, cursor = compare_held_out(context, writer), store.cursor(STAGE)
+        change, cursor = compare_held_out(context), store.cursor(STAGE)
         if change.alarm is None or cursor.get("stopped"):
             return change
         if cursor.get("best") is None:
@@ -128,8 +128,10 @@ class _Course:
         asked = [one for one in chosen for _ in range(group_size)]
         return sampled(self.context, self.writer, asked, self.held_out, iteration)
 
-    def learnable(self, written: WrittenPair) -> tuple[Trajectory, float]:
-        return trajectory(self.context, self.writer, written), score(self.context, written)
+    def learnable(self, written: WrittenPair) -> list[tuple[Trajectory, float]]:
+        """What was written in each turn, with the score of the pair."""
+        worth = score(self.context, written)
+        return [(one, worth) for one in trajectories(self.context, written)]
 
 
 def _by_ppo(course: _Course, done: int) -> None:
@@ -144,7 +146,7 @@ def _by_ppo(course: _Course, done: int) -> None:
         for iteration in range(done + 1, context.config.policy.iterations + 1):
             written, checked = course.sampled(iteration)
             # A response without a single token is an immediate end without its token: nothing to learn from.
-            usable = [course.learnable(w) for w in written if w.completion.token_ids]
+            usable = [one for w in written for one in course.learnable(w) if one[0].response_ids]
             if not usable:
                 raise RefineError(
                     f"policy: all {len(written)} rollouts of iteration {iteration} are empty, so there is nothing to "
@@ -174,7 +176,9 @@ def _by_groups(course: _Course, done: int) -> None:
     def sample(iteration: int) -> list[tuple[Trajectory, float]]:
         nonlocal written, checked
         written, checked = course.sampled(iteration, config.policy.group_size)
-        return [course.learnable(w) for w in written]
+        # TRL takes as many responses in every iteration: what was written in one turn gives the same one twice.
+        turns = [course.learnable(w) for w in written]
+        return [one[0] for one in turns] + [one[-1] for one in turns]
 
     def learned(iteration: int, left: Learned) -> bool:
         done_now = _looked_at(context, iteration, written, left.figures, checked)
@@ -187,6 +191,7 @@ def _by_groups(course: _Course, done: int) -> None:
         config.policy,
         sample,
         learned,
+        responses=2 * config.policy.rollouts,
         end=parts.ends.closing,
         temperature=config.instances.sampling.temperature,
         label=parts.located.label,

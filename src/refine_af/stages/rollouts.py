@@ -87,19 +87,21 @@ def drawn(train: Sequence[Instruction], count: int, seed: int, iteration: int) -
 def score(context: Context, written: WrittenPair) -> float:
     """What training pays for. A response that was cut is penalised and not masked: that it has no end is the policy's
     doing."""
-    penalty = 0.0 if written.completion.ended else context.config.policy.unended_penalty
+    penalty = 0.0 if written.ended else context.config.policy.unended_penalty
     return written.judgement.reward - penalty
 
 
-def trajectory(context: Context, writer: PairWriter, written: WrittenPair) -> Trajectory:
+def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
+    """One for each turn: the prompts of a pair's turns differ, so they are no one text. All have the pair's score."""
     from refine_af.rl.actor_critic import Trajectory
 
     def encoded(text: str) -> tuple[int, ...]:
         return tuple(context.parts.tokenizer.encode(text, add_special_tokens=False))
 
-    frame = writer.frame(written.instruction)
-    own = encoded(written.instruction.text + frame.after)
-    return Trajectory(encoded(frame.before), own, written.completion.token_ids, written.completion.log_probs)
+    return [
+        Trajectory(encoded(t.prefix), encoded(t.prompt), t.completion.token_ids, t.completion.log_probs)
+        for t in written.turns
+    ]
 
 
 def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
@@ -109,10 +111,10 @@ def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
     figures = {
         "reward_mean": mean,
         "reward_std": (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5,
-        "response_tokens": sum(len(w.completion.token_ids) for w in written) / len(written),
-        "ended_share": sum(w.completion.ended for w in written) / len(written),
+        "response_tokens": sum(w.tokens for w in written) / len(written),
+        "ended_share": sum(w.ended for w in written) / len(written),
         "parsed_share": sum(w.pair is not None for w in written) / len(written),
-        "distinct_2": distinct_bigrams([w.completion.text for w in written]),
+        "distinct_2": distinct_bigrams([w.output for w in written]),
     }
     for name in sorted({n for w in written for n in w.judgement.components}):
         values = [w.judgement.components[name] for w in written if name in w.judgement.components]

@@ -38,6 +38,7 @@ def _instruction(task: SeedTask, held_out: bool) -> Instruction:
         id=task.id,
         text=task.instruction,
         is_classification=task.is_classification,
+        needs_input=bool(task.input),
         origin="seed",
         round=0,
         model="people",

@@ -1,23 +1,34 @@
-"""Asks a model whether an instruction is classification: few-shot, by the likelihoods of Yes and No."""
+"""Asks a model of what kind an instruction is: few-shot, by the likelihoods of Yes and No. For where no encoder is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from refine_af.records import SeedTask
 
-QUESTION = "Is the task answered with one of a few fixed labels?"
+Kind = Literal["needs input", "classification"]
 YES, NO = " Yes", " No"
+_QUESTIONS: dict[Kind, tuple[str, str]] = {
+    "classification": ("Is the task answered with one of a few fixed labels?", "Labels"),
+    "needs input": ("Does the task need a text or data that is given with it?", "Needs input"),
+}
 
 
-def classification_prompt(demonstrations: Sequence[SeedTask], text: str) -> str:
+def is_of_kind(kind: Kind, task: SeedTask) -> bool:
+    """What people's tasks say of themselves."""
+    return task.is_classification if kind == "classification" else bool(task.input)
+
+
+def kind_prompt(kind: Kind, demonstrations: Sequence[SeedTask], text: str) -> str:
     """Continued by :data:`YES` or :data:`NO`."""
-    shown = "".join(f"Task: {d.instruction}\nLabels:{YES if d.is_classification else NO}\n\n" for d in demonstrations)
-    return f"{QUESTION}\n\n{shown}Task: {text}\nLabels:"
+    question, mark = _QUESTIONS[kind]
+    shown = "".join(f"Task: {d.instruction}\n{mark}:{YES if is_of_kind(kind, d) else NO}\n\n" for d in demonstrations)
+    return f"{question}\n\n{shown}Task: {text}\n{mark}:"
 
 
 def best_threshold(scores: Sequence[float], labels: Sequence[bool], share: float = 0.5) -> float:
-    """The score above which "classification" is right most often, where a ``share`` in [0, 1] of tasks is.
+    """The score above which "yes" is right most often, where a ``share`` in [0, 1] of tasks is of the kind.
 
     A small model's preference for Yes or No is mostly a habit; labelled seeds tell where its scale has its middle.
     Infinite where the labels are all the same: then every task is taken to be of that kind.

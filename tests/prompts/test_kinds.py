@@ -1,23 +1,39 @@
-"""Promises of the classification question: its form, and a threshold that balances both classes."""
+"""Promises of the questions of kind: their form, and a threshold that balances both classes."""
 
 from __future__ import annotations
 
 import math
 
 import pytest
+from example_rows import task
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from refine_af.prompts.classification import NO, QUESTION, YES, best_threshold, classification_prompt
+from refine_af.prompts.kinds import NO, YES, best_threshold, is_of_kind, kind_prompt
 from refine_af.records import SeedTask
+
+SPAM = task("Is it spam?", "Win now!", "yes", is_classification=True)
+POEM = task("Write a poem")
+LONG = task("Shorten it", "A long text", "short")
 
 
 def test_the_prompt_shows_labelled_tasks_and_is_continued_by_yes_or_no() -> None:
-    shown = [SeedTask("1", "Is it spam?", "", "yes", True), SeedTask("2", "Write a poem", "", "…", False)]
-    assert classification_prompt(shown, "Name a cat") == (
-        f"{QUESTION}\n\nTask: Is it spam?\nLabels:{YES}\n\nTask: Write a poem\nLabels:{NO}\n\nTask: Name a cat\nLabels:"
+    assert kind_prompt("classification", [SPAM, POEM], "Name a cat") == (
+        "Is the task answered with one of a few fixed labels?\n\n"
+        f"Task: Is it spam?\nLabels:{YES}\n\nTask: Write a poem\nLabels:{NO}\n\nTask: Name a cat\nLabels:"
     )
-    assert classification_prompt([], "Name a cat") == f"{QUESTION}\n\nTask: Name a cat\nLabels:"
+    assert kind_prompt("needs input", [LONG, POEM], "Name a cat") == (
+        "Does the task need a text or data that is given with it?\n\n"
+        f"Task: Shorten it\nNeeds input:{YES}\n\nTask: Write a poem\nNeeds input:{NO}\n\n"
+        "Task: Name a cat\nNeeds input:"
+    )
+    assert kind_prompt("needs input", [], "Name a cat").endswith("?\n\nTask: Name a cat\nNeeds input:")
+
+
+@pytest.mark.parametrize(("of", "labelled", "given"), [(SPAM, True, True), (POEM, False, False), (LONG, False, True)])
+def test_a_seed_says_itself_of_what_kind_it_is(of: SeedTask, labelled: bool, given: bool) -> None:
+    assert is_of_kind("classification", of) is labelled
+    assert is_of_kind("needs input", of) is given
 
 
 @pytest.mark.parametrize(

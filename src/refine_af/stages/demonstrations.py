@@ -1,0 +1,118 @@
+"""Which seed tasks the prompts for pairs show: sets of a few, drawn by the seed, that take turns.
+
+One set for all prompts would put its topics into every pair. Which set a prompt shows depends on what it asks, so it is
+the same in every batch and process; an engine reads each set once a call. With the sentence encoder an input is asked
+for behind a set that has the seed task most like the instruction: a small model writes what fits behind an example that
+fits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refine_af.config import Config
+from refine_af.prompts.pairs import Turn, shows
+from refine_af.records import SeedTask, derived_random, derived_seed
+
+FEWEST_SETS = 8
+_LONGEST_OPENING = 6  # words
+_WORD = re.compile(r"\S+")
+Shown = tuple[SeedTask, ...]
+Floats = NDArray[np.float32]
+
+
+class Demonstrations:
+    """The sets of each turn, out of the seed tasks that may be shown.
+
+    ``near`` tells, of an instruction, how like it each of the tasks is, in [-1, 1]: then a prompt for an input or a
+    label shows a set with the one that is most like what it asks for. Without it, any set.
+    """
+
+    def __init__(
+        self, tasks: Sequence[SeedTask], config: Config, *, is_chat: bool, near: Callable[[str], Floats] | None = None
+    ) -> None:
+        self._seed = config.seed
+        self._near = near
+        self._opens = config.instances.opened_inputs
+        self._place = {task: place for place, task in enumerate(tasks)}
+        longest = config.instances.max_demonstration_words
+        self._sets: dict[Turn, list[Shown]] = {}
+        for turn in get_args(Turn):
+            count = _count(turn, config, is_chat)
+            fitting = _fitting([t for t in tasks if shows(turn, t)], longest, count)
+            self._sets[turn] = _sets(fitting, count, config.seed, turn)
+
+    def sets(self, turn: Turn) -> list[Shown]:
+        """All sets of a turn: one empty one where there is nothing to show."""
+        return self._sets[turn]
+
+    def of(self, turn: Turn, instruction: str, asked: str) -> Shown:
+        """The set that a prompt shows which asks this for an instruction; never one with the instruction itself, as
+        long as there is another."""
+        sets, nearest = self._sets[turn], self._nearest(turn, instruction)
+        others = [some for some in sets if all(t.instruction != instruction for t in some)] or sets
+        if nearest is not None:
+            others = [some for some in others if nearest in some] or others
+        return others[derived_seed(self._seed, "shown", turn, asked) % len(others)]
+
+    def opening(self, turn: Turn, instruction: str, asked: str) -> str:
+        """The first words with which a turn's input is to open: a third of those of the nearest task's at most, and six
+        at most. Empty where none are given."""
+        nearest = self._nearest(turn, instruction) if self._opens and turn in ("input", "input of label") else None
+        words = list(_WORD.finditer(nearest.input)) if nearest is not None else []
+        if nearest is None or len(words) < 2:
+            return ""
+        most = max(1, min(_LONGEST_OPENING, len(words) // 3))
+        count = derived_random(self._seed, "opening", turn, asked).randint((most + 1) // 2, most)
+        return nearest.input[: words[count - 1].end()]
+
+    def _nearest(self, turn: Turn, instruction: str) -> SeedTask | None:
+        """Of the other tasks that a turn shows which writes an input or a label; None where nobody tells what is near,
+        or nothing is shown. An answer behind the nearest task is too often that task's."""
+        if self._near is None or turn in ("answer", "answer to input"):
+            return None
+        likeness = self._near(instruction)
+        able = {t for some in self._sets[turn] for t in some if t.instruction != instruction}
+        return max(able, key=lambda t: (likeness[self._place[t]], t.id), default=None)
+
+
+def _count(turn: Turn, config: Config, is_chat: bool) -> int:
+    options = config.instances
+    if turn not in ("answer", "answer to input"):
+        return options.demonstrations
+    if options.answer_demonstrations is not None:
+        return options.answer_demonstrations
+    return 0 if is_chat else options.demonstrations
+
+
+def _fitting(tasks: Sequence[SeedTask], longest: int, count: int) -> list[SeedTask]:
+    """Those of at most ``longest`` words with their pair; the shortest where these are too few for a set."""
+    short = [t for t in tasks if t.words <= longest]
+    return short if len(short) >= count else sorted(tasks, key=lambda t: (t.words, t.id))[:count]
+
+
+def _sets(tasks: Sequence[SeedTask], count: int, seed: int, turn: Turn) -> list[Shown]:
+    """Each task comes once before any comes again, and no set holds one twice."""
+    size = min(count, len(tasks))
+    if size == 0:
+        return [()]
+    wanted = max(FEWEST_SETS, -(-len(tasks) // size))
+    decks = []
+    for number in range(-(-wanted * size // len(tasks)) + 1):
+        deck = list(tasks)
+        derived_random(seed, "demonstrations", turn, number).shuffle(deck)
+        decks.append(deck)
+    waiting = list(chain.from_iterable(decks))
+    sets: list[Shown] = []
+    while len(sets) < wanted:
+        chosen: list[SeedTask] = []
+        while len(chosen) < size:
+            chosen.append(waiting.pop(next(i for i, t in enumerate(waiting) if t not in chosen)))
+        sets.append(tuple(chosen))
+    return sets
