@@ -1,0 +1,133 @@
+"""A blind reading of pairs: a shuffled sheet for readers who know neither version nor purpose, and their marks.
+
+    python benchmarks/reading.py sheet --version new=RUN,RUN,RUN --version old=RUN,RUN,RUN --to FOLDER [--pairs 60]
+    python benchmarks/reading.py tally FOLDER READER.jsonl READER.jsonl
+
+``sheet`` draws selected pairs, as many of each version, evenly of its runs, shuffles them, and writes sheet.jsonl
+(number, instruction, input, output) and key.json. A reader's file has a line for each number: {"number", "task",
+"input", "answer", "language"}, marks of 0 or 1. ``tally`` puts the rows with their marks into reading.json beside this
+script, and the table into docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from section import write_section
+
+from refine_af.evaluation.significance import wilson_interval
+from refine_af.records import derived_random
+from refine_af.run import open_run
+
+MARKS = {
+    "task": "a person could sensibly ask it, and it can be understood by itself with its input",
+    "input": "there and fitting where one is needed, none where not",
+    "answer": "does what was asked; not plainly false; a genuine attempt where the task is open",
+    "language": "grammatical, complete, not garbled",
+}
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    commands = arguments.add_subparsers(dest="command", required=True)
+    sheet = commands.add_parser("sheet")
+    sheet.add_argument("--version", action="append", required=True, help="NAME=RUN,RUN,…")
+    sheet.add_argument("--to", type=Path, required=True)
+    sheet.add_argument("--pairs", type=int, default=60, help="of a version")
+    tally = commands.add_parser("tally")
+    tally.add_argument("folder", type=Path)
+    tally.add_argument("readers", type=Path, nargs="+")
+    chosen = arguments.parse_args()
+    if chosen.command == "sheet":
+        make_sheet([one.split("=", 1) for one in chosen.version], chosen.to, chosen.pairs)
+    else:
+        found = tallied(chosen.folder, [read_marks(path) for path in chosen.readers])
+        target = Path(__file__).with_name("reading.json")
+        target.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(section(found))
+        write_section("reading", "reading.py", section(found))
+
+
+def make_sheet(versions: list[list[str]], folder: Path, pairs_each: int) -> None:
+    rows: list[dict[str, str]] = []
+    for name, runs in versions:
+        each = pairs_each // len(runs.split(","))
+        for run in runs.split(","):
+            with open_run(Path(run)) as store:
+                texts = {i.id: i.text for i in store.instructions()}
+                pairs = store.instances(selected=True)
+                derived_random(0, "reading", name).shuffle(pairs)
+                rows += [
+                    {"version": name, "run": Path(run).name, "instruction": texts[p.instruction_id],
+                     "input": p.input, "output": p.output}
+                    for p in pairs[:each]
+                ]  # fmt: skip
+    derived_random(0, "reading").shuffle(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = ("instruction", "input", "output")
+    lines = [json.dumps({"number": n} | {k: r[k] for k in shown}, ensure_ascii=False) for n, r in enumerate(rows, 1)]
+    (folder / "sheet.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (folder / "key.json").write_text(json.dumps(rows, indent=1, ensure_ascii=False), encoding="utf-8")
+    print(f"{len(rows)} pairs in {folder / 'sheet.jsonl'}")
+
+
+def read_marks(path: Path) -> dict[int, dict[str, int]]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return {row["number"]: {mark: int(row[mark]) for mark in MARKS} for row in rows}
+
+
+def tallied(folder: Path, readers: list[dict[int, dict[str, int]]]) -> dict[str, Any]:
+    """Rows with their marks; of each version the shares that each reader marked, usable being all four."""
+    rows = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+    for number, row in enumerate(rows, 1):
+        row["marks"] = [reader[number] for reader in readers]
+    shares = {}
+    for version in sorted({row["version"] for row in rows}):
+        mine = [row for row in rows if row["version"] == version]
+        usable = [[all(marks.values()) for marks in row["marks"]] for row in mine]
+        by_mark = {
+            mark: [sum(row["marks"][k][mark] for row in mine) / len(mine) for k in range(len(readers))]
+            for mark in MARKS
+        }
+        both = sum(all(flags) for flags in usable)
+        shares[version] = {
+            "rows": len(mine),
+            **by_mark,
+            "usable": [sum(flags[k] for flags in usable) / len(mine) for k in range(len(readers))],
+            "usable_by_all": both / len(mine),
+            "usable_by_all_interval": wilson_interval(both, len(mine)),
+        }
+    agree = sum(len({all(m.values()) for m in row["marks"]}) == 1 for row in rows) / len(rows)
+    return {"shares": shares, "readers_agree": agree, "rows": rows}
+
+
+def section(found: dict[str, Any]) -> str:
+    shares = found["shares"]
+    sizes = ", ".join(f"{one['rows']} pairs of {name}" for name, one in shares.items())
+    lines = [
+        "Marks by two readers who knew neither version nor purpose, each by itself; "
+        f"{sizes}, shuffled. "
+        f"On *usable* they agree in {found['readers_agree']:.0%} of the pairs. The rows with their marks: "
+        "`benchmarks/reading.json`.",
+        "",
+        f"| mark | {' | '.join(shares)} |",
+        f"|---|{'---|' * len(shares)}",
+    ]
+    for mark, meaning in MARKS.items():
+        cells = [", ".join(f"{share:.0%}" for share in one[mark]) for one in shares.values()]
+        lines.append(f"| *{mark}*: {meaning} | {' | '.join(cells)} |")
+    cells = [", ".join(f"{share:.0%}" for share in one["usable"]) for one in shares.values()]
+    lines.append(f"| **usable**: all four | {' | '.join(cells)} |")
+    both = [
+        f"{one['usable_by_all']:.0%} ({one['usable_by_all_interval'][0]:.0%} to {one['usable_by_all_interval'][1]:.0%})"
+        for one in shares.values()
+    ]
+    lines.append(f"| usable by both (95 % interval of Wilson) | {' | '.join(both)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
