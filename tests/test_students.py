@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_overrides
 from hypothesis import given
 from hypothesis import strategies as st
 
-from refine_af.config import load_config
+from refine_af.config import Config
 from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.prompts.answers import answer_frame
@@ -27,8 +26,8 @@ PAIRS = [Example(f"Name the {word}.", "", f"A short {word}") for word in ("city"
 
 
 @pytest.fixture(scope="module")
-def parts(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Parts:
-    return Parts(load_config(overrides=tiny_overrides(tiny_model)), tmp_path_factory.mktemp("scratch"))
+def parts(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return Parts(tiny_config, tmp_path_factory.mktemp("scratch"))
 
 
 @pytest.fixture(scope="module")
