@@ -104,7 +104,6 @@ class Workshop:
         from refine_af.feedback.embedding import Embedder
 
         name = settings.model or EMBEDDED
-
         if name == EMBEDDED:
             return self.parts.encoder
         embedder: Embedder = self._once(("embedder", name), lambda: Embedder(name, device=self.device))

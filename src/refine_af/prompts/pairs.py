@@ -18,6 +18,8 @@ from refine_af.records import SeedTask
 
 # What a turn writes, of a task that needs no input ("answer"), of one that needs one, and label first.
 Turn = Literal["answer", "input", "answer to input", "label", "input of label"]
+INPUTS: tuple[Turn, ...] = ("input", "input of label")
+ANSWERS: tuple[Turn, ...] = ("answer", "answer to input")
 
 _OPENINGS: dict[Turn, str] = {
     "input": "For each task, an input that it can be done with.",
@@ -57,7 +59,7 @@ def shows(turn: Turn, task: SeedTask) -> bool:
 
 def turn_frame(dialect: Dialect, turn: Turn, demonstrations: Sequence[SeedTask], system: str = "") -> Frame:
     """The frame into which a turn's task (see :func:`turn_task`) is put; ``system`` says how to answer."""
-    if turn in ("answer", "answer to input"):
+    if turn in ANSWERS:
         return answer_frame(dialect, demonstrations, system)
     wanted = "Label" if turn == "label" else "Input"
     shown = "".join(

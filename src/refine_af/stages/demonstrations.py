@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refine_af.config import Config
-from refine_af.prompts.pairs import Turn, shows
+from refine_af.prompts.pairs import ANSWERS, INPUTS, Turn, shows
 from refine_af.records import SeedTask, derived_random, derived_seed
 
 FEWEST_SETS = 8
@@ -64,7 +64,7 @@ class Demonstrations:
     def opening(self, turn: Turn, instruction: str, asked: str) -> str:
         """The first words with which a turn's input is to open: a third of those of the nearest task's at most, and six
         at most. Empty where none are given."""
-        nearest = self._nearest(turn, instruction) if self._opens and turn in ("input", "input of label") else None
+        nearest = self._nearest(turn, instruction) if self._opens and turn in INPUTS else None
         words = list(_WORD.finditer(nearest.input)) if nearest is not None else []
         if nearest is None or len(words) < 2:
             return ""
@@ -75,7 +75,7 @@ class Demonstrations:
     def _nearest(self, turn: Turn, instruction: str) -> SeedTask | None:
         """Of the other tasks that a turn shows which writes an input or a label; None where nobody tells what is near,
         or nothing is shown. An answer behind the nearest task is too often that task's."""
-        if self._near is None or turn in ("answer", "answer to input"):
+        if self._near is None or turn in ANSWERS:
             return None
         likeness = self._near(instruction)
         able = {t for some in self._sets[turn] for t in some if t.instruction != instruction}
@@ -84,7 +84,7 @@ class Demonstrations:
 
 def _count(turn: Turn, config: Config, is_chat: bool) -> int:
     options = config.instances
-    if turn not in ("answer", "answer to input"):
+    if turn not in ANSWERS:
         return options.demonstrations
     if options.answer_demonstrations is not None:
         return options.answer_demonstrations

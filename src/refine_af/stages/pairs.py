@@ -15,7 +15,7 @@ from refine_af.filters import pair_fault
 from refine_af.models import has_encoder
 from refine_af.novelty import tokens
 from refine_af.prompts.dialect import Frame
-from refine_af.prompts.pairs import Pair, Turn, Unreadable, read_turn, turn_frame, turn_task, turns_of
+from refine_af.prompts.pairs import ANSWERS, INPUTS, Pair, Turn, Unreadable, read_turn, turn_frame, turn_task, turns_of
 from refine_af.records import Instruction, SeedTask, derived_seed
 from refine_af.stages.context import Context, calibration_examples, seed_tasks
 from refine_af.stages.demonstrations import Demonstrations, Shown
@@ -66,11 +66,11 @@ class WrittenPair:
     @property
     def input(self) -> str:
         """As it was written; empty where none was."""
-        return "\n".join(t.text for t in self.turns if t.turn in ("input", "input of label"))
+        return "\n".join(t.text for t in self.turns if t.turn in INPUTS)
 
     @property
     def output(self) -> str:
-        return "\n".join(t.text for t in self.turns if t.turn not in ("input", "input of label"))
+        return "\n".join(t.text for t in self.turns if t.turn not in INPUTS)
 
 
 @dataclass
@@ -136,7 +136,7 @@ class PairWriter:
             turns_of(needs_input=bool(i.needs_input), is_classification=bool(i.is_classification)) for i in instructions
         ]
         # Labels, the inputs that have them, inputs, and then all answers: those behind an input stand with the others.
-        for turns in (("label",), ("input", "input of label"), ("answer", "answer to input")):
+        for turns in (("label",), INPUTS, ANSWERS):
             asked = [
                 (draft, turn)
                 for draft, plan in zip(drafts, plans, strict=True)
