@@ -160,15 +160,34 @@ def test_an_input_is_asked_for_behind_the_nearest_other_seed_and_an_answer_behin
 def test_an_input_opens_with_a_third_of_the_nearest_other_seeds_words_at_most(
     place: int, words: int, asked: str
 ) -> None:
-    seeds = [task(f"Do {i}", " ".join(f"w{i}_{n}" for n in range(words)), "out") for i in range(10)]
-    opened = Demonstrations(seeds, config(opened_inputs=True), is_chat=True, near=likeness_of(seeds))
+    seeds = [task(f"Do {i}", " ".join(f"w{i}x{n} word{n}" for n in range(words)), "out") for i in range(10)]
+    options = config(opened_inputs=True, max_demonstration_words=100)
+    opened = Demonstrations(seeds, options, is_chat=True, near=likeness_of(seeds))
     found = opened.opening("input", f"Do {place}", asked)
-    assert seeds[(place + 1) % 10].input.startswith(found)
-    assert len(found.split()) <= max(1, words // 3)
-    assert bool(found) == (words > 1), "of one word nothing would be left to write"
+    opener = seeds[(place + 1) % 10]
+    assert opener.input.startswith(found)
+    assert len(found.split()) <= min(6, 2 * words // 3)
+    assert bool(found) == (words >= 3), "one word says too little"
     assert found == opened.opening("input", f"Do {place}", asked), "another process opens it the same"
+    if found:
+        assert opener not in opened.of("input", f"Do {place}", asked), "the model would go on as it was shown"
     for turn in ("label", "answer", "answer to input"):
         assert opened.opening(turn, f"Do {place}", asked) == ""
+
+
+@pytest.mark.parametrize(
+    ("nearest", "opening"),
+    [
+        ("We met him. Then it rained all day and we left.", "We met"),  # no whole sentence
+        ("Soup\n- 200 g lentils\n- 2 carrots\n- 3 onions", "Far away in"),  # lines: a list has no end
+        ("10 20 30 40 50 60 70 80 90 100", "Far away in"),  # nothing that says what it is about
+        ("oak, ash, elm", "Far away in"),  # too short to open anything
+    ],
+)
+def test_what_a_small_model_could_not_go_on_with_opens_no_input(nearest: str, opening: str) -> None:
+    seeds = [task("Do 0", "Some text"), task("Do 1", nearest), task("Do 2", "Far away in a land of old kings he lived")]
+    opened = Demonstrations(seeds, config(opened_inputs=True), is_chat=True, near=likeness_of(seeds))
+    assert opened.opening("input", "Do 0", "Do 0") == opening
 
 
 def test_no_input_is_opened_where_nobody_tells_what_is_near_or_it_is_not_asked_for() -> None:

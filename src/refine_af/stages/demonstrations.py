@@ -3,13 +3,14 @@
 One set for all prompts would put its topics into every pair. Which set a prompt shows depends on what it asks, so it is
 the same in every batch and process; an engine reads each set once a call. With the sentence encoder an input is asked
 for behind a set that has the seed task most like the instruction: a small model writes what fits behind an example that
-fits.
+fits. Where inputs open as a seed's do, that is the likest seed's, and what is shown is the next: a model that was shown
+how its text goes on would say it again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import get_args
 
@@ -23,6 +24,7 @@ from refine_af.records import SeedTask, derived_random, derived_seed
 FEWEST_SETS = 8
 _LONGEST_OPENING = 6  # words
 _WORD = re.compile(r"\S+")
+_LETTERS = re.compile(r"[^\W\d_]{2}")
 Shown = tuple[SeedTask, ...]
 Floats = NDArray[np.float32]
 
@@ -39,8 +41,9 @@ class Demonstrations:
     ) -> None:
         self._seed = config.seed
         self._near = near
-        self._opens = config.instances.opened_inputs
         self._place = {task: place for place, task in enumerate(tasks)}
+        opens = config.instances.opened_inputs
+        self._openers = {turn: [t for t in tasks if opens and shows(turn, t) and _openings(t.input)] for turn in INPUTS}
         longest = config.instances.max_demonstration_words
         self._sets: dict[Turn, list[Shown]] = {}
         for turn in get_args(Turn):
@@ -53,33 +56,43 @@ class Demonstrations:
         return self._sets[turn]
 
     def of(self, turn: Turn, instruction: str, asked: str) -> Shown:
-        """The set that a prompt shows which asks this for an instruction; never one with the instruction itself, as
-        long as there is another."""
-        sets, nearest = self._sets[turn], self._nearest(turn, instruction)
-        others = [some for some in sets if all(t.instruction != instruction for t in some)] or sets
+        """The set that a prompt shows which asks this for an instruction; never one with the instruction itself, or
+        with the task as which its input opens, as long as there is another."""
+        sets, opener = self._sets[turn], self._opener(turn, instruction)
+        never = {instruction, opener.instruction if opener is not None else instruction}
+        others = [some for some in sets if all(t.instruction not in never for t in some)] or sets
+        # An answer behind the nearest task is too often that task's.
+        nearest = None if turn in ANSWERS else self._nearest(instruction, chain.from_iterable(others))
         if nearest is not None:
-            others = [some for some in others if nearest in some] or others
+            others = [some for some in others if nearest in some]
         return others[derived_seed(self._seed, "shown", turn, asked) % len(others)]
 
     def opening(self, turn: Turn, instruction: str, asked: str) -> str:
-        """The first words with which a turn's input is to open: a third of those of the nearest task's at most, and six
-        at most. Empty where none are given."""
-        nearest = self._nearest(turn, instruction) if self._opens and turn in INPUTS else None
-        words = list(_WORD.finditer(nearest.input)) if nearest is not None else []
-        if nearest is None or len(words) < 2:
-            return ""
-        most = max(1, min(_LONGEST_OPENING, len(words) // 3))
-        count = derived_random(self._seed, "opening", turn, asked).randint((most + 1) // 2, most)
-        return nearest.input[: words[count - 1].end()]
+        """The first words with which a turn's input is to open, as the nearest task's does; empty where none are
+        given."""
+        opener = self._opener(turn, instruction)
+        return derived_random(self._seed, "opening", turn, asked).choice(_openings(opener.input)) if opener else ""
 
-    def _nearest(self, turn: Turn, instruction: str) -> SeedTask | None:
-        """Of the other tasks that a turn shows which writes an input or a label; None where nobody tells what is near,
-        or nothing is shown. An answer behind the nearest task is too often that task's."""
-        if self._near is None or turn in ANSWERS:
+    def _opener(self, turn: Turn, instruction: str) -> SeedTask | None:
+        return self._nearest(instruction, self._openers.get(turn, ()))
+
+    def _nearest(self, instruction: str, among: Iterable[SeedTask]) -> SeedTask | None:
+        """Of other tasks; None where nobody tells what is near, or there are none."""
+        if self._near is None:
             return None
         likeness = self._near(instruction)
-        able = {t for some in self._sets[turn] for t in some if t.instruction != instruction}
+        able = (t for t in among if t.instruction != instruction)
         return max(able, key=lambda t: (likeness[self._place[t]], t.id), default=None)
+
+
+def _openings(text: str) -> list[str]:
+    """The first words with which another text may open as this one does: two at least, a third of its own and six at
+    most, the longer half of what is possible. In one line and with letters, for of a table a small model makes no end;
+    and no whole sentence, behind which it often sees no reason to go on."""
+    words = list(_WORD.finditer(text))
+    beginnings = (text[: word.end()] for word in words[1 : min(_LONGEST_OPENING, len(words) // 3)])
+    possible = [b for b in beginnings if "\n" not in b and b[-1] not in ".!?" and _LETTERS.search(b)]
+    return possible[len(possible) // 2 :]
 
 
 def _count(turn: Turn, config: Config, is_chat: bool) -> int:

@@ -77,7 +77,7 @@ def _opened(context: Context, engine: Engine, number: int, pool: Sequence[Instru
         from_pool = own and choose.random() < config.from_pool / config.demonstrations
         source = choose.choice(own) if from_pool else _dealt(context, seeds, number, place)
         words = len(source.text.split())
-        opening = opening_of(source.text, choose.randint(max(2, words // 3), max(2, (words + 1) // 2)))
+        opening = opening_of(source.text, choose.randint(max(2, words // 2), max(2, 2 * words // 3)))
         by_people, own_ones = (
             [i for i in some if i.needs_input == source.needs_input and i != source] for some in (seeds, pool)
         )
