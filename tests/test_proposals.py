@@ -270,13 +270,13 @@ def test_where_nothing_is_kept_the_rule_that_took_most_is_named_with_its_cure(
     assert "\n" not in str(caught.value)
 
 
-def test_openings_are_of_the_first_half_of_a_task(store: Store) -> None:
+def test_openings_are_a_half_to_two_thirds_of_a_task(store: Store) -> None:
     engine = Scripted(lambda _: [(NOVEL[0], -1.0, True)])
     context = context_of(store, engine, prompts_per_round=6, continuations=1)
     for number in range(1, 20):
         propose(context, engine, number, [])  # type: ignore[arg-type]
     lengths = {len(group.suffixes[0].split()) for group in engine.asked}
-    assert lengths == {2, 3}, "of six words"
+    assert lengths == {3, 4}, "of six words"
     whole: list[Instruction] = store.instructions()
-    openings = {opening_of(i.text, n) for i in whole for n in (2, 3)}
+    openings = {opening_of(i.text, n) for i in whole for n in (3, 4)}
     assert {group.suffixes[0].strip() for group in engine.asked} <= openings
