@@ -197,7 +197,8 @@ def compared(control: Sequence[Measured], arm: Sequence[Measured], seed: int = 0
     for figure in FIGURES:
         before, after = _by_task(control, figure), _by_task(arm, figure)
         gains = [a - b for a, b in zip(after, before, strict=True)]
-        won, lost = sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)
+        better = -1 if figure == "loss" else 1
+        won, lost = sum(better * gain > 0 for gain in gains), sum(better * gain < 0 for gain in gains)
         found[figure] = {**asdict(paired_difference(before, after, seed=seed)), "won": won, "lost": lost}
     return found
 
@@ -209,7 +210,7 @@ def _by_task(students: Sequence[Measured], figure: str) -> list[float]:
 def table(control: str, lengths: Mapping[str, float], results: Mapping[str, Sequence[Measured]]) -> list[str]:
     """Lines of Markdown: each arm over the control, which has its own figures below its name. ``lengths``: mean words
     of an answer, of the arms that have pairs."""
-    lines = ["| arm | words | content | margin | whole | end |", "|---|---|---|---|---|---|"]
+    lines = ["| arm | words | content | margin | loss (lower is better) | end |", "|---|---|---|---|---|---|"]
     for name, students in results.items():
         if name == control:
             own = [f"{fmean(_by_task(students, figure)):.3f}" for figure in FIGURES]
@@ -267,7 +268,7 @@ def run(given: argparse.Namespace) -> None:
         results = {UNTOUCHED: [students.untouched()]}
         results |= {name: students.tuned_on(name, pairs, given.seeds) for name, pairs in arms.items()}
     lengths = {name: words(pairs) for name, pairs in arms.items()}
-    print(f"{len(questions)} tasks, {sum(len(one.prompts) for one in questions)} instances, seeds {given.seeds}")
+    print(f"{len(questions)} tasks, {sum(len(one.sources) for one in questions)} instances, seeds {given.seeds}")
     print("\n".join(table(given.control, lengths, results)))
     if given.out:
         gains = {name: compared(results[given.control], one) for name, one in results.items()}

@@ -1,5 +1,4 @@
-"""What benchmarks/students.py and references.py promise: nonsense arms that are nonsense, figures that a plain forward
-pass has too, a margin that style can't move, and a journal that is gone on from."""
+"""What benchmarks/students.py promises: nonsense arms that are nonsense, gains over tasks, a journal to go on from."""
 
 from __future__ import annotations
 
@@ -7,12 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.config import Config
+from refine_af.evaluation.likelihood import Questions
 from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.prompts.answers import answer_frame
@@ -31,64 +30,13 @@ def parts(tiny_config: Config, tmp_path_factory: pytest.TempPathFactory) -> Part
 
 
 @pytest.fixture(scope="module")
-def questions(parts: Parts) -> list[references.Questions]:
+def questions(parts: Parts) -> list[Questions]:
     frame = answer_frame(parts.dialect)
     prompts = tuple(frame.prompt(f"Name a {word} of the city.") for word in ("river", "market", "school"))
     return [
-        references.Questions("places", prompts, ("the long river", "market", "a new school for each child")),
-        references.Questions("verbs", prompts[:2], ("Write", "Tell the story")),
+        Questions("places", prompts, ("the long river", "market", "a new school for each child")),
+        Questions("verbs", prompts[:2], ("Write", "Tell the story")),
     ]
-
-
-def test_figures_are_those_of_a_plain_forward_pass(parts: Parts, questions: list[references.Questions]) -> None:
-    import torch
-
-    tokenizer, network = parts.tokenizer, parts.network
-
-    def read(prompt: str, reference: str) -> tuple[float, int, float]:
-        """Log-probability of the reference, its tokens, log-probability of the end token behind it."""
-        before, after = (tokenizer.encode(text, add_special_tokens=False) for text in (prompt, reference))
-        with torch.no_grad():
-            found = network(torch.tensor([before + after])).logits[0].log_softmax(-1)
-        places = range(len(before) - 1, len(before) + len(after) - 1)
-        total = sum(float(found[place, token]) for place, token in zip(places, after, strict=True))
-        return total, len(after), float(found[-1, tokenizer.eos_token_id])
-
-    with parts.adapted_engine(None) as engine:
-        measured = references.measured(engine, questions)
-    for one in questions:
-        k = len(one.prompts)
-        rows = [[read(prompt, reference) for reference in one.references] for prompt in one.prompts]
-        own = [rows[i][i] for i in range(k)]
-        scores = np.array([[total for total, _, _ in row] for row in rows])
-        centred = np.array(
-            [
-                [scores[i, j] - scores[i].mean() - scores[:, j].mean() + scores.mean() for j in range(k)]
-                for i in range(k)
-            ]
-        )
-        margins = [centred[i, i] - np.mean([centred[i, j] for j in range(k) if j != i]) for i in range(k)]
-        expected = {
-            "content": np.mean([total / count for total, count, _ in own]),
-            "margin": np.mean(margins),
-            "whole": np.mean([(total + end) / (count + 1) for total, count, end in own]),
-            "end": np.mean([end for _, _, end in own]),
-        }
-        assert measured[one.task] == pytest.approx(expected, abs=1e-4)
-
-
-@given(
-    st.integers(2, 6).flatmap(
-        lambda k: st.tuples(*(st.lists(st.floats(-50, 50), min_size=k, max_size=k) for _ in range(2)))
-    ),
-    st.floats(-9, 9),
-)
-def test_margins_are_what_stands_on_the_diagonal_whatever_rows_and_columns_add(
-    added: tuple[list[float], list[float]], margin: float
-) -> None:
-    rows, columns = np.array(added[0]), np.array(added[1])
-    totals = rows[:, None] + columns + margin * np.eye(len(rows))
-    assert references.margins(totals) == pytest.approx(np.full(len(rows), margin), abs=1e-9)
 
 
 @given(st.integers(2, 30), st.integers(0, 5))
@@ -106,7 +54,7 @@ def test_the_last_word_alone() -> None:
 
 
 def test_a_student_of_the_journal_is_read_and_half_a_line_forgotten(
-    parts: Parts, questions: list[references.Questions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: Parts, questions: list[Questions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = tmp_path / "journal.jsonl"
     first = students.Students(parts, questions, journal, note=lambda text: None)

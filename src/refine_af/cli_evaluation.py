@@ -61,6 +61,9 @@ def evaluate(
     max_target: Annotated[int, typer.Option(min=1, help="Longest answer, in tokens.")] = 128,
     cut: Annotated[CutRule, typer.Option(help="Where an answer that runs on is cut.")] = CutRule.none,
     prompt: Annotated[Prompt, typer.Option(help="auto: the chat template where the model has one.")] = Prompt.auto,
+    likelihood: Annotated[
+        bool, typer.Option("--likelihood", help="Also how likely the references are: content, margin, end, loss.")
+    ] = False,
     served: Annotated[
         str | None, typer.Option(help="The model's name at an endpoint.", show_default="the only one there")
     ] = None,
@@ -83,8 +86,10 @@ def evaluate(
         quiet_libraries()
         from refine_af.evaluation.evaluate import Options
         from refine_af.evaluation.evaluate import evaluate as evaluated
+        from refine_af.evaluation.likelihood import REFERENCES
 
-        options = Options(int(shots.value), max_source, max_target, cut.value, instances)
+        scored = REFERENCES if likelihood else None
+        options = Options(int(shots.value), max_source, max_target, cut.value, instances, scored)
         found = evaluated(model, tasks, out, settings, options, progress, prompt=prompt.value, served=served)
     if as_json:
         print_json(found)

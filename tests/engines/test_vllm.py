@@ -143,11 +143,11 @@ def test_an_evaluation_asks_the_server(server: Server, tiny_model: Path, tmp_pat
     config = parts_at(server, tiny_model, tmp_path).config
     subject = find_subject(str(tiny_model), config, "plain", None, tmp_path)
     assert (subject.settings["engine"], subject.settings["precision"]) == ("vllm", "unknown")
-    with subject.at_work() as answering:
-        answered = answering([[PREFIX + s for s in PROMPTS.suffixes]], GREEDY.max_tokens, NO_STOP)
+    with subject.at_work() as model:
+        answered = model.answers([[PREFIX + s for s in PROMPTS.suffixes]], GREEDY.max_tokens, NO_STOP)
     local = config_of(tiny_model, "transformers", 16, 1)
-    with find_subject(str(tiny_model), local, "plain", None, tmp_path).at_work() as answering:
-        assert answered == answering([[PREFIX + s for s in PROMPTS.suffixes]], GREEDY.max_tokens, NO_STOP)
+    with find_subject(str(tiny_model), local, "plain", None, tmp_path).at_work() as model:
+        assert answered == model.answers([[PREFIX + s for s in PROMPTS.suffixes]], GREEDY.max_tokens, NO_STOP)
     assert any("return_token_ids" in request for request in server.requests)
 
 

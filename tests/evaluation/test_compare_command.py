@@ -73,6 +73,42 @@ def test_the_table_shows_counts_categories_tasks_and_a_conclusion(call: Call) ->
     assert "tuned scores higher than initial in ROUGE-L on 100 % of the decided tasks (7 of 7; 1 tie apart)" in words
 
 
+def with_likelihoods(folder: Path, content: float, questions: str = "same") -> None:
+    file = folder / "scores.json"
+    figures = {"references": 5, "content": content, "margin": 2 * content, "end": -1.0, "loss": -content}
+    found = {"questions": questions, "tasks": {f"task{number}": figures for number in range(8)}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "likelihood": found}), encoding="utf-8")
+
+
+def test_the_references_likelihoods_are_compared_and_what_they_can_not_show_is_said(call: Call) -> None:
+    with_likelihoods(write("a"), -2.0)
+    with_likelihoods(write("b", 1.0), -1.5)
+    code, out, _ = call("a", "b")
+    assert code == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "content -1.500 -2.000 +0.500 +0.500 to +0.500 8/0" in lines
+    assert "loss (lower is better) 1.500 2.000 −0.500 −0.500 to −0.500 8/0" in lines
+    assert "still answer badly" in " ".join(out.split())
+    found = json.loads(call("a", "b", "--json")[1])["against"][0]["likelihoods"]
+    assert [(one["figure"], one["wins"], one["losses"]) for one in found] == [
+        ("content", 8, 0),
+        ("margin", 8, 0),
+        ("end", 0, 0),
+        ("loss", 8, 0),
+    ]
+
+
+def test_likelihoods_of_other_texts_are_not_compared_and_it_is_said(call: Call) -> None:
+    with_likelihoods(write("a"), -2.0)
+    with_likelihoods(write("b", 1.0), -1.5, "other")
+    code, out, _ = call("a", "b")
+    assert code == 0
+    assert "likelihoods are not compared: the two evaluations scored different ones" in " ".join(out.split())
+    assert "references, in nats" not in out
+    write("c")
+    assert "likelihoods" not in call("a", "c")[1], "one side alone has none to compare"
+
+
 def test_every_other_evaluation_is_compared_with_the_first(call: Call) -> None:
     write("initial"), write("tuned", 1.0), write("worse", -1.0)
     found = json.loads(call("initial", "tuned", "worse", "--json")[1])

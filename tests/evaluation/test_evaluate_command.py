@@ -226,16 +226,16 @@ def test_a_call_that_was_stopped_goes_on_to_the_same_result(call: Called, monkey
     monkeypatch.setattr(subject, "BATCHES_AT_ONCE", 1)  # so that there are several units
     call("-q", out="whole")
     asked: list[int] = []
-    answers = subject.LocalSubject._answers
+    answers = subject._Loaded.answers
 
-    def counted(self: Any, engine: Any, groups: Any, *rest: Any) -> Any:
+    def counted(self: Any, groups: Any, *rest: Any) -> Any:
         if len(asked) == 1:
             asked.append(0)
             raise KeyboardInterrupt
         asked.append(sum(map(len, groups)))
-        return answers(self, engine, groups, *rest)
+        return answers(self, groups, *rest)
 
-    monkeypatch.setattr(subject.LocalSubject, "_answers", counted)
+    monkeypatch.setattr(subject._Loaded, "answers", counted)
     stopped = call("-q")
     assert (stopped.code, stopped.out) == (130, "")
     assert not Path("out/scores.json").exists()
@@ -253,6 +253,68 @@ def test_a_complete_evaluation_is_shown_again_and_nothing_is_asked(
     first = call("--json", "-q").out
     monkeypatch.setattr(job, "_ask", None)
     assert call("--json", "-q").out == first
+
+
+# -- the references' likelihood -------------------------------------------------------------------------
+
+
+def test_the_references_likelihoods_stand_beside_the_scores_and_change_none(call: Called) -> None:
+    call("-q", out="plain")
+    shown = call("-q", "--likelihood")
+    assert shown.code == 0
+    assert "References, nats: content -" in shown.out
+    found = scores("out")["likelihood"]
+    assert list(found["tasks"]) == ["task0", "task1", "task2"]
+    for name in ("content", "margin", "end", "loss"):
+        assert found[name] == pytest.approx(sum(one[name] for one in found["tasks"].values()) / 3)
+    assert (found["content"] < 0, found["end"] < 0, found["loss"] > 0) == (True, True, True)
+    assert predictions("out") == predictions("plain")
+    assert "likelihood" not in scores("plain")
+
+
+def test_stopped_between_the_references_it_goes_on_to_the_same(call: Called, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_TASKS_AT_ONCE", 1)
+    call("-q", "--likelihood", out="whole")
+    asked: list[int] = []
+    scored = subject._Loaded.token_scores
+
+    def counted(self: Any, texts: Any) -> Any:
+        asked.append(len(texts))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return scored(self, texts)
+
+    monkeypatch.setattr(subject._Loaded, "token_scores", counted)
+    assert call("-q", "--likelihood").code == 130
+    assert "belongs to an evaluation with other settings (likelihood: 5 -> None)" in call("-q").err
+    assert call("-q", "--likelihood").code == 0
+    assert asked == [9, 9, 9, 9], "what was measured is not measured again"
+    assert (Path("out") / "scores.json").read_text() == (Path("whole") / "scores.json").read_text()
+
+
+def test_a_task_with_one_reference_has_no_margin_and_it_is_said(call: Called) -> None:
+    alike = [{**row, "references": ["the same"]} for row in TASKS if row["task"] == "task0"]
+    long = [{**row, "references": ["a word " * 40]} for row in TASKS if row["task"] == "task1"]
+    rows = [*alike, *long, *(row for row in TASKS if row["task"] == "task2")]
+    Path("tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = call("--likelihood").err
+    assert "1 tasks have one reference for all that was scored, and no margin" in told
+    assert "1 tasks have no reference of at most 8 tokens, and no likelihood" in told
+    found = scores("out")["likelihood"]
+    assert {name: (one["references"], one["margin"] is None) for name, one in found["tasks"].items()} == {
+        "task0": (1, True),
+        "task2": (3, False),
+    }
+    assert found["margin"] == found["tasks"]["task2"]["margin"]
+
+
+def test_an_endpoint_tells_no_likelihood_and_nothing_is_asked(call: Called, serve: Callable[..., Server]) -> None:
+    server = serve(lambda request: (200, {"choices": [{"message": {"content": "x"}}]}, {}))
+    result = call("--likelihood", "--served", "m", model=server.url)
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert "tells no likelihood of a given text; leave --likelihood out" in result.err
+    assert not server.requests
+    assert not Path("out").exists()
 
 
 # -- wrong use -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import numpy as np
 
 from refine_af.errors import UsageError
 from refine_af.evaluation.bootstrap import RESAMPLES, Floats, Levels, TaskBootstrap, mean_difference
+from refine_af.evaluation.comparison_likelihood import LikelihoodDifference, Likelihoods, compare_likelihoods
 from refine_af.evaluation.significance import Interval, sign_test, wilcoxon_test, wilson_interval
 
 Metric = Literal["rouge_l", "exact_match"]
@@ -42,6 +43,7 @@ class Evaluation:
     rows: Sequence[Scored]
     settings: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    likelihoods: Likelihoods | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,17 +117,22 @@ class Pairing:
     missing_other: int
     different: dict[str, tuple[Any, Any]]  # settings that both tell and that differ: (control's, other's)
     unsaid: tuple[str, ...]  # settings that one of the two does not tell
+    other_questions: bool = False  # both have likelihoods of references, of different ones
 
 
 @dataclass(frozen=True, slots=True)
 class Versus:
-    """An evaluation against the control: over all tasks, by category, and by task, the largest gain first."""
+    """An evaluation against the control: over all tasks, by category, and by task, the largest gain first.
+
+    ``likelihoods``: of the references, over all their tasks; none where one side has none or other ones were scored.
+    """
 
     name: str
     pairing: Pairing
     overall: Group
     categories: tuple[Group, ...]
     tasks: tuple[TaskDifference, ...]
+    likelihoods: tuple[LikelihoodDifference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,7 @@ def compare_evaluations(
 
 _LONGEST_VALUE = 80  # characters of a setting that are shown
 # Whose answers they are, and how many of them: what a comparison is about, or what it copes with.
-_NOT_PROTOCOL = frozenset({"model", "weights", "name", "instances", "tasks"})
+_NOT_PROTOCOL = frozenset({"model", "weights", "name", "instances", "tasks", "likelihood"})
 
 
 def settings_apart(
@@ -223,6 +230,9 @@ def _versus(
     by_category: dict[str, list[int]] = {}
     for place, task in enumerate(tasks):
         by_category.setdefault(task.category, []).append(place)
+    scored = [one for one in (control.likelihoods, other.likelihoods) if one is not None]
+    both_scored = len(scored) == 2
+    alike = both_scored and scored[0].questions == scored[1].questions
     pairing = Pairing(
         instances=len(shared),
         only_control=len(ours) - len(shared),
@@ -231,6 +241,7 @@ def _versus(
         missing_other=sum(theirs[key].missing for key in shared),
         different=different,
         unsaid=unsaid,
+        other_questions=both_scored and not alike,
     )
     return Versus(
         name=other.name,
@@ -238,6 +249,7 @@ def _versus(
         overall=_group("all", range(len(tasks)), tasks, bootstrap),
         categories=tuple(_group(name, places, tasks, bootstrap) for name, places in sorted(by_category.items())),
         tasks=tuple(sorted(tasks, key=lambda task: (-task.difference, task.name))),
+        likelihoods=compare_likelihoods(scored[0], scored[1], seed) if alike else (),
     )
 
 

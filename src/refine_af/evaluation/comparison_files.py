@@ -9,6 +9,7 @@ from typing import Any
 
 from refine_af.errors import UsageError
 from refine_af.evaluation.compare import Evaluation, Metric, Scored
+from refine_af.evaluation.comparison_likelihood import Likelihoods, read_likelihoods
 from refine_af.user_files import jsonl_rows, read_text
 
 PREDICTIONS, SCORES = "predictions.jsonl", "scores.json"
@@ -30,14 +31,14 @@ def read_evaluation(folder: Path) -> Evaluation:
         if predictions.exists():
             raise UsageError(f"{folder} holds an unfinished evaluation; the command that began it goes on from there")
         raise UsageError(f"{folder} holds no evaluation ({SCORES}); give a folder that evaluate or score has written")
-    settings, metrics = _settings(scores)
+    settings, metrics, likelihoods = _settings(scores)
     lines = jsonl_rows(read_text(predictions, str(predictions)), str(predictions), _FIELDS)
     rows = [_scored(f"{predictions}, line {number}", row) for number, row in lines]
-    return Evaluation(str(folder), rows, settings, metrics)
+    return Evaluation(str(folder), rows, settings, metrics, likelihoods)
 
 
-def _settings(path: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
-    """The settings, and the official metric of each category that names one."""
+def _settings(path: Path) -> tuple[dict[str, Any], dict[str, Metric], Likelihoods | None]:
+    """The settings, the official metric of each category that names one, and the references' likelihoods."""
     try:
         found = json.loads(read_text(path, str(path), "a JSON file"))
     except (ValueError, RecursionError):
@@ -53,7 +54,7 @@ def _settings(path: Path) -> tuple[dict[str, Any], dict[str, Metric]]:
         if metric not in ("rouge_l", "exact_match"):
             raise UsageError(f"{path}: category {name} has metric {metric}, not rouge_l or exact_match")
         metrics[name] = "exact_match" if metric == "exact_match" else "rouge_l"
-    return settings, metrics
+    return settings, metrics, read_likelihoods(str(path), found.get("likelihood"))
 
 
 def _scored(place: str, row: dict[str, Any]) -> Scored:

@@ -10,6 +10,7 @@ from refine_af.evaluation.comparison_text import (
     between,
     conclusion,
     metric_name,
+    nats,
     notes,
     p_value,
     percent,
@@ -31,6 +32,9 @@ def render(comparison: Comparison, show: int, console: Console) -> None:
             f"sign test p {p_value(versus.overall.sign_p)}, Wilcoxon p {p_value(versus.overall.wilcoxon_p)}\n"
         )
         console.print(_by_category(versus))
+        if versus.likelihoods:
+            console.print()
+            console.print(_likelihoods(versus))
         if show:
             console.print()
             console.print(_ends(versus.tasks, show))
@@ -78,6 +82,20 @@ def _by_category(versus: Versus) -> Table:
             points(difference.value),
             between(difference.bootstrap.tasks),
             style="bold" if group is versus.overall else "",
+        )
+    return table
+
+
+def _likelihoods(versus: Versus) -> Table:
+    table = _table("references, in nats", "mean", "control", "difference", "over tasks", "won/lost")
+    for one in versus.likelihoods:
+        interval = f"{nats(one.interval[0])} to {nats(one.interval[1])}"
+        table.add_row(
+            "loss (lower is better)" if one.figure == "loss" else one.figure,
+            *(f"{value:.3f}" for value in (one.other, one.control)),
+            nats(one.difference),
+            interval,
+            f"{one.wins}/{one.losses}",
         )
     return table
 

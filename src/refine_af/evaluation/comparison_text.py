@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from refine_af.evaluation.bootstrap import FEWEST
 from refine_af.evaluation.compare import Comparison, Group, Pairing, Versus, told_apart
+from refine_af.evaluation.comparison_likelihood import CANT_SHOW, OTHER_QUESTIONS
 from refine_af.evaluation.significance import Interval
 from refine_af.report.numbers import number
 from refine_af.report.wording import clean
@@ -93,6 +94,8 @@ def notes(versus: Versus, comparison: Comparison) -> list[str]:
             f"This is one of {len(comparison.against)} comparisons with the same control; the p-values are not "
             "corrected for their number."
         )
+    if versus.likelihoods:
+        found.append(CANT_SHOW)
     return [clean(note) for note in (*found, *_pairing(versus.pairing)) if note]
 
 
@@ -112,6 +115,8 @@ def _pairing(pairing: Pairing) -> list[str]:
         )
     if pairing.different:
         found.append(f"Not evaluated alike: {told_apart(pairing.different)}. The difference may come from that alone.")
+    if pairing.other_questions:
+        found.append(OTHER_QUESTIONS)
     if pairing.unsaid:
         found.append(f"Told by one side alone, so not checked: {', '.join(pairing.unsaid)}.")
     return found
@@ -174,6 +179,11 @@ def points(value: float | None) -> str:
     if value is None or value == 0:
         return number(value)
     return (f"{value:+.2f}" if abs(value) >= 0.005 else f"{value:+.1g}").replace("-", "−")
+
+
+def nats(value: float) -> str:
+    """A difference in nats, with its sign and three decimals."""
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def p_value(p: float) -> str:

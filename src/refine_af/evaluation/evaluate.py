@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +12,8 @@ from typing import Any
 
 from refine_af.config import Config, differences, shown_differences
 from refine_af.errors import UsageError
+from refine_af.evaluation.likelihood import Figures, figures, questions_of, rounded
+from refine_af.evaluation.likelihood import summary as likelihood_summary
 from refine_af.evaluation.scores import score_answers, summary
 from refine_af.evaluation.subject import PromptForm, Subject, find_subject
 from refine_af.evaluation.tasks import EvaluationTask, load_tasks, tasks_id
@@ -27,13 +29,15 @@ _JOURNAL = "answers.jsonl"  # the settings, then each answer as it came
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a model is asked, and what of its answer counts; lengths in tokens."""
+    """How a model is asked, and what of its answer counts; lengths in tokens. ``likelihood``: of each task so many
+    references are scored behind as many prompts; None: none."""
 
     shots: int = 0
     max_source: int = 1024
     max_target: int = 128
     cut: Cut = "none"
     instances: int | None = None  # the first ones of each task; None: all
+    likelihood: int | None = None
 
 
 def evaluate(
@@ -56,6 +60,11 @@ def evaluate(
     with exhaustion_explained(out), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
         check_folder(out)
         subject = find_subject(model, config, prompt, served, Path(scratch))
+        if options.likelihood is not None and not subject.scores:
+            raise UsageError(
+                f"{subject.settings['engine']} tells no likelihood of a given text; leave --likelihood out, or name "
+                "the model itself"
+            )
         _refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
         for note in loaded.notes:
             progress.note(note)
@@ -126,15 +135,17 @@ def _complete(
     if not journal.exists():
         write_text(journal, _line({"settings": settings}))
     _take_off_half_a_line(journal)
-    answers = {row["id"]: row["answer"] for row in _whole_lines(journal) if "id" in row}
+    rows = _whole_lines(journal)
+    answers = {row["id"]: row["answer"] for row in rows if "id" in row}
     total = sum(len(task.instances) for task in tasks)
     progress.begin(name, total, "answers", len(answers))
     if len(answers) < total:
         _ask(subject, tasks, options, answers, journal, progress)
+    found = _likelihoods(subject, tasks, options, rows, journal, progress, name)
     scored = score_answers(tasks, _cut(answers, options.cut))
     write_text(out / "predictions.jsonl", "".join(_line(one.as_row()) for one in scored))
     # Last, since its presence proves the evaluation complete.
-    write_text(out / "scores.json", json.dumps({"settings": settings, **summary(scored)}, indent=2) + "\n")
+    write_text(out / "scores.json", json.dumps({"settings": settings, **summary(scored), **found}, indent=2) + "\n")
     journal.unlink()
     progress.end(f"ROUGE-L {fmean(one.rouge_l for one in scored):.2f} on {total} instances of {len(tasks)} tasks")
 
@@ -153,12 +164,13 @@ def _ask(
     """
     values = [one.rouge_l for one in score_answers(tasks, _cut(answers, options.cut)) if not one.missing]
     stop = scored_part(options.cut)
-    with subject.at_work() as ask, journal.open("a", encoding="utf-8") as file:
+    with subject.at_work() as model, journal.open("a", encoding="utf-8") as file:
         for unit in _units(tasks, subject.unit):
             if all(one.id in answers for task in unit for one in task.instances):
                 continue
             groups = [group for task in unit for group in _groups(task, subject, options)]
-            replies = ask([[one.text for one in group.values()] for group in groups], options.max_target, stop)
+            sources = [[one.text for one in group.values()] for group in groups]
+            replies = model.answers(sources, options.max_target, stop)
             new: dict[str, str] = {}
             for group, texts in zip(groups, replies, strict=True):
                 new.update(zip(group, texts, strict=True))
@@ -167,6 +179,44 @@ def _ask(
             file.flush()
             values += [one.rouge_l for one in score_answers(unit, _cut(new, options.cut))]
             progress.update(len(answers), {"ROUGE-L": f"{fmean(values):.1f}"})
+
+
+_TASKS_AT_ONCE = 8  # whose references are scored together, which is a row of the journal each
+
+
+def _likelihoods(
+    subject: Subject,
+    tasks: tuple[EvaluationTask, ...],
+    options: Options,
+    rows: Sequence[Mapping[str, Any]],
+    journal: Path,
+    progress: Progress,
+    name: str,
+) -> dict[str, Any]:
+    """What of the scores is about the references' likelihood, under its name; empty where it was not asked for."""
+    if options.likelihood is None:
+        return {}
+    lengths = (options.shots, options.max_source, options.max_target)
+    questions = questions_of(tasks, options.likelihood, *lengths, subject.ruler)
+    found = {row["task"]: Figures(**row["likelihood"]) for row in rows if "likelihood" in row}
+    progress.begin(f"{name}: likelihood", len(questions), "tasks", len(found))
+    missing = [one for one in questions if one.task not in found]
+    if missing:
+        with subject.at_work() as model, journal.open("a", encoding="utf-8") as file:
+            for start in range(0, len(missing), _TASKS_AT_ONCE):
+                some = missing[start : start + _TASKS_AT_ONCE]
+                scores = iter(model.token_scores([text for one in some for text in one.texts()]))
+                new = {one.task: rounded(figures([next(scores) for _ in one.texts()])) for one in some}
+                file.write("".join(_line({"task": task, "likelihood": asdict(one)}) for task, one in new.items()))
+                file.flush()
+                found |= new
+                progress.update(len(found), {"content": f"{fmean(one.content for one in found.values()):.2f}"})
+    if left_out := len(tasks) - len(questions):
+        progress.note(f"{left_out} tasks have no reference of at most {options.max_target} tokens, and no likelihood")
+    made = likelihood_summary(questions, {one.task: found[one.task] for one in questions}) if questions else {}
+    if made.get("without_margin"):
+        progress.note(f"{made['without_margin']} tasks have one reference for all that was scored, and no margin")
+    return {"likelihood": made} if made else {}
 
 
 def _units(tasks: Iterable[EvaluationTask], size: int) -> Iterator[list[EvaluationTask]]:

@@ -16,8 +16,11 @@ def render(scores: dict[str, Any], console: Console) -> None:
     head = f"ROUGE-L {scores['rouge_l']:.2f}, exact match {scores['exact_match']:.2f}"
     counts = f"{scores['instances']:,} instances of {len(scores['tasks'])} tasks{missing}"
     console.print(f"{head} ({counts})", markup=False, highlight=False)
+    if found := scores.get("likelihood"):
+        console.print(_likelihood(found), markup=False, highlight=False)
     if "settings" in scores:
-        shown = ", ".join(f"{name} {_shown(value)}" for name, value in scores["settings"].items())
+        told = {name: value for name, value in scores["settings"].items() if name != "likelihood" or value is not None}
+        shown = ", ".join(f"{name} {_shown(value)}" for name, value in told.items())
         console.print(clean(shown), style="dim", markup=False, highlight=False)
     if scores["categories"]:
         console.print()
@@ -39,6 +42,14 @@ def _table(kind: str, groups: dict[str, Any]) -> Table:
         cells = [*figures, f"{one['instances']:,}", str(one.get("missing", ""))]
         table.add_row(clean(name), *cells[: len(table.columns) - 1])
     return table
+
+
+def _likelihood(found: dict[str, Any]) -> str:
+    margin = "none" if found["margin"] is None else f"{found['margin']:.3f}"
+    return (
+        f"References, nats: content {found['content']:.3f} a token, margin {margin}, end {found['end']:.3f}, "
+        f"loss {found['loss']:.3f} a token (means over {len(found['tasks'])} tasks)"
+    )
 
 
 def _shown(value: Any) -> str:

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from refine_af.config import Config, load_config
 from refine_af.endpoint import Endpoint
-from refine_af.engines.base import BATCHES_AT_ONCE, Engine, Stop
+from refine_af.engines.base import BATCHES_AT_ONCE, Engine, Stop, TokenScores
 from refine_af.engines.vllm import check_server
 from refine_af.errors import UsageError
 from refine_af.models import EMBEDDED, EMBEDDED_NAME, check_model, check_packages
@@ -27,20 +27,28 @@ if TYPE_CHECKING:
 PromptForm = Literal["auto", "plain", "chat"]
 
 
-class Answering(Protocol):
-    """Groups of sources in, the model's answers out, in their order; each may go on behind ``stop``."""
+class AtWork(Protocol):
+    """A subject with all loaded that it needs."""
 
-    def __call__(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]: ...
+    def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:
+        """To groups of sources, in their order; each may go on behind ``stop``."""
+        ...
+
+    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        """Of (source, answer); only where the subject ``scores``."""
+        ...
 
 
 class Subject(Protocol):
-    """``settings``: what of the model decides its scores, ``prompt`` among them. ``unit``: sources to ask at once."""
+    """``settings``: what of the model decides its scores, ``prompt`` among them. ``unit``: sources to ask at once.
+    ``scores``: whether it tells how likely it finds a given text."""
 
     settings: dict[str, Any]
     unit: int
     ruler: Ruler
+    scores: bool
 
-    def at_work(self) -> AbstractContextManager[Answering]:
+    def at_work(self) -> AbstractContextManager[AtWork]:
         """Loads what is dear, while the context lasts."""
         ...
 
@@ -111,6 +119,7 @@ class LocalSubject:
         self._frame = _frame(parts, prompt)
         self.ruler: Ruler = TokenRuler(parts.tokenizer)
         self.unit = max(BATCHES_AT_ONCE, parts.threads) * parts.config.model.batch_size
+        self.scores = parts.engine_name != "vllm" or adapter is None
         label, weights = parts.located.label, parts.located.identity
         if adapter is not None:
             label = f"{label} with {name or adapter}"
@@ -125,13 +134,22 @@ class LocalSubject:
         }
 
     @contextmanager
-    def at_work(self) -> Iterator[Answering]:
+    def at_work(self) -> Iterator[AtWork]:
         with self._parts.adapted_engine(self._adapter) as engine:
-            yield partial(self._answers, engine)
+            yield _Loaded(engine, self._frame)
 
-    def _answers(self, engine: Engine, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:
-        prompts = [[self._frame.prompt(source) for source in group] for group in groups]
-        return [[one.text for one in group] for group in engine.answers(prompts, max_tokens, stop)]
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    engine: Engine
+    frame: Frame
+
+    def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:
+        prompts = [[self.frame.prompt(source) for source in group] for group in groups]
+        return [[one.text for one in group] for group in self.engine.answers(prompts, max_tokens, stop)]
+
+    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        return self.engine.token_scores([(self.frame.prompt(source), answer) for source, answer in texts])
 
 
 def _frame(parts: Parts, prompt: PromptForm) -> Frame:
@@ -177,6 +195,7 @@ class EndpointSubject:
     """A model behind an OpenAI-compatible endpoint: ``/chat/completions``, or ``/completions`` for plain prompts."""
 
     unit = 64  # a minute or so of a slow server
+    scores = False
 
     def __init__(self, url: str, served: str | None, prompt: PromptForm) -> None:
         if served is None:
@@ -197,10 +216,13 @@ class EndpointSubject:
         }
 
     @contextmanager
-    def at_work(self) -> Iterator[Answering]:
-        yield self._answers
+    def at_work(self) -> Iterator[AtWork]:
+        yield self
 
-    def _answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:
+    def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
+        raise NotImplementedError("an endpoint tells no likelihood of a given text")
+
+    def answers(self, groups: Sequence[Sequence[str]], max_tokens: int, stop: Stop) -> list[list[str]]:
         # ``stop`` is not sent on: a server would stop at white space before the answer too.
         common = {"max_tokens": max_tokens, "temperature": 0}
         requests = [
