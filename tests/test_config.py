@@ -243,3 +243,16 @@ def test_a_config_differs_from_its_own_json_in_nothing() -> None:
     for name in PRESETS:
         dumped = load_config(preset=name).model_dump(mode="json")
         assert differences(json.loads(json.dumps(dumped)), dumped) == []
+
+
+@pytest.mark.parametrize(("given", "language"), [("zh", "zh"), ("no", "no"), ("pt-BR", "pt-BR"), ('"no"', "no")])
+def test_a_language_is_a_code(given: str, language: str) -> None:
+    config = load_config(overrides=[f"language={given}"])
+    assert config.language == language
+    assert not config.reads.is_english
+
+
+@pytest.mark.parametrize("given", ["Chinese", "7", "[zh]", "null"])
+def test_what_is_no_language_is_refused(given: str) -> None:
+    with pytest.raises(UsageError, match="option language"):
+        load_config(overrides=[f"language={given}"])

@@ -23,7 +23,7 @@ TURNS: tuple[Turn, ...] = get_args(Turn)
 
 
 def config(seed: int = 0, **changes: Any) -> Config:
-    instances = {"demonstrations": 2, "max_demonstration_words": 60}
+    instances = {"demonstrations": 2, "max_demonstration_words": 60, "answer_demonstrations": "null"}
     return load_config(overrides=[f"seed={seed}", *(f"instances.{k}={v}" for k, v in (instances | changes).items())])
 
 

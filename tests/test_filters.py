@@ -18,6 +18,7 @@ from refine_af.filters import (
     instruction_fault,
     pair_fault,
 )
+from refine_af.language import ENGLISH, Language
 from refine_af.prompts.pairs import Pair
 from refine_af.seeds import load_seeds
 from refine_af.topics import Topics, content_words
@@ -87,13 +88,17 @@ def test_programs_are_not_asked_for_at_the_beginning(text: str, expected: str | 
     assert reason(text) == expected
 
 
-@pytest.mark.parametrize("first", list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + ["é", "日", "“", "—", "\u00a0", "É"])
-def test_a_beginning_of_punctuation_or_not_ascii_is_odd(first: str) -> None:
+@pytest.mark.parametrize("first", list("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~") + ["“", "—", "\u00a0", "•", "😀"])
+def test_a_beginning_of_punctuation_or_a_symbol_is_odd(first: str) -> None:
     assert INSTRUCTION_FILTERS["starts oddly"](f"{first}rite about the sea", CONFIG) == first
 
 
-@pytest.mark.parametrize("text", ["Write about the café.", "9 lives: whose?", "z is a letter?"])
-def test_ascii_letters_and_digits_are_no_odd_beginning(text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["Write about the café.", "9 lives: whose?", "z is a letter?", "Écrivez un poème.", "¿Qué hora es?", "¡Escribe!",
+     "«Слово» значит что?", "„Haus“ heißt was?", "Напиши стих.", "写一首关于雨的诗。", "「雨」は何。", "١٢ كم؟"],
+)  # fmt: skip
+def test_letters_and_digits_of_any_script_are_no_odd_beginning(text: str) -> None:
     assert INSTRUCTION_FILTERS["starts oddly"](text, CONFIG) is None
 
 
@@ -323,3 +328,64 @@ def test_the_words_that_a_pair_was_asked_to_have_are_neither_copied_nor_a_topic(
     fault = pair_fault(pair, "Is it safe?", "Is it safe?", shown, Topics(shown))
     assert fault is not None
     assert fault[0] == TOPIC
+
+
+CHINESE, RUSSIAN, THAI, HINDI, GERMAN = (Language(code) for code in ("zh", "ru", "th", "hi", "de"))
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("写一首关于雨的诗。", CHINESE),
+        ("解释Python的历史。", CHINESE),
+        ("“春风又绿江南岸”的作者是谁？", CHINESE),
+        ("この文章を要約してください。", Language("ja")),
+        ("เขียนบทกวีเกี่ยวกับฝน", THAI),
+        ("बारिश पर एक कविता लिखो।", HINDI),
+        ("اكتب قصيدة قصيرة عن المطر", Language("ar")),
+        ("Напиши короткий стих о дожде.", RUSSIAN),
+        ("¿Cuál es la capital de Francia?", Language("es")),
+        ("Élargis ce court texte.", Language("fr")),
+        ("In this Haus wohnt wer?", GERMAN),  # opens as an English statement does
+        ("Die Map der Images ist was?", GERMAN),
+    ],
+)
+def test_good_instructions_of_any_language_pass(text: str, language: Language) -> None:
+    assert instruction_fault(text, CONFIG, language) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "expected"),
+    [
+        ("写诗。", CHINESE, "too short"),
+        ("写一首关于雨的诗。" * 40, CHINESE, "too long"),
+        ("เขียนบทกวี", THAI, "too short"),
+        ("हिन्दी में लिखो", HINDI, "too short"),
+        ("，写一首关于雨的诗。", CHINESE, "starts oddly"),
+        ("说说哪个更便宜，便宜，便宜，便宜。", CHINESE, "repeats itself"),
+        ("Напиши короткий стих о дожде.", ENGLISH, "in another script"),
+        ("Python 的历史 怎么样 请 解释 一下", ENGLISH, "in another script"),
+        ('Translate "Напиши стих" into English, please.', ENGLISH, None),
+        ("Éliminate the odd word out.", ENGLISH, None),
+    ],
+)
+def test_faults_of_any_language_are_found(text: str, language: Language, expected: str | None) -> None:
+    fault = instruction_fault(text, CONFIG, language)
+    assert (fault and fault[0]) == expected
+
+
+def test_a_colon_of_full_width_is_one() -> None:
+    assert PAIR_FILTERS["ends in a colon"](Pair("", "答案如下：")) == "output"
+
+
+def test_a_copied_passage_is_told_from_a_label_where_words_have_no_spaces() -> None:
+    poem = "春眠不觉晓，处处闻啼鸟。"
+    shown = [task("判断这封邮件的类别。", "恭喜您中了大奖！", "垃圾邮件"), task("写一首诗。", "", poem)]
+    assert copied_demonstration(Pair("您好", "垃圾邮件"), "这封邮件是什么？", shown, CHINESE) is None
+    assert copied_demonstration(Pair("", "春眠不觉晓，处处有歌声"), "写诗", shown, CHINESE) == poem
+
+
+def test_rules_of_english_words_are_not_asked_of_pairs_in_other_languages() -> None:
+    pair, topics = Pair("", "Ein kurzer Text"), Topics([])
+    assert pair_fault(pair, "Summarise the passage above.", "", [], topics) is not None
+    assert pair_fault(pair, "Summarise the passage above.", "", [], topics, GERMAN) is None

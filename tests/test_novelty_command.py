@@ -39,6 +39,7 @@ def test_rows_that_repeat_one_before_or_one_of_the_other_file_are_dropped_with_t
         "kept": 2,
         "dropped": 2,
         "reasons": {"not novel": 1, "contamination": 1},
+        "tokenization": "rouge-score",
     }
     kept, dropped = (
         [json.loads(line) for line in (tmp_path / "novel" / name).read_text(encoding="utf-8").splitlines()]
@@ -112,4 +113,41 @@ def test_a_mistake_is_one_line_and_exit_code_2(
     code, out, err = call(monkeypatch, capsys, name, *words)
     assert (code, out) == (2, "")
     assert said in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.fixture
+def chinese(tmp_path: Path) -> tuple[Path, Path]:
+    same = jsonl(tmp_path / "same.jsonl", [{"instruction": "写一首关于雨的诗。"}] * 3)
+    texts = ("用Python写一个排序函数。", "解释Python的历史。", "推荐三本Python入门书。")
+    return same, jsonl(tmp_path / "other.jsonl", [{"instruction": text} for text in texts])
+
+
+def test_rows_of_another_language_are_compared_by_its_words(
+    chinese: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same, other = chinese
+    assert call(monkeypatch, capsys, same, "--language", "zh") == (0, "1 kept of 3; dropped: 2 not novel\n", "")
+    assert call(monkeypatch, capsys, other, "--language", "zh") == (0, "3 kept of 3\n", "")
+    code, out, err = call(monkeypatch, capsys, same, "--against", same, "--language", "zh", "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["reasons"] == {"not novel": 0, "contamination": 3}
+    assert json.loads(out)["tokenization"] == "unicode"
+
+
+def test_rows_that_english_does_not_see_are_told(
+    chinese: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in chinese:
+        code, _, err = call(monkeypatch, capsys, file)
+        assert code == 0
+        assert "name the texts' language with --language" in err
+    assert "3 of 3 rows hold no word that is compared" in call(monkeypatch, capsys, chinese[0])[2]
+
+
+def test_what_is_no_language_is_one_line(
+    chinese: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = call(monkeypatch, capsys, chinese[0], "--language", "Chinese")
+    assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1

@@ -73,7 +73,7 @@ def test_counts_balance_where_nothing_went_missing(counts: StageCounts, balanced
 
 
 def test_a_seeds_length_is_that_of_all_its_texts() -> None:
-    assert SeedTask("1", "Name a  cat", "", "Tom\nor Tim", False).words == 6
+    assert SeedTask("1", "Name a  cat", "", "Tom\nor Tim", False).words() == 6
 
 
 def test_rows_cannot_be_changed() -> None:

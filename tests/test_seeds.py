@@ -54,7 +54,7 @@ def test_the_built_in_tasks_cover_classification_categories_and_tasks_with_and_w
 def test_the_built_in_tasks_range_from_three_words_to_a_page() -> None:
     tasks = load_seeds(None).tasks
     assert min(len(t.instruction.split()) for t in tasks) == 3
-    assert max(t.words for t in tasks) >= 250
+    assert max(t.words() for t in tasks) >= 250
 
 
 def test_no_two_built_in_instructions_repeat_each_other() -> None:

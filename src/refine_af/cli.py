@@ -14,13 +14,16 @@ from refine_af.cli_compare import compare
 from refine_af.cli_evaluation import evaluate, score
 from refine_af.cli_options import (
     ConfigFile,
+    ConfiguredLanguage,
     Json,
+    LanguageCode,
     Override,
     Preset,
     Quiet,
     RunFolder,
     Seeds,
     interruptible_progress,
+    language_named,
     made_config,
     print_json,
 )
@@ -162,6 +165,7 @@ def novelty(
     out: Annotated[
         Path | None, typer.Option(help="Folder for kept.jsonl and dropped.jsonl.", show_default=False)
     ] = None,
+    language: LanguageCode = "en",
     as_json: Json = False,
 ) -> None:
     """Keeps the rows of a file that repeat no row before them, by ROUGE-L, and none of another file.
@@ -169,10 +173,15 @@ def novelty(
     refine-af novelty instructions.jsonl --out novel
 
     refine-af novelty train.csv --against test.jsonl --threshold 0.6 --json
+
+    refine-af novelty instructions.jsonl --language zh
     """
     from refine_af.novelty.screen import read_rows, screen
 
-    screened = screen(read_rows(file), read_rows(against) if against else (), threshold)
+    spoken = language_named(language)
+    screened = screen(read_rows(file), read_rows(against) if against else (), threshold, spoken)
+    for note in screened.notes:
+        typer.echo(f"note: {note}", err=True)
     if out is not None:
         screened.write(out)
     summary = screened.summary()
@@ -197,6 +206,7 @@ def score_pairs(
     preset: Preset = None,
     seeds: Seeds = None,
     set_: Override = None,
+    language: ConfiguredLanguage = None,
     out: Annotated[Path | None, typer.Option(help="JSONL of the rows with their scores.", show_default=False)] = None,
     show: Annotated[int, typer.Option(min=0, help="Pairs shown from each end.")] = 3,
     as_json: Json = False,
@@ -211,7 +221,7 @@ def score_pairs(
     refine-af score-pairs pairs.csv --config experiment.yaml --json
     """
     named = [f"feedback.name={json.dumps(feedback)}"] if feedback is not None else []
-    settings = made_config(config, preset, seeds, [*(set_ or ()), *named])
+    settings = made_config(config, preset, seeds, [*(set_ or ()), *named], language)
     with interruptible_progress(quiet=quiet) as progress:
         quiet_libraries()
         from refine_af.feedback.ranking import rank_file

@@ -10,11 +10,14 @@ import typer
 
 from refine_af.cli_options import (
     ConfigFile,
+    ConfiguredLanguage,
     Json,
+    LanguageCode,
     Override,
     Preset,
     Quiet,
     interruptible_progress,
+    language_named,
     made_config,
     print_json,
 )
@@ -67,6 +70,7 @@ def evaluate(
     served: Annotated[
         str | None, typer.Option(help="The model's name at an endpoint.", show_default="the only one there")
     ] = None,
+    language: ConfiguredLanguage = None,
     config: ConfigFile = None,
     preset: Preset = None,
     set_: Override = None,
@@ -81,7 +85,7 @@ def evaluate(
 
     refine-af evaluate http://localhost:8000/v1 --tasks mine.jsonl --cut first_line --out evaluations/served
     """
-    settings = made_config(config, preset, None, set_)
+    settings = made_config(config, preset, None, set_, language)
     with interruptible_progress(quiet=quiet) as progress:
         quiet_libraries()
         from refine_af.evaluation.evaluate import Options
@@ -89,7 +93,9 @@ def evaluate(
         from refine_af.evaluation.likelihood import REFERENCES
 
         scored = REFERENCES if likelihood else None
-        options = Options(int(shots.value), max_source, max_target, cut.value, instances, scored)
+        options = Options(
+            int(shots.value), max_source, max_target, cut.value, instances, scored, language=settings.reads
+        )
         found = evaluated(model, tasks, out, settings, options, progress, prompt=prompt.value, served=served)
     if as_json:
         print_json(found)
@@ -107,6 +113,7 @@ def score(
     ],
     tasks: Tasks,
     instances: Instances = None,
+    language: LanguageCode = "en",
     as_json: Json = False,
 ) -> None:
     """Scores anybody's predictions: ROUGE-L and exact match, by task and category, as the benchmark's authors do.
@@ -114,10 +121,12 @@ def score(
     refine-af score predictions.jsonl --tasks natural-instructions
 
     refine-af score predictions.jsonl --tasks superni_test.jsonl.gz --instances 10 --json
+
+    refine-af score predictions.jsonl --tasks mine.jsonl --language zh
     """
     from refine_af.evaluation.score import score_file
 
-    scored = score_file(predictions, tasks, instances)
+    scored = score_file(predictions, tasks, instances, language_named(language))
     for note in scored.told():
         typer.echo(f"note: {note}", err=True)
     if as_json:

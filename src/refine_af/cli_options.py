@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refine_af.errors import InterruptedRunError
+from refine_af.errors import InterruptedRunError, UsageError
 
 if TYPE_CHECKING:
     from refine_af.config import Config
+    from refine_af.language import Language
     from refine_af.progress import Interruptible
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file of options.", show_default=False)]
@@ -29,13 +30,37 @@ Override = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)]
+LanguageCode = Annotated[
+    str, typer.Option("--language", help="Code of the texts' language, such as en, zh or ar; mul for several.")
+]
+ConfiguredLanguage = Annotated[
+    str | None,
+    typer.Option("--language", help="Code of the texts' language.", show_default="language of the config"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 
-def made_config(file: Path | None, preset: str | None, seeds: str | None, overrides: list[str] | None) -> Config:
+def made_config(
+    file: Path | None,
+    preset: str | None,
+    seeds: str | None,
+    overrides: list[str] | None,
+    language: str | None = None,
+) -> Config:
     from refine_af.config import load_config
 
-    return load_config(file, preset=preset, seeds=seeds, overrides=overrides or ())
+    named = [] if language is None else [f"language={json.dumps(language_named(language).code)}"]
+    return load_config(file, preset=preset, seeds=seeds, overrides=[*(overrides or ()), *named])
+
+
+def language_named(code: str) -> Language:
+    """Raises UsageError for what is no code of a language."""
+    from refine_af.language import Language
+
+    try:
+        return Language(code)
+    except ValueError as error:
+        raise UsageError(f"--language: {error}, not {code!r}") from None
 
 
 @contextmanager

@@ -10,6 +10,8 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
+from refine_af.language import ENGLISH, Language
+
 Origin = Literal["seed", "generated"]
 PolicyName = Literal["seed", "initial", "tuned", "best_of_n"]
 
@@ -45,10 +47,9 @@ class SeedTask:
     is_classification: bool
     category: str = ""
 
-    @property
-    def words(self) -> int:
+    def words(self, language: Language = ENGLISH) -> int:
         """Length of instruction, input and output together, in words."""
-        return len(f"{self.instruction} {self.input} {self.output}".split())
+        return language.count(f"{self.instruction} {self.input} {self.output}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,3 +137,9 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="power cut"):
         write_text(path, "second")
     assert path.read_text() == "first"
+
+
+@pytest.mark.parametrize("language", ["en", "no", "zh"])
+def test_the_card_names_the_runs_language(store: Store, language: str) -> None:
+    card = write._card(rows(store), Config(language=language), 4)
+    assert yaml.safe_load(card.split("---\n")[1])["language"] == language

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from refine_af.evaluation.decontaminate import Contamination, contaminated
 from refine_af.evaluation.tasks import EvaluationInstance, EvaluationTask
+from refine_af.language import Language
 
 TASK = EvaluationTask(
     "t1",
@@ -39,3 +40,12 @@ def test_the_threshold_decides() -> None:
     assert contaminated([row], [TASK], threshold=0.95) == []
     assert len(contaminated([row], [TASK], threshold=0.5)) == 1
     assert contaminated([row], []) == []
+
+
+def test_rows_of_any_script_are_compared_by_their_own_words() -> None:
+    inputs = ("去年冬天，河边的老磨坊被烧毁了。", "垃圾邮件")
+    instances = tuple(EvaluationInstance(str(i), text, ("是",)) for i, text in enumerate(inputs))
+    task = EvaluationTask("t1", "", "阅读这段话，然后找出代词。", (), instances)
+    rows = [("用Python写一个函数", "垃圾邮件"), ("总结", "去年冬天河边的老磨坊烧毁了"), ("阅读这段话然后找出代词", "")]
+    found = contaminated(rows, [task], language=Language("zh"))
+    assert [(one.row, one.kind) for one in found] == [(1, "input"), (2, "definition")]

@@ -359,3 +359,23 @@ def test_a_chat_prompt_needs_a_chat_template(call: Called, tiny_base_model: Path
     assert result.code == 2
     assert "has no chat template; use --prompt plain" in result.err
     assert not Path("out").exists()
+
+
+def test_the_language_is_a_setting_that_scores_tell(call: Called) -> None:
+    call("-q")
+    assert scores("out")["settings"]["tokenization"] == "rouge-score"
+    call("-q", "--language", "zh", out="chinese")
+    call("-q", "--set", "language=zh", out="by_config")
+    assert scores("chinese")["settings"]["tokenization"] == scores("by_config")["settings"]["tokenization"] == "unicode"
+    result = call("-q", "--language", "zh")
+    assert result.code == 2
+    assert "tokenization: 'rouge-score' -> 'unicode'" in result.err
+
+
+def test_an_evaluation_that_is_older_than_languages_is_an_english_one(call: Called) -> None:
+    call("-q")
+    older = scores("out")
+    del older["settings"]["tokenization"]
+    Path("out/scores.json").write_text(json.dumps(older))
+    assert call("-q").code == 0
+    assert call("-q", "--language", "zh").code == 2

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 
 from refine_af.evaluation import exact_match, rouge_l
+from refine_af.language import Language
 from refine_af.seeds import load_seeds
 
 _OFFICIAL = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
@@ -22,6 +23,7 @@ words = st.sampled_from(
     ["running", "runs", "ran", "Runner", "dies", "died", "skies", "news", "the", "generously", "naïve", "Ünï", "x2", ""]
 )
 texts = st.one_of(st.lists(words, max_size=10).map(" ".join), st.text(max_size=30))
+any_texts = st.one_of(texts, st.text(st.sampled_from("写诗。 हिन्दीกี่éß😀ıİ3３a"), max_size=12))
 
 
 def official(prediction: str, references: list[str]) -> float:
@@ -100,3 +102,34 @@ def test_exact_match_ignores_case_punctuation_and_white_space(
 def test_a_text_with_a_word_matches_itself_fully(text: str) -> None:
     assert exact_match(text, [text]) == 100.0
     assert rouge_l(text, [text]) in (0.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reference", "code", "rouge", "exact"),
+    [
+        ("法国的首都是巴黎。", "法国的首都是巴黎", "zh", 100.0, 100.0),
+        ("首都是巴黎", "法国的首都是巴黎", "zh", 1000 / 13, 0.0),
+        ("他3点钟去了医院", "一共有3个苹果", "zh", 200 / 15, 0.0),
+        ("用 Python 写", "用Python写", "zh", 100.0, 100.0),
+        ("دو سه", "دو سه چهار", "fa", 80.0, 0.0),
+        ("हिन्दी", "हिन्दू", "hi", 0.0, 0.0),  # a word with its vowels is one
+        ("STRASSE", "Straße", "de", 100.0, 100.0),
+        ("Tiê\u0301ng Viê\u0323t", "tiếng việt", "vi", 100.0, 100.0),
+        ("IŞIK", "ışık", "tr", 100.0, 100.0),
+        ("１２", "12", "ja", 100.0, 100.0),
+        ("😀", "😢", "mul", 0.0, 0.0),
+        ("😀", "😀", "mul", 100.0, 100.0),
+        ("running", "runs", "mul", 0.0, 0.0),  # stems are English
+    ],
+)
+def test_scores_of_other_languages(prediction: str, reference: str, code: str, rouge: float, exact: float) -> None:
+    language = Language(code)
+    assert rouge_l(prediction, [reference], language) == pytest.approx(rouge)
+    assert exact_match(prediction, [reference], language) == exact
+
+
+@given(any_texts, any_texts, st.sampled_from([Language(code) for code in ("en", "zh", "tr")]))
+def test_rouge_l_is_symmetric_and_full_of_a_text_with_a_word_to_itself(a: str, b: str, language: Language) -> None:
+    assert rouge_l(a, [b], language) == rouge_l(b, [a], language)
+    assert rouge_l(a, [a], language) == 100.0 * bool(language.tokens(a))
+    assert exact_match(a, [a], language) == 100.0

@@ -60,6 +60,7 @@ def test_json_is_the_means_by_task_and_by_category(call: Called) -> None:
     code, out, err = call("--json")
     assert (code, err) == (0, "")
     assert json.loads(out) == {
+        "settings": {"tokenization": "rouge-score"},
         "rouge_l": pytest.approx((200 / 3 + 100) / 3),
         "exact_match": pytest.approx(100 / 3),
         "instances": 3,
@@ -134,3 +135,40 @@ def test_copying_scores_on_super_naturalinstructions_what_its_own_scorer_says() 
     assert (len(tasks), len(inputs)) == (103, 10_210)
     assert summary(score_answers(tasks, inputs))["rouge_l"] == pytest.approx(15.1236, abs=5e-5)
     assert summary(score_answers(tasks, first))["rouge_l"] == pytest.approx(29.1362, abs=5e-5)
+
+
+CHINESE = (
+    [{"id": "1", "prediction": "法国的首都是巴黎。"}, {"id": "2", "prediction": "他3点钟去了医院"}],
+    [
+        {"id": "1", "task": "a", "instruction": "法国的首都是什么？", "output": "法国的首都是巴黎。"},
+        {"id": "2", "task": "b", "instruction": "多少？", "output": "一共有3个苹果"},
+    ],
+)
+
+
+def test_a_right_answer_scores_more_than_a_wrong_one_in_the_language_that_is_named(call: Called) -> None:
+    jsonl("p.jsonl", CHINESE[0])
+    jsonl("tasks.jsonl", CHINESE[1])
+    code, out, err = call("--json", "--language", "zh")
+    assert (code, err) == (0, "")
+    scored = json.loads(out)
+    assert scored["settings"] == {"tokenization": "unicode"}
+    assert scored["tasks"]["a"]["rouge_l"] == 100.0
+    assert scored["tasks"]["b"]["rouge_l"] < 20.0
+
+
+def test_texts_that_english_does_not_see_are_told(call: Called) -> None:
+    jsonl("p.jsonl", CHINESE[0])
+    jsonl("tasks.jsonl", CHINESE[1])
+    code, out, err = call()
+    assert code == 0
+    assert "tokenization rouge-score" in out
+    assert len(err.splitlines()) == 1
+    assert "name the texts' language with --language" in err
+
+
+def test_what_is_no_language_is_one_line(call: Called) -> None:
+    code, _, err = call("--language", "Chinese")
+    assert code == 2
+    assert len(err.splitlines()) == 1
+    assert "--language" in err

@@ -6,6 +6,7 @@ import pytest
 
 from refine_af.feedback.base import Example
 from refine_af.feedback.format import CHECKS, FormatScorer
+from refine_af.language import Language
 from refine_af.seeds.load import load_seeds
 
 GOOD = [
@@ -95,3 +96,34 @@ def test_the_pairs_that_people_wrote_pass() -> None:
     seeds = load_seeds(None).tasks
     scores = FormatScorer().score([Example(s.instruction, s.input, s.output) for s in seeds])
     assert sum(score == 1.0 for score in scores) >= 0.98 * len(scores)
+
+
+@pytest.mark.parametrize(
+    ("output", "code"),
+    [
+        ("„Hallo“, sagte er.", "de"),
+        ("»Hallo«, sagte er.", "de"),
+        ("”Hej”, sa hon.", "sv"),
+        ("法国的首都是巴黎，它也是法国最大的城市，人口超过两百万。", "zh"),
+        ("เมืองหลวงของฝรั่งเศสคือกรุงปารีส ซึ่งเป็นเมืองที่ใหญ่ที่สุดของประเทศ และมีประชากรมากกว่าสองล้านคน", "th"),
+        ("Ele disse que a", "pt"),
+        ("Elle a dit : « oui »", "fr"),
+        ("यह एक लंबा वाक्य है जिसमें पंद्रह से अधिक शब्द हैं और जो ठीक से समाप्त होता है।", "hi"),
+        ("Sie freut sich sehr über das Wetter und geht heute mit allen Freunden in den Park ❤️", "de"),
+    ],
+)
+def test_finished_answers_of_other_languages_pass(output: str, code: str) -> None:
+    assert FormatScorer(Language(code)).failed(Example("Do it", "", output)) == []
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "fault"),
+    [
+        ("法国的首都是巴黎，它也是法国最大的城市，人口超过两百万而且", "zh", "finished"),
+        ("यह एक लंबा वाक्य है जिसमें पंद्रह से अधिक शब्द हैं और जो ठीक से समाप्त नहीं होता है कि वह भी", "hi", "finished"),
+        ("他说：「是的。", "zh", "balanced"),
+        ("، هذا ليس بداية", "ar", "begun"),
+    ],
+)
+def test_faults_of_other_languages_are_found(output: str, code: str, fault: str) -> None:
+    assert FormatScorer(Language(code)).failed(Example("Do it", "", output)) == [fault]

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af.feedback.base import Example, Scorer
+from refine_af.feedback.passages import EchoScorer
 from refine_af.feedback.rules import (
     Complement,
     FormatScorer,
@@ -15,6 +16,7 @@ from refine_af.feedback.rules import (
     SubstanceScorer,
     VarietyScorer,
 )
+from refine_af.language import Language
 
 
 def repetition() -> Scorer:
@@ -125,3 +127,27 @@ def test_scores_are_within_their_bounds_and_independent_of_the_batch(
     assert scores == [scorer.score([e])[0] for e in examples]
     assert all(scorer.low <= s <= scorer.high for s in scores)
     assert isinstance(scorer, Scorer)
+
+
+@pytest.mark.parametrize(
+    ("output", "code", "words"),
+    [("写一首关于雨的诗。", "zh", 6), ("हिन्दी में लिखो।", "hi", 3), ("เขียนบทกวีเกี่ยวกับฝน", "th", 4), ("un deux", "fr", 2)],
+)
+def test_words_are_counted_in_any_language(output: str, code: str, words: int) -> None:
+    assert score(LengthScorer(Language(code)), output) == words
+
+
+def test_going_round_in_circles_and_copying_are_seen_in_any_script() -> None:
+    chinese, hindi = Language("zh"), Language("hi")
+    assert score(VarietyScorer(chinese), "下雨了下雨了下雨了下雨了") < 0.4
+    assert score(VarietyScorer(hindi), "किताब कीमत कुछ कैसे") == 1.0  # not one letter again and again
+    text = "法国的首都是巴黎，它也是最大的城市。"
+    assert score(OwnWordsScorer(language=chinese), text, input=text) == 0.0
+    assert score(OwnWordsScorer(language=chinese), "今天下雨，所以我们留在家里看书。", input=text) == 1.0
+    assert EchoScorer("input", chinese).score([Example("抄写", text, text)]) == [1.0]
+    assert EchoScorer("input", chinese).score([Example("抄写", text, "巴黎")]) == [0.0]
+
+
+def test_scores_in_another_language_have_another_identity() -> None:
+    for make in (LengthScorer, VarietyScorer, OwnWordsScorer, FormatScorer):
+        assert make(language=Language("zh")).identity != make().identity == make(language=Language("en-GB")).identity

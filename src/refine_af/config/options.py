@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from refine_af.config.model import ModelConfig
 from refine_af.config.section import Natural, Positive, PositiveShare, Section, Share
+from refine_af.language import Language
 
 
 class SeedsConfig(Section):
@@ -290,6 +291,11 @@ class Config(Section):
 
     seed: Natural = Field(0, description="every random choice comes from it")
     threads: Natural = Field(0, description="CPU threads; 0: all cores")
+    language: str = Field(
+        "en",
+        description="code of the language of the seeds and of all that is written, such as en, zh or ar; mul for "
+        "several. It decides how texts are cut into words, and rules of English words apply to English alone",
+    )
     model: ModelConfig = ModelConfig()
     seeds: SeedsConfig = SeedsConfig()
     instructions: InstructionsConfig = InstructionsConfig()
@@ -299,6 +305,20 @@ class Config(Section):
     finetune: FinetuneConfig = FinetuneConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     experiment: ExperimentConfig = ExperimentConfig()
+
+    @field_validator("language", mode="before")
+    @classmethod
+    def _is_a_code(cls, value: Any) -> Any:
+        if value is False:
+            return "no"  # as YAML reads the code of Norwegian
+        if isinstance(value, str):
+            Language(value)
+        return value
+
+    @property
+    def reads(self) -> Language:
+        """How the run's texts are read."""
+        return Language(self.language)
 
     def candidates(self, instructions: int) -> int:
         """Completions that a policy writes for each of so many instructions; under best_of_n the initial policy writes

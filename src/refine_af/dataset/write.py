@@ -64,7 +64,7 @@ def _card(rows: list[dict[str, Any]], config: Config, candidates: int) -> str:
     policy = max((r["policy"] for r in rows), key=["initial", "best_of_n", "tuned"].index, default="none")
     example = json.dumps(rows[0], ensure_ascii=False, indent=2) if rows else "{}"
     return f"""---
-language: en
+language: {json.dumps(config.language)}
 size_categories: [{size}]
 task_categories: [text-generation]
 tags: [instruction-tuning, synthetic, refine-af]

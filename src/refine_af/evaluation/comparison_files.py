@@ -10,6 +10,7 @@ from typing import Any
 from refine_af.errors import UsageError
 from refine_af.evaluation.compare import Evaluation, Metric, Scored
 from refine_af.evaluation.comparison_likelihood import Likelihoods, read_likelihoods
+from refine_af.language import ENGLISH
 from refine_af.user_files import jsonl_rows, read_text
 
 PREDICTIONS, SCORES = "predictions.jsonl", "scores.json"
@@ -54,6 +55,8 @@ def _settings(path: Path) -> tuple[dict[str, Any], dict[str, Metric], Likelihood
         if metric not in ("rouge_l", "exact_match"):
             raise UsageError(f"{path}: category {name} has metric {metric}, not rouge_l or exact_match")
         metrics[name] = "exact_match" if metric == "exact_match" else "rouge_l"
+    # Evaluations that are older than the option didn't name it.
+    settings = {"tokenization": ENGLISH.tokenization, **settings} if settings else {}
     return settings, metrics, read_likelihoods(str(path), found.get("likelihood"))
 
 

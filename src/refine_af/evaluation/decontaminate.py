@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from refine_af.evaluation.tasks import EvaluationTask
-from refine_af.novelty import NoveltyIndex, tokens
+from refine_af.language import ENGLISH, Language
+from refine_af.novelty import NoveltyIndex
 
 FEWEST_WORDS = 4  # a shorter input, such as a number or a name, is met by chance
 
@@ -23,21 +24,24 @@ class Contamination:
 
 
 def contaminated(
-    rows: Sequence[Sequence[str]], tasks: Iterable[EvaluationTask], threshold: float = 0.7
+    rows: Sequence[Sequence[str]],
+    tasks: Iterable[EvaluationTask],
+    threshold: float = 0.7,
+    language: Language = ENGLISH,
 ) -> list[Contamination]:
     """The rows, each of one text or several such as instruction and input, that match the tasks above ``threshold``.
 
     A row is told once, with its closest match; rows come in their order. Matches are those of the novelty filter:
     ROUGE-L without stemming.
     """
-    index = NoveltyIndex(threshold)
+    index = NoveltyIndex(threshold, language)
     sources: list[tuple[Literal["definition", "input"], str]] = []
     texts: list[str] = []
     for task in tasks:
         sources.append(("definition", task.name))
         texts.append(task.definition)
         for one in task.instances:
-            if len(tokens(one.input)) >= FEWEST_WORDS:
+            if language.amount(language.tokens(one.input)) >= FEWEST_WORDS:
                 sources.append(("input", task.name))
                 texts.append(one.input)
     index.add_many(texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -14,11 +14,12 @@ from refine_af.config import Config, differences, shown_differences
 from refine_af.errors import UsageError
 from refine_af.evaluation.likelihood import Figures, figures, questions_of, rounded
 from refine_af.evaluation.likelihood import summary as likelihood_summary
-from refine_af.evaluation.scores import score_answers, summary
+from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
 from refine_af.evaluation.subject import PromptForm, Subject, find_subject
-from refine_af.evaluation.tasks import EvaluationTask, load_tasks, tasks_id
+from refine_af.evaluation.tasks import EvaluationTask, load_tasks, references, tasks_id
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.files import check_folder, one_process, write_text
+from refine_af.language import ENGLISH, Language, unseen_note
 from refine_af.progress import Progress
 from refine_af.prompts.answers import Cut, cut_answer, scored_part
 from refine_af.prompts.super_ni import Source, source
@@ -38,6 +39,7 @@ class Options:
     cut: Cut = "none"
     instances: int | None = None  # the first ones of each task; None: all
     likelihood: int | None = None
+    language: Language = ENGLISH  # by whose words answers are scored
 
 
 def evaluate(
@@ -66,7 +68,8 @@ def evaluate(
                 "the model itself"
             )
         _refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
-        for note in loaded.notes:
+        unseen = unseen_note(references(loaded.tasks), "the references", options.language, "--language")
+        for note in (*loaded.notes, *filter(None, (unseen,))):
             progress.note(note)
         out.mkdir(parents=True, exist_ok=True)
         with one_process(out):
@@ -103,7 +106,9 @@ def is_complete(out: Path) -> bool:
 
 def all_settings(subject: Subject, tasks: tuple[EvaluationTask, ...], options: Options) -> dict[str, Any]:
     """All that scores depend on, as it stands in ``scores.json``."""
-    return {**subject.settings, **asdict(options), "tasks": tasks_id(tasks)}
+    protocol = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "language"}
+    read = {"tokenization": options.language.tokenization}
+    return {**subject.settings, **protocol, **read, "tasks": tasks_id(tasks)}
 
 
 def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
@@ -115,6 +120,7 @@ def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
         raise UsageError(f"{out} holds other files and no evaluation; name another --out")
     else:
         return
+    known = {"tokenization": ENGLISH.tokenization, **known}  # which older evaluations didn't name
     if changed := differences(known, settings):
         raise UsageError(
             f"{out} belongs to an evaluation with other settings ({shown_differences(changed)}): "
@@ -142,7 +148,7 @@ def _complete(
     if len(answers) < total:
         _ask(subject, tasks, options, answers, journal, progress)
     found = _likelihoods(subject, tasks, options, rows, journal, progress, name)
-    scored = score_answers(tasks, _cut(answers, options.cut))
+    scored = _scored(tasks, answers, options)
     write_text(out / "predictions.jsonl", "".join(_line(one.as_row()) for one in scored))
     # Last, since its presence proves the evaluation complete.
     write_text(out / "scores.json", json.dumps({"settings": settings, **summary(scored), **found}, indent=2) + "\n")
@@ -162,7 +168,7 @@ def _ask(
 
     Units and groups are the same in every process, so that a model's answers are too.
     """
-    values = [one.rouge_l for one in score_answers(tasks, _cut(answers, options.cut)) if not one.missing]
+    values = [one.rouge_l for one in _scored(tasks, answers, options) if not one.missing]
     stop = scored_part(options.cut)
     with subject.at_work() as model, journal.open("a", encoding="utf-8") as file:
         for unit in _units(tasks, subject.unit):
@@ -177,7 +183,7 @@ def _ask(
             answers.update(new)
             file.write("".join(_line({"id": id, "answer": text}) for id, text in new.items()))
             file.flush()
-            values += [one.rouge_l for one in score_answers(unit, _cut(new, options.cut))]
+            values += [one.rouge_l for one in _scored(unit, new, options)]
             progress.update(len(answers), {"ROUGE-L": f"{fmean(values):.1f}"})
 
 
@@ -241,8 +247,9 @@ def _groups(task: EvaluationTask, subject: Subject, options: Options) -> list[di
     return list(groups.values())
 
 
-def _cut(answers: Mapping[str, str], rule: Cut) -> dict[str, str]:
-    return {id: cut_answer(text, rule) for id, text in answers.items()}
+def _scored(tasks: Iterable[EvaluationTask], answers: Mapping[str, str], options: Options) -> list[ScoredAnswer]:
+    cut = {id: cut_answer(text, options.cut) for id, text in answers.items()}
+    return score_answers(tasks, cut, options.language)
 
 
 def _line(row: Mapping[str, Any]) -> str:

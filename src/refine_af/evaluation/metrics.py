@@ -1,4 +1,5 @@
-"""ROUGE-L and exact match as Super-NaturalInstructions scores them (Tk-Instruct, src/compute_metrics.py)."""
+"""ROUGE-L and exact match as Super-NaturalInstructions scores them (Tk-Instruct, src/compute_metrics.py); of languages
+other than English by their own words, without a stemmer."""
 
 from __future__ import annotations
 
@@ -8,10 +9,10 @@ from collections.abc import Sequence
 from rapidfuzz.distance import LCSseq
 
 from refine_af.evaluation.stemmer import stem
-from refine_af.novelty import tokens
+from refine_af.language import ENGLISH, Language
+from refine_af.novelty import rouge_l as rouge_l_of_tokens
 from refine_af.novelty.rouge import f_measure
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _MOST_STEMS = 1 << 16
 # Words of one stem have their first two letters in common, up to these: the stemmer makes y an i, and leaves of a vowel
 # before "ing", "ings" or "eds" that vowel alone.
@@ -33,10 +34,11 @@ class _Stems(dict[str, str]):
 _STEMS = _Stems()
 
 
-def rouge_l(prediction: str, references: Sequence[str]) -> float:
-    """ROUGE-L F-measure with the Porter stemmer, the best over the references, in [0, 100]."""
-    words = tokens(prediction)
-    return 100 * max(_rouge_l_of_stems(words, tokens(reference)) for reference in references)
+def rouge_l(prediction: str, references: Sequence[str], language: Language = ENGLISH) -> float:
+    """ROUGE-L F-measure, the best over the references, in [0, 100]; of English with the Porter stemmer."""
+    alike = _rouge_l_of_stems if language.is_english else rouge_l_of_tokens
+    words = language.tokens(prediction)
+    return 100 * max(alike(words, language.tokens(reference)) for reference in references)
 
 
 def _rouge_l_of_stems(a: list[str], b: list[str]) -> float:
@@ -55,11 +57,7 @@ def _those_that_may_match(words: list[str], others: list[str]) -> list[str]:
     return [word for word in words if word[:2] in beginnings]
 
 
-def exact_match(prediction: str, references: Sequence[str]) -> float:
+def exact_match(prediction: str, references: Sequence[str], language: Language = ENGLISH) -> float:
     """100 where the prediction equals a reference up to case, punctuation and white space, else 0."""
-    answer = _normal(prediction)
-    return 100.0 * any(answer == _normal(reference) for reference in references)
-
-
-def _normal(text: str) -> str:
-    return " ".join(text.lower().translate(_PUNCTUATION).split())
+    answer = language.plain(prediction)
+    return 100.0 * any(answer == language.plain(reference) for reference in references)

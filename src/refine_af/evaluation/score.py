@@ -9,7 +9,8 @@ from typing import Any
 
 from refine_af.errors import UsageError
 from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
-from refine_af.evaluation.tasks import load_tasks
+from refine_af.evaluation.tasks import load_tasks, references
+from refine_af.language import ENGLISH, Language, unseen_note
 from refine_af.user_files import read_objects
 
 
@@ -20,10 +21,11 @@ class ScoredFile:
     rows: tuple[ScoredAnswer, ...]
     unknown: int
     notes: tuple[str, ...]
+    tokenization: str
 
     def summary(self) -> dict[str, Any]:
         """What ``--json`` prints."""
-        return summary(self.rows)
+        return {"settings": {"tokenization": self.tokenization}, **summary(self.rows)}
 
     def told(self) -> list[str]:
         """What a user should know beside the figures, a sentence each."""
@@ -36,8 +38,11 @@ class ScoredFile:
         return told
 
 
-def score_file(predictions: Path, tasks: Path, instances: int | None = None) -> ScoredFile:
-    """Scores the predictions of the tasks' instances, or of the first ``instances`` of each task.
+def score_file(
+    predictions: Path, tasks: Path, instances: int | None = None, language: Language = ENGLISH
+) -> ScoredFile:
+    """Scores the predictions of the tasks' instances, or of the first ``instances`` of each task, by the words of a
+    ``language``.
 
     Raises UsageError for a file that can't be read, an id that is there twice, or where no prediction fits the tasks.
     """
@@ -48,7 +53,10 @@ def score_file(predictions: Path, tasks: Path, instances: int | None = None) -> 
     if len(unknown) == len(answers):
         example = f", such as {_shown(unknown)}" if unknown else ""
         raise UsageError(f"{predictions}: none of its {len(answers)} ids{example} is in {tasks}, as {_shown(known)} is")
-    return ScoredFile(tuple(score_answers(loaded.tasks, answers)), len(unknown), loaded.notes)
+    rows = tuple(score_answers(loaded.tasks, answers, language))
+    texts = [*references(loaded.tasks), *(row.prediction for row in rows)]
+    unseen = unseen_note(texts, "references and predictions", language, "--language")
+    return ScoredFile(rows, len(unknown), (*loaded.notes, *filter(None, (unseen,))), language.tokenization)
 
 
 def read_predictions(path: Path) -> dict[str, str]:

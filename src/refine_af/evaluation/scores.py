@@ -9,6 +9,7 @@ from typing import Any
 
 from refine_af.evaluation.metrics import exact_match, rouge_l
 from refine_af.evaluation.tasks import EvaluationTask
+from refine_af.language import ENGLISH, Language
 
 # Tk-Instruct's own list (src/compute_metrics.py): exact match for these, ROUGE-L for all others.
 EXACT_MATCH_CATEGORIES = frozenset(
@@ -41,15 +42,21 @@ class ScoredAnswer:
         return {**row, "missing": True} if self.missing else row
 
 
-def score_answers(tasks: Iterable[EvaluationTask], answers: Mapping[str, str]) -> list[ScoredAnswer]:
+def score_answers(
+    tasks: Iterable[EvaluationTask], answers: Mapping[str, str], language: Language = ENGLISH
+) -> list[ScoredAnswer]:
     """Every instance of the tasks, in their order, scored against its references; ``answers`` by instance id."""
     scored = []
     for task in tasks:
         for one in task.instances:
             text = answers.get(one.id)
-            values = (0.0, 0.0) if text is None else (rouge_l(text, one.references), exact_match(text, one.references))
+            values = (0.0, 0.0) if text is None else _scores(text, one.references, language)
             scored.append(ScoredAnswer(one.id, task.name, task.category, text or "", *values, missing=text is None))
     return scored
+
+
+def _scores(text: str, references: Sequence[str], language: Language) -> tuple[float, float]:
+    return rouge_l(text, references, language), exact_match(text, references, language)
 
 
 def summary(scored: Sequence[ScoredAnswer]) -> dict[str, Any]:

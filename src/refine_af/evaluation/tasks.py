@@ -77,6 +77,11 @@ def load_tasks(path: Path, instances: int | None = None) -> LoadedTasks:
     return LoadedTasks(tasks, loaded.notes)
 
 
+def references(tasks: Iterable[EvaluationTask]) -> list[str]:
+    """All answers that count as right."""
+    return [text for task in tasks for one in task.instances for text in one.references]
+
+
 def tasks_of_seeds(seeds: Iterable[SeedTask]) -> tuple[EvaluationTask, ...]:
     """Seed tasks as tasks of one instance each."""
     return _distinctly_named(

@@ -38,7 +38,8 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     figures: dict[str, float] = {}
     for arm in config.experiment.arms:
         rows = select_best(_pool(store, arm), config.instances.per_instruction, config.instances.min_reward)
-        found = contaminated([(texts[row.instruction_id], row.input) for row in rows], tasks)
+        pairs = [(texts[row.instruction_id], row.input) for row in rows]
+        found = contaminated(pairs, tasks, language=config.reads)
         store.add_rejections(
             matching(rows[one.row], texts[rows[one.row].instruction_id], STAGE, one, arm) for one in found
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from refine_af.config import ScorerConfig
+from refine_af.config import Config, ScorerConfig
 from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Example, Scorer
@@ -39,7 +39,7 @@ class Workshop:
 
     def __init__(self, parts: Parts, seeds: Sequence[Example], memory: Store | None = None) -> None:
         self.parts = parts
-        self.config = parts.config
+        self.config: Config = parts.config
         self.seeds = seeds
         self.memory = memory
         self._shared: dict[tuple[str | None, ...], Any] = {}
@@ -138,15 +138,21 @@ class Entry:
 
 
 def _rule(name: str, *options: str) -> Callable[[Workshop, str, ScorerConfig], Scorer]:
-    """A scorer of rules.py by its class; its options have the settings' names."""
+    """A scorer of rules.py by its class, in the run's language; its options have the settings' names."""
 
     def make(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
         from refine_af.feedback import rules
 
-        scorer: Scorer = getattr(rules, name)(**_given(settings, *options))
+        scorer: Scorer = getattr(rules, name)(**_given(settings, *options), language=workshop.config.reads)
         return scorer
 
     return make
+
+
+def _substance(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    from refine_af.feedback.rules import SubstanceScorer
+
+    return SubstanceScorer()
 
 
 def _complement(name: str, *options: str) -> Callable[[Workshop, str, ScorerConfig], Scorer]:
@@ -222,11 +228,11 @@ CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
         "repetition": Entry(_complement("VarietyScorer"), better="low"),
         "copying": Entry(_complement("OwnWordsScorer", "free"), ("free",), better="low"),
         "format": Entry(_rule("FormatScorer")),
-        "instruction_echo": Entry(lambda w, label, s: EchoScorer("instruction"), better="low"),
-        "input_echo": Entry(lambda w, label, s: EchoScorer("input"), better="low"),
+        "instruction_echo": Entry(lambda w, label, s: EchoScorer("instruction", w.config.reads), better="low"),
+        "input_echo": Entry(lambda w, label, s: EchoScorer("input", w.config.reads), better="low"),
         "variety": Entry(_rule("VarietyScorer")),
         "own_words": Entry(_rule("OwnWordsScorer", "free"), ("free",)),
-        "substance": Entry(_rule("SubstanceScorer")),
+        "substance": Entry(_substance),
     }
 )
 

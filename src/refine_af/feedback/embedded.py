@@ -39,12 +39,13 @@ def embedded_feedback(workshop: Workshop) -> Composite:
         scorer = make_scorer(workshop, name, ScorerConfig())
         components.append(calibrated(scorer, weights[name], workshop.seeds))
     # People's pairs pass all checks, so there is no spread to measure with: a failed check counts one.
-    components.append(Component(FormatScorer(), weights["format"], 1.0, 1 / len(CHECKS), _FORMAT_CLIP))
+    language = workshop.config.reads
+    components.append(Component(FormatScorer(language), weights["format"], 1.0, 1 / len(CHECKS), _FORMAT_CLIP))
     gates = [
         Gate(SubstanceScorer(), minimum=1.0),
-        Gate(VarietyScorer(), minimum=0.4),
-        Gate(EchoScorer("instruction"), maximum=_ECHO_OF_INSTRUCTION),
+        Gate(VarietyScorer(language), minimum=0.4),
+        Gate(EchoScorer("instruction", language), maximum=_ECHO_OF_INSTRUCTION),
         # Editing may leave most of an input as it is, so its echo is capped and not condemned.
-        Gate(EchoScorer("input"), maximum=_ECHO_OF_INPUT, cap=_CAP_OF_AN_ECHO),
+        Gate(EchoScorer("input", language), maximum=_ECHO_OF_INPUT, cap=_CAP_OF_AN_ECHO),
     ]
     return Composite("embedded", components, floor=FLOOR, gates=gates)

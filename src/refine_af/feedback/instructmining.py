@@ -15,6 +15,7 @@ from refine_af.config import FeedbackConfig, ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
 from refine_af.feedback.composite import Component, Composite, check_weights, floor_below
+from refine_af.language import ENGLISH, Language
 from refine_af.models import check_model
 
 REWARD_MODEL = "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5"
@@ -106,7 +107,9 @@ def check_instructmining_v1(config: FeedbackConfig) -> None:
     check_model(ModelConfig.model_validate({"name": REWARD_MODEL}))
 
 
-def load_instructmining_v1(config: FeedbackConfig, device: str, neighbours: Sequence[Example]) -> Composite:
+def load_instructmining_v1(
+    config: FeedbackConfig, device: str, neighbours: Sequence[Example], language: Language = ENGLISH
+) -> Composite:
     """The rule with OpenAssistant's reward model (about 5.2 GB in float32) and the embedded sentence encoder."""
     from refine_af.feedback.embedding import Embedder, NeighbourDistanceScorer
     from refine_af.feedback.reward_model import RewardModelScorer
@@ -116,7 +119,7 @@ def load_instructmining_v1(config: FeedbackConfig, device: str, neighbours: Sequ
     embedder = Embedder("embedded", device=device)
     return instructmining_v1(
         RewardModelScorer(REWARD_MODEL, device=device, batch_size=config.batch_size),
-        LengthScorer(),
+        LengthScorer(language),
         NeighbourDistanceScorer(embedder, neighbours, k=NEIGHBOUR),
         config.weights,
     )

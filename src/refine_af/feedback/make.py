@@ -26,7 +26,7 @@ def make_feedback(workshop: Workshop) -> Composite:
     if config.name == "instructmining_v1":
         from refine_af.feedback.instructmining import load_instructmining_v1
 
-        return load_instructmining_v1(config, workshop.device, workshop.seeds)
+        return load_instructmining_v1(config, workshop.device, workshop.seeds, workshop.config.reads)
     if config.name == "instructmining_v2":
         from refine_af.feedback.instructmining import load_instructmining_v2
 

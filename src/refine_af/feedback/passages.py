@@ -8,17 +8,18 @@ from difflib import SequenceMatcher
 from typing import Literal
 
 from refine_af.feedback.base import Better, Cost, Example
-from refine_af.novelty import tokens
+from refine_af.language import ENGLISH, Language
 
 _COMPARED = 300  # words of each text: the cost grows with their square
 _FEWEST = 3  # words: shorter outputs are labels, names and numbers, which a task may well hold
 
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?؟۔।॥።။។])\s+|(?<=[。！？])(?![。！？」』”）])|(?<=[。！？][」』”）])|\n+")
 
 
 def sentences(text: str) -> list[str]:
-    """What ends in a full stop, a question or an exclamation mark, or with its line; blank ones are left out."""
+    """What ends in a full stop, a question or an exclamation mark of any script, or with its line; blank ones are left
+    out."""
     return [s for s in _SENTENCE_END.split(text) if s.strip()]
 
 
@@ -38,17 +39,18 @@ class EchoScorer:
     low, high = 0.0, 1.0
     better: Better = "low"
     cost: Cost = "rules"
-    identity = "1"
 
-    def __init__(self, of: Literal["instruction", "input"]) -> None:
+    def __init__(self, of: Literal["instruction", "input"], language: Language = ENGLISH) -> None:
         self.name = f"{of}_echo"
+        self.identity = language.marked("1")
         self._of = of
+        self._language = language
 
     def score(self, examples: Sequence[Example]) -> list[float]:
+        tokens = self._language.tokens
         return [self._one(tokens(e.output), tokens(getattr(e, self._of))) for e in examples]
 
-    @staticmethod
-    def _one(output: list[str], source: list[str]) -> float:
-        if len(output) < _FEWEST or not source:
+    def _one(self, output: list[str], source: list[str]) -> float:
+        if self._language.amount(output) < _FEWEST or not source:
             return 0.0
         return 2 * longest_passage(output, source) / (min(len(output), _COMPARED) + min(len(source), _COMPARED))

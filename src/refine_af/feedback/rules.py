@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 
 from refine_af.feedback.base import Better, Cost, Example, Scorer
 from refine_af.feedback.format import FormatScorer
-from refine_af.novelty import tokens
+from refine_af.language import ENGLISH, Language
 
 __all__ = [
     "Complement",
@@ -20,8 +19,6 @@ __all__ = [
     "VarietyScorer",
 ]
 
-_WORD = re.compile(r"\w+")  # of any script, unlike ROUGE's tokens
-
 
 class LengthScorer:
     """The words of the output: what white space separates. Neither few nor many are good in themselves."""
@@ -30,10 +27,13 @@ class LengthScorer:
     low, high = 0.0, math.inf
     better: Better = "neither"
     cost: Cost = "rules"
-    identity = "1"
+
+    def __init__(self, language: Language = ENGLISH) -> None:
+        self.identity = language.marked("1")
+        self._language = language
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [float(len(e.output.split())) for e in examples]
+        return [float(self._language.count(e.output)) for e in examples]
 
 
 class VarietyScorer:
@@ -46,10 +46,13 @@ class VarietyScorer:
     low, high = 0.0, 1.0
     better: Better = "high"
     cost: Cost = "rules"
-    identity = "1"
+
+    def __init__(self, language: Language = ENGLISH) -> None:
+        self.identity = language.marked("1")
+        self._language = language
 
     def score(self, examples: Sequence[Example]) -> list[float]:
-        return [self._one(_WORD.findall(e.output.lower())) for e in examples]
+        return [self._one(self._language.words(e.output)) for e in examples]
 
     @staticmethod
     def _one(words: list[str]) -> float:
@@ -70,16 +73,18 @@ class OwnWordsScorer:
     better: Better = "high"
     cost: Cost = "rules"
 
-    def __init__(self, free: int = 5) -> None:
-        self.identity = f"1 free={free}"
+    def __init__(self, free: int = 5, language: Language = ENGLISH) -> None:
+        self.identity = language.marked(f"1 free={free}")
         self._free = free
+        self._language = language
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         return [self._one(e) for e in examples]
 
     def _one(self, example: Example) -> float:
+        tokens = self._language.tokens
         words = tokens(example.output)
-        if len(words) <= self._free:
+        if self._language.amount(words) <= self._free:
             echo = len(words) > 1 and f" {' '.join(words)} " in f" {' '.join(tokens(example.instruction))} "
             return 0.0 if echo or (words and words == tokens(example.input)) else 1.0
         source = tokens(example.prompt)

@@ -6,13 +6,14 @@ Texts are read one by one, or many at once with arrays; what either reads is the
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from refine_af.novelty.rouge import tokens
+from refine_af.language import ENGLISH, Language
 
 Ints = npt.NDArray[np.int32]
 Rows = npt.NDArray[np.intp]
@@ -28,7 +29,9 @@ _LOWERED_INTO_ASCII = {"\u0130": "i?", "\u212a": "k"}
 class Elements(dict[str, int]):
     """Numbers in order of appearance: "the" and its second occurrence, "the 2", are two elements."""
 
-    def __init__(self) -> None:
+    def __init__(self, language: Language = ENGLISH) -> None:
+        self._tokens = language.tokens
+        self._by_arrays = language.is_english  # whose tokens arrays can find
         self.first = array("i")  # (elements,), the number of the word's first occurrence
 
     def __missing__(self, label: str) -> int:
@@ -39,7 +42,7 @@ class Elements(dict[str, int]):
 
     def of(self, text: str) -> list[int]:
         """The elements of a text, those that are new with new numbers."""
-        return [*map(self.__getitem__, labels(tokens(text)))]
+        return [*map(self.__getitem__, labels(self._tokens(text)))]
 
     def of_many(self, texts: Sequence[str]) -> tuple[Ints, Ints]:
         """The elements of one text or more, in their order, and how many each text has: (n,), (texts,).
@@ -48,7 +51,7 @@ class Elements(dict[str, int]):
         """
         import pyarrow as pa
 
-        words, codes, lengths = _words(texts)
+        words, codes, lengths = _words(texts) if self._by_arrays else _words_one_by_one(texts, self._tokens)
         numbers = np.array([self[word] for word in words], np.int32)[codes]
         places, occurrences = _repeated(codes, lengths, len(words))
         if len(places):
@@ -72,10 +75,11 @@ def labels(words: list[str]) -> list[str]:
 
 
 def _words(texts: Sequence[str]) -> tuple[list[str], Ints, Ints]:
-    """The different words of the texts, for each token the place of its word among them, and each text's length.
+    """The different words of English texts, for each token the place of its word among them, and each text's length.
 
-    As `tokens` reads them: a character is in a token where it is an ASCII letter or digit once in lower case, which
-    str.lower decides for each character by itself; the one rule that looks around, the Greek sigma's, makes no ASCII.
+    As they are read one by one: a character is in a token where it is an ASCII letter or digit once in lower case,
+    which str.lower decides for each character by itself; the one rule that looks around, the Greek sigma's, makes no
+    ASCII.
     """
     import pyarrow as pa
 
@@ -95,6 +99,15 @@ def _words(texts: Sequence[str]) -> tuple[list[str], Ints, Ints]:
     letters = raw.translate(_TO_LOWER, _NOT_IN_WORD)
     words = pa.LargeStringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(letters))
     return *_different(words), lengths
+
+
+def _words_one_by_one(texts: Sequence[str], tokens: Callable[[str], list[str]]) -> tuple[list[str], Ints, Ints]:
+    """The same of texts of any language."""
+    import pyarrow as pa
+
+    of_each = [tokens(text) for text in texts]
+    words = pa.array(chain.from_iterable(of_each), pa.large_string())
+    return *_different(words), np.array([*map(len, of_each)], np.int32)
 
 
 def _different(values: Any) -> tuple[list[Any], Ints]:

@@ -21,9 +21,10 @@ import numpy as np
 import numpy.typing as npt
 from rapidfuzz.distance import LCSseq
 
+from refine_af.language import ENGLISH, Language
 from refine_af.novelty.bounds import Bounds
 from refine_af.novelty.elements import Elements, Ints, Rows, labels
-from refine_af.novelty.rouge import f_measure, f_measures, tokens
+from refine_af.novelty.rouge import f_measure, f_measures
 from refine_af.novelty.signatures import SignatureTable, fresh, spans
 
 Match = tuple[float, str]
@@ -49,17 +50,18 @@ class NoveltyIndex:
     """The texts kept so far; answers which of them a new text repeats.
 
     ``threshold`` in (0, 1]: a text is a repetition where its ROUGE-L to any kept one is *greater than* it.
-    Not for several threads at once.
+    Texts are cut into words as their ``language`` is. Not for several threads at once.
     """
 
-    def __init__(self, threshold: float = 0.7) -> None:
+    def __init__(self, threshold: float = 0.7, language: Language = ENGLISH) -> None:
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold must lie in (0, 1], not {threshold}")
         self.threshold = threshold
+        self._tokens = language.tokens
         self._bounds = Bounds(threshold)
         self._ids: list[str | None] = []  # None: the place is the id
         self._named: set[str] = set()
-        self._elements = Elements()
+        self._elements = Elements(language)
         self._kept = array("i")  # the elements of all texts, one text after another, each in its own order
         self._starts = array("q")
         self._lengths = array("i")
@@ -128,7 +130,7 @@ class NoveltyIndex:
 
     def nearest(self, text: str) -> Match | None:
         """The highest ROUGE-L above the threshold and its id, the earliest of several; None for a novel text."""
-        words = tokens(text)
+        words = self._tokens(text)
         elements = self._lookup(words)
         known = [e for e in elements if e >= 0]
         if not known:
@@ -156,7 +158,7 @@ class NoveltyIndex:
 
         It looks at the sketch of every text, so its cost grows with the index, unlike that of ``nearest``.
         """
-        words = tokens(text)
+        words = self._tokens(text)
         elements = self._lookup(words)
         known = [e for e in elements if e >= 0]
         if not known:

@@ -1,19 +1,11 @@
-"""ROUGE-L of two texts, in the arithmetic of `rouge-score` without its stemmer, bit by bit."""
+"""ROUGE-L of two lists of tokens, in the arithmetic of `rouge-score`, bit by bit."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from rapidfuzz.distance import LCSseq
-
-_TOKEN = re.compile(r"[a-z0-9]+")
-
-
-def tokens(text: str) -> list[str]:
-    """Lower-case runs of ASCII letters and digits: the tokens of `rouge-score` without its stemmer."""
-    return _TOKEN.findall(text.lower())
 
 
 def rouge_l(a: Sequence[str], b: Sequence[str]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 from refine_af.errors import UsageError
 from refine_af.files import write_text
+from refine_af.language import ENGLISH, Language, unseen_note
 from refine_af.novelty.index import NoveltyIndex
 from refine_af.user_files import numbered_lines, read_objects, read_text
 
@@ -39,10 +40,12 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Screened:
-    """What became of a file's rows, in their order."""
+    """What became of a file's rows, in their order, and what a user should know beside it, a sentence each."""
 
     kept: tuple[Row, ...]
     dropped: tuple[Dropped, ...]
+    tokenization: str = ENGLISH.tokenization
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> dict[str, Any]:
         reasons = Counter(d.reason for d in self.dropped)
@@ -51,6 +54,7 @@ class Screened:
             "kept": len(self.kept),
             "dropped": len(self.dropped),
             "reasons": {reason: reasons[reason] for reason in (NOT_NOVEL, CONTAMINATION)},
+            "tokenization": self.tokenization,
         }
 
     def write(self, folder: Path) -> None:
@@ -67,14 +71,17 @@ class Screened:
             raise UsageError(f"{folder} can't be written: {error.strerror}; name another folder") from None
 
 
-def screen(rows: Sequence[Row], against: Sequence[Row] = (), threshold: float = 0.7) -> Screened:
-    """Decides one row after another. A row that repeats one of ``against`` is contamination, whatever else it repeats.
+def screen(
+    rows: Sequence[Row], against: Sequence[Row] = (), threshold: float = 0.7, language: Language = ENGLISH
+) -> Screened:
+    """Decides one row after another, by the words of a ``language``. A row that repeats one of ``against`` is
+    contamination, whatever else it repeats.
 
     Raises UsageError for a threshold outside (0, 1].
     """
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold must lie in (0, 1], not {threshold}")
-    foreign, own = NoveltyIndex(threshold), NoveltyIndex(threshold)
+    foreign, own = (NoveltyIndex(threshold, language) for _ in range(2))
     foreign.add_many([row.text for row in against], [str(row.line) for row in against])
     kept, dropped = [], []
     for row in rows:
@@ -85,7 +92,15 @@ def screen(rows: Sequence[Row], against: Sequence[Row] = (), threshold: float = 
         else:
             own.add(row.text, str(row.line))
             kept.append(row)
-    return Screened(tuple(kept), tuple(dropped))
+    return Screened(tuple(kept), tuple(dropped), language.tokenization, _notes([*rows, *against], language))
+
+
+def _notes(rows: Sequence[Row], language: Language) -> tuple[str, ...]:
+    """What the words that are compared leave out."""
+    unseen = unseen_note((row.text for row in rows), "these rows", language, "--language")
+    wordless = sum(not language.tokens(row.text) for row in rows)
+    told = f"{wordless:,} of {len(rows):,} rows hold no word that is compared, so that they repeat nothing"
+    return tuple(note for note in (unseen, told if wordless else None) if note)
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from refine_af.language import ENGLISH, Language
 from refine_af.prompts.dialect import Dialect
 
 STOP = ("\n\n", "\n16.")
@@ -44,12 +45,13 @@ def parse_list(completion: str, first: int, *, ended: bool) -> tuple[list[str], 
     return items, cut
 
 
-def opening_of(instruction: str, words: int) -> str:
+def opening_of(instruction: str, words: int, language: Language = ENGLISH) -> str:
     """The first words of an instruction, ``words`` at most and one at least; fewer where a quotation or a bracket would
     be left open."""
-    all_words = instruction.split()
-    for count in range(min(words, len(all_words) - 1), 1, -1):
-        text = " ".join(all_words[:count])
+    line = " ".join(instruction.split())
+    ends = language.word_ends(line)
+    for count in range(min(words, len(ends) - 1), 1, -1):
+        text = line[: ends[count - 1]]
         if text.count('"') % 2 == 0 and text.count("“") == text.count("”") and text.count("(") == text.count(")"):
             return text
-    return all_words[0]
+    return line[: ends[0]]

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from refine_af.language import ENGLISH, Language
 from refine_af.report.arms_view import arms_view
 from refine_af.report.charts import FunnelRow, Series, bar_chart, funnel_chart, histogram, line_chart
 from refine_af.report.contributions import Contributions
@@ -178,15 +179,18 @@ def _instructions(report: Report) -> Figure | None:
     rounds = [Series(name, report.rounds[name]) for name in ("read", "kept") if report.rounds.get(name)]
     if not report.texts and not rounds:
         return None
-    pairs = verb_objects(report.texts)
+    language = Language((report.config or {}).get("language", ENGLISH.code))
+    pairs = verb_objects(report.texts) if language.is_english else []
     counted = sum(n for _, _, n in pairs)
     rows: list[tuple[str, float]] = [(f"{verb} {obj}".strip(), n) for verb, obj, n in pairs[:20]]
     half, most = (len(rows) + 1) // 2, rows[0][1] if rows else 0.0
-    words = [len(text.split()) for text in report.texts]
+    words = [language.count(text) for text in report.texts]
     median = [(float(statistics.median(words)), f"median {number(statistics.median(words))}")] if words else []
     return {
         "verbs": [bar_chart(part, title="Verbs and objects", full=most) for part in (rows[:half], rows[half:]) if part],
-        "verbs_note": f"Found by rules in {counted} of {len(report.texts)} texts; {len(pairs)} different.",
+        "verbs_note": f"Found by rules in {counted} of {len(report.texts)} texts; {len(pairs)} different."
+        if language.is_english
+        else "Found by rules of English, which this run's texts are not in.",
         "lengths": histogram(
             [("instructions", words)], title="Length of instructions", x_label="words", marks=median
         ),

@@ -140,7 +140,14 @@ def _evaluate(context: Context, tasks: tuple[EvaluationTask, ...], name: str, ad
     if is_complete(out):
         return
     subject = LocalSubject(context.parts, adapter, options.prompt, name)
-    asked = Options(options.shots, options.max_source, options.max_target, options.cut, options.instances)
+    asked = Options(
+        options.shots,
+        options.max_source,
+        options.max_target,
+        options.cut,
+        options.instances,
+        language=context.config.reads,
+    )
     evaluate_subject(subject, tasks, asked, out, context.progress, name=f"{STAGE}: evaluate {name}")
 
 

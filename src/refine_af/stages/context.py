@@ -51,7 +51,7 @@ def calibration_examples(context: Context) -> list[Example]:
 
 def calibration_pairs(shown: Sequence[SeedTask], config: Config) -> list[Example]:
     """The pairs out of the shown seed tasks: short ones, chosen by the seed."""
-    tasks = [t for t in shown if t.words <= _LONGEST_CALIBRATED] or list(shown)
+    tasks = [t for t in shown if t.words(config.reads) <= _LONGEST_CALIBRATED] or list(shown)
     derived_random(config.seed, "calibration").shuffle(tasks)
     return [Example(t.instruction, t.input, t.output) for t in tasks[: config.feedback.calibrated_on]]
 

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refine_af.config import Config
+from refine_af.language import Language
 from refine_af.prompts.pairs import ANSWERS, INPUTS, Turn, shows
 from refine_af.records import SeedTask, derived_random, derived_seed
 
 FEWEST_SETS = 8
 _LONGEST_OPENING = 6  # words
-_WORD = re.compile(r"\S+")
 _LETTERS = re.compile(r"[^\W\d_]{2}")
+_SENTENCE_ENDS = ".!?。！？؟।"
 Shown = tuple[SeedTask, ...]
 Floats = NDArray[np.float32]
 
@@ -40,15 +41,16 @@ class Demonstrations:
         self, tasks: Sequence[SeedTask], config: Config, *, is_chat: bool, near: Callable[[str], Floats] | None = None
     ) -> None:
         self._seed = config.seed
+        self._language = config.reads
         self._near = near
         self._place = {task: place for place, task in enumerate(tasks)}
-        opens = config.instances.opened_inputs
-        self._openers = {turn: [t for t in tasks if opens and shows(turn, t) and _openings(t.input)] for turn in INPUTS}
+        opening = [t for t in tasks if config.instances.opened_inputs and _openings(t.input, self._language)]
+        self._openers = {turn: [t for t in opening if shows(turn, t)] for turn in INPUTS}
         longest = config.instances.max_demonstration_words
         self._sets: dict[Turn, list[Shown]] = {}
         for turn in get_args(Turn):
             count = _count(turn, config, is_chat)
-            fitting = _fitting([t for t in tasks if shows(turn, t)], longest, count)
+            fitting = _fitting([t for t in tasks if shows(turn, t)], longest, count, self._language)
             self._sets[turn] = _sets(fitting, count, config.seed, turn)
 
     def sets(self, turn: Turn) -> list[Shown]:
@@ -71,7 +73,11 @@ class Demonstrations:
         """The first words with which a turn's input is to open, as the nearest task's does; empty where none are
         given."""
         opener = self._opener(turn, instruction)
-        return derived_random(self._seed, "opening", turn, asked).choice(_openings(opener.input)) if opener else ""
+        return (
+            derived_random(self._seed, "opening", turn, asked).choice(_openings(opener.input, self._language))
+            if opener
+            else ""
+        )
 
     def _opener(self, turn: Turn, instruction: str) -> SeedTask | None:
         return self._nearest(instruction, self._openers.get(turn, ()))
@@ -85,13 +91,13 @@ class Demonstrations:
         return max(able, key=lambda t: (likeness[self._place[t]], t.id), default=None)
 
 
-def _openings(text: str) -> list[str]:
+def _openings(text: str, language: Language) -> list[str]:
     """The first words with which another text may open as this one does: two at least, a third of its own and six at
     most, the longer half of what is possible. In one line and with letters, for of a table a small model makes no end;
     and no whole sentence, behind which it often sees no reason to go on."""
-    words = list(_WORD.finditer(text))
-    beginnings = (text[: word.end()] for word in words[1 : min(_LONGEST_OPENING, len(words) // 3)])
-    possible = [b for b in beginnings if "\n" not in b and b[-1] not in ".!?" and _LETTERS.search(b)]
+    ends = language.word_ends(text)
+    beginnings = (text[:end] for end in ends[1 : min(_LONGEST_OPENING, len(ends) // 3)])
+    possible = [b for b in beginnings if "\n" not in b and b[-1] not in _SENTENCE_ENDS and _LETTERS.search(b)]
     return possible[len(possible) // 2 :]
 
 
@@ -104,10 +110,10 @@ def _count(turn: Turn, config: Config, is_chat: bool) -> int:
     return 0 if is_chat else options.demonstrations
 
 
-def _fitting(tasks: Sequence[SeedTask], longest: int, count: int) -> list[SeedTask]:
+def _fitting(tasks: Sequence[SeedTask], longest: int, count: int, language: Language) -> list[SeedTask]:
     """Those of at most ``longest`` words with their pair; the shortest where these are too few for a set."""
-    short = [t for t in tasks if t.words <= longest]
-    return short if len(short) >= count else sorted(tasks, key=lambda t: (t.words, t.id))[:count]
+    short = [t for t in tasks if t.words(language) <= longest]
+    return short if len(short) >= count else sorted(tasks, key=lambda t: (t.words(language), t.id))[:count]
 
 
 def _sets(tasks: Sequence[SeedTask], count: int, seed: int, turn: Turn) -> list[Shown]:

@@ -52,10 +52,11 @@ def _predictions(context: Context) -> dict[tuple[str, str], Prediction]:
 def _answer(context: Context, engine: Engine, model: Literal["base", "tuned"], tasks: list[SeedTask]) -> None:
     """A model's answers come in batches of the engine's size; a batch is one transaction and always the same tasks."""
     config, size = context.config.evaluation, context.config.model.batch_size
+    language = context.config.reads
     frame = answer_frame(context.parts.dialect)
     stop = scored_part(config.cut, *frame.stop)
     greedy = SamplingConfig(max_tokens=config.max_tokens, temperature=0)
-    ordered = sorted(tasks, key=lambda t: (t.words, t.id))
+    ordered = sorted(tasks, key=lambda t: (t.words(language), t.id))
     done = _predictions(context)
     for start in range(0, len(ordered), size):
         batch = ordered[start : start + size]
@@ -66,9 +67,9 @@ def _answer(context: Context, engine: Engine, model: Literal["base", "tuned"], t
         rows = []
         for task, answer in zip(batch, answers, strict=True):
             text = cut_answer(answer.text, config.cut)
-            rows.append(
-                Prediction(model, task.id, text, rouge_l(text, [task.output]), exact_match(text, [task.output]))
-            )
+            right = [task.output]
+            scores = rouge_l(text, right, language), exact_match(text, right, language)
+            rows.append(Prediction(model, task.id, text, *scores))
         context.store.add_predictions(rows)
         count = len(_predictions(context))
         mean = context.store.scalar("SELECT AVG(rouge_l) FROM predictions WHERE model = ?", model)
@@ -131,6 +132,7 @@ def _write_files(
         "shots": 0,
         "decoding": "greedy",
         "chat_template": context.parts.dialect.is_chat,
+        "tokenization": context.config.reads.tokenization,
         **context.config.evaluation.model_dump(),
     }
     write_text(folder / "scores.json", json.dumps({"settings": settings, **figures}, indent=2) + "\n")

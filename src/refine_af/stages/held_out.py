@@ -44,7 +44,7 @@ def score_held_out(
         figures[f"held_out_readable_{split}"] = len(read) / len(written)
         if read:
             figures[f"held_out_readable_reward_{split}"] = fmean(read)
-        figures[f"held_out_distinct_2_{split}"] = distinct_bigrams([w.output for w in written])
+        figures[f"held_out_distinct_2_{split}"] = distinct_bigrams([w.output for w in written], context.config.reads)
         context.store.add_metrics(STAGE, 0, figures)
 
 

@@ -95,7 +95,8 @@ def _drop_contaminated(context: Context, policy: PolicyName) -> None:
     tasks = tasks_of_seeds(seed_tasks(store, "held_out"))
     texts = {i.id: i.text for i in store.instructions()}
     members = store.instances(policy=policy)
-    found = contaminated([(texts[m.instruction_id], m.input) for m in members], tasks)
+    pairs = [(texts[m.instruction_id], m.input) for m in members]
+    found = contaminated(pairs, tasks, language=context.config.reads)
     store.delete_instances(members[one.row].id for one in found)
     store.add_rejections(
         matching(members[one.row], texts[members[one.row].instruction_id], STAGE, one, policy) for one in found

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from refine_af.engines.base import Engine
 from refine_af.errors import RefineError
-from refine_af.filters import instruction_fault
+from refine_af.filters import ANOTHER_SCRIPT, instruction_fault
+from refine_af.language import Language
 from refine_af.novelty import NoveltyIndex
 from refine_af.records import Instruction, Rejection, StageCounts, content_id
 from refine_af.stages.context import Context, generated_instructions
@@ -41,7 +42,7 @@ class _Round:
 
 def run_instructions(context: Context) -> str:
     config, store = context.config.instructions, context.store
-    index = novelty_index(context.store, context.config.instructions.novelty_threshold)
+    index = novelty_index(store, config.novelty_threshold, context.config.reads)
     pool = generated_instructions(store)
     context.progress.begin(STAGE, config.target, "kept", len(pool))
     with adapted_engine(context.parts, context.team, None) as engine:
@@ -86,9 +87,9 @@ def _bootstrap(context: Context, engine: Engine, pool: list[Instruction], index:
     return number, read
 
 
-def novelty_index(store: Store, threshold: float) -> NoveltyIndex:
+def novelty_index(store: Store, threshold: float, language: Language) -> NoveltyIndex:
     """Of all seeds and kept instructions. Held-out seeds are in it, so that nothing like them is kept either."""
-    index = NoveltyIndex(threshold)
+    index = NoveltyIndex(threshold, language)
     rows = store.query("SELECT id, text FROM instructions ORDER BY rowid")
     index.add_many([r["text"] for r in rows], [r["id"] for r in rows])
     return index
@@ -111,7 +112,8 @@ def _best(context: Context, rivals: Rivals, index: NoveltyIndex, made: _Round) -
         elif best is not None:
             fault = ("a likelier one was kept", "")
         else:
-            fault = instruction_fault(one.text, context.config.instructions) or _repetition(one.text, index)
+            config = context.config
+            fault = instruction_fault(one.text, config.instructions, config.reads) or _repetition(one.text, index)
         if fault is None:
             best = one
         else:
@@ -186,6 +188,7 @@ _CURES = {
     "not novel": "bring more seeds, or raise instructions.novelty_threshold",
     "cut by length": "raise instructions.sampling.max_tokens",
     "too short": "lower instructions.min_words",
+    ANOTHER_SCRIPT: "set language to that of the seeds",
     "too long": "raise instructions.max_words",
 }
 

@@ -31,6 +31,7 @@ class Kinds:
 
     def __init__(self, context: Context) -> None:
         self._context = context
+        self._language = context.config.reads
         self._seeds = seed_tasks(context.store, "kept")
 
     def need_input(self, texts: Sequence[str], asked: Sequence[bool | None]) -> list[bool]:
@@ -43,7 +44,8 @@ class Kinds:
             return [same] * len(texts)
         decided = self._deciders["needs input"](texts)
         return [
-            points_at(text) is not None or (like and wish is not False and not quotes_text(text))
+            (self._language.is_english and points_at(text) is not None)
+            or (like and wish is not False and not quotes_text(text))
             for text, like, wish in zip(texts, decided, asked, strict=True)
         ]
 
@@ -71,7 +73,7 @@ class Kinds:
 
     def _by_model(self, kind: Kind) -> Decide:
         """Its habit of saying Yes or No is taken off by labelled seeds."""
-        short = [t for t in self._seeds if len(t.instruction.split()) <= _LONGEST_ASKED]
+        short = [t for t in self._seeds if self._language.count(t.instruction) <= _LONGEST_ASKED]
         derived_random(self._context.config.seed, kind).shuffle(short)
         both = [[t for t in short if is_of_kind(kind, t) == yes] for yes in (True, False)]
         shown = [t for pair in zip(*(k[:_SHOWN_OF_A_KIND] for k in both), strict=False) for t in pair]

@@ -12,8 +12,8 @@ from refine_af.errors import RefineError
 from refine_af.feedback.base import Example, Feedback, Judgement
 from refine_af.feedback.embedding import nearness
 from refine_af.filters import pair_fault
+from refine_af.language import ENGLISH, Language
 from refine_af.models import has_encoder
-from refine_af.novelty import tokens
 from refine_af.prompts.dialect import Frame
 from refine_af.prompts.pairs import ANSWERS, INPUTS, Pair, Turn, Unreadable, read_turn, turn_frame, turn_task, turns_of
 from refine_af.records import Instruction, SeedTask, derived_seed
@@ -191,11 +191,12 @@ class PairWriter:
         return self._frames[key]
 
     def _judged(self, drafts: Sequence[_Draft]) -> list[WrittenPair]:
+        language = self._context.config.reads
         for draft in drafts:
             if draft.fault is None:
                 shown = [task for turn in draft.turns for task in turn.shown]
                 asked = " ".join([draft.instruction.text, *(turn.opening for turn in draft.turns)])
-                draft.fault = pair_fault(draft.pair, draft.instruction.text, asked, shown, self.topics)
+                draft.fault = pair_fault(draft.pair, draft.instruction.text, asked, shown, self.topics, language)
         good = [draft for draft in drafts if draft.fault is None]
         examples = [Example(d.instruction.text, d.pair.input, d.pair.output) for d in good]
         judged = iter(self._judge(examples, drafts))
@@ -231,7 +232,7 @@ def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:
     return {name: sum(w.judgement.shares.get(name, 0.0) for w in written) / len(written) for name in names}
 
 
-def distinct_bigrams(texts: Sequence[str]) -> float:
+def distinct_bigrams(texts: Sequence[str], language: Language = ENGLISH) -> float:
     """Different word bigrams over all word bigrams of the texts, in [0, 1]. Li et al. 2016 (arXiv 1510.03055)."""
-    bigrams = [pair for text in texts for words in [tokens(text)] for pair in zip(words, words[1:])]  # noqa: B905
+    bigrams = [pair for text in texts for words in [language.tokens(text)] for pair in zip(words, words[1:])]  # noqa: B905
     return len(set(bigrams)) / len(bigrams) if bigrams else 0.0

@@ -223,7 +223,7 @@ def _looked_at(
     learned: dict[str, float],
     checked: dict[str, float],
 ) -> _Iteration:
-    figures = learned | rollout_figures(written)
+    figures = learned | rollout_figures(written, context.config.reads)
     watched = ("kl", "distinct_2", "parsed_share")
     # KL is not measured by groups without a penalty.
     new = {name: (iteration, figures[name]) for name in watched if name in figures}

@@ -71,13 +71,14 @@ def _opened(context: Context, engine: Engine, number: int, pool: Sequence[Instru
     config, seed = context.config.instructions, context.config.seed
     choose = derived_random(seed, STAGE, number)
     seeds = context.store.instructions(origin="seed", status="kept")
-    own = _short(pool, context)
+    own, language = _short(pool, context), context.config.reads
     opened: list[tuple[Instruction, str, list[Instruction]]] = []
     for place in range(config.prompts_per_round):
         from_pool = own and choose.random() < config.from_pool / config.demonstrations
         source = choose.choice(own) if from_pool else _dealt(context, seeds, number, place)
-        words = len(source.text.split())
-        opening = opening_of(source.text, choose.randint(max(2, words // 2), max(2, 2 * words // 3)))
+        words = language.count(source.text)
+        wanted = choose.randint(max(2, words // 2), max(2, 2 * words // 3))
+        opening = opening_of(source.text, wanted, language)
         by_people, own_ones = (
             [i for i in some if i.needs_input == source.needs_input and i != source] for some in (seeds, pool)
         )
@@ -128,8 +129,8 @@ def _dealt(context: Context, seeds: Sequence[Instruction], number: int, place: i
 
 
 def _short(rows: Sequence[Instruction], context: Context) -> list[Instruction]:
-    longest = context.config.instructions.max_demonstration_words
-    return [r for r in rows if len(r.text.split()) <= longest]
+    longest, count = context.config.instructions.max_demonstration_words, context.config.reads.count
+    return [r for r in rows if count(r.text) <= longest]
 
 
 def _demonstrations(

@@ -9,6 +9,7 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
 from refine_af.engines.base import Engine
+from refine_af.language import Language
 from refine_af.records import Instruction, derived_random, derived_seed
 from refine_af.stages.context import Context, generated_instructions
 from refine_af.stages.held_out import STAGE, check
@@ -28,8 +29,9 @@ def split_instructions(context: Context) -> tuple[list[Instruction], list[Instru
     derived_random(context.config.seed, STAGE, "held out").shuffle(shuffled)
     held_out = {i.id for i in shuffled[:count]}
     train = [i for i in generated if i.id not in held_out]
-    longest = context.config.instructions.max_demonstration_words
-    train += [i for i in context.store.instructions(origin="seed", status="kept") if len(i.text.split()) <= longest]
+    longest, language = context.config.instructions.max_demonstration_words, context.config.reads
+    by_people = context.store.instructions(origin="seed", status="kept")
+    train += [i for i in by_people if language.count(i.text) <= longest]
     return train, [i for i in generated if i.id in held_out]
 
 
@@ -104,7 +106,7 @@ def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
     ]
 
 
-def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
+def rollout_figures(written: Sequence[WrittenPair], language: Language) -> dict[str, float]:
     """What is watched beside PPO's own figures: reward and its components, length, readability, diversity."""
     rewards = [w.judgement.reward for w in written]
     mean = sum(rewards) / len(rewards)
@@ -114,7 +116,7 @@ def rollout_figures(written: Sequence[WrittenPair]) -> dict[str, float]:
         "response_tokens": sum(w.tokens for w in written) / len(written),
         "ended_share": sum(w.ended for w in written) / len(written),
         "parsed_share": sum(w.pair is not None for w in written) / len(written),
-        "distinct_2": distinct_bigrams([w.output for w in written]),
+        "distinct_2": distinct_bigrams([w.output for w in written], language),
     }
     for name in sorted({n for w in written for n in w.judgement.components}):
         values = [w.judgement.components[name] for w in written if name in w.judgement.components]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
+from refine_af.config import Config
+from refine_af.language import unseen_note
 from refine_af.records import Instance, Instruction, SeedTask, StageCounts, content_id
 from refine_af.seeds import choose_held_out, load_seeds
 from refine_af.stages.context import Context
@@ -15,7 +19,7 @@ def run_seeds(context: Context) -> str:
     shown = len(loaded.tasks) - len(held_out)
     context.progress.begin(STAGE, len(loaded.tasks), "tasks")
     with context.store.transaction():
-        for note in loaded.notes:
+        for note in (*loaded.notes, *_of_language(context.config, loaded.tasks)):
             context.warn(STAGE, note)
         context.store.add_instructions(_instruction(t, t.id in held_out) for t in loaded.tasks)
         context.store.add_instances(
@@ -31,6 +35,22 @@ def run_seeds(context: Context) -> str:
         )
         context.store.finish_stage(STAGE, StageCounts(read=len(loaded.tasks), kept=len(loaded.tasks)))
     return f"{shown} to learn from, {len(held_out)} held out for the evaluation"
+
+
+def _of_language(config: Config, tasks: Sequence[SeedTask]) -> Iterator[str]:
+    """Where the config's language and what the run is made of don't go together, a sentence each."""
+    texts = (text for task in tasks for text in (task.instruction, task.input, task.output))
+    if note := unseen_note(texts, "the seeds", config.reads, "language"):
+        yield note
+    if config.reads.is_english:
+        return
+    if config.seeds.path is None:
+        yield f"language is {config.language}, but the built-in seeds are English; bring your own with seeds.path"
+    if config.feedback.name == "embedded":
+        yield (
+            f"language is {config.language}, but the embedded reward learns from English tasks and with an English "
+            "sentence encoder; a composite of likelihood, pmi and format does without them"
+        )
 
 
 def _instruction(task: SeedTask, held_out: bool) -> Instruction:

@@ -19,7 +19,7 @@ def training_pairs(config: Config) -> list[Example]:
     tasks = shown_tasks(config.seeds, config.seed)
     if config.seeds.path is not None:
         tasks = [*tasks, *built_in_tasks()]
-    short = [t for t in tasks if t.words <= _LONGEST]
+    short = [t for t in tasks if t.words(config.reads) <= _LONGEST]
     if len(short) < _FEWEST_PAIRS:
         raise UsageError(
             f"seeds.held_out={config.seeds.held_out} leaves {len(short)} seed tasks of at most {_LONGEST} words, "

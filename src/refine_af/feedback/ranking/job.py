@@ -12,6 +12,7 @@ from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.check import check_feedback, check_teachers, runs_models
 from refine_af.feedback.ranking.rank import Ranked, check_writable, rank
 from refine_af.feedback.ranking.rows import read_pairs
+from refine_af.language import unseen_note
 from refine_af.models import cache_folder, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress
@@ -34,6 +35,9 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
     check_teachers(config)
     if runs_models(config.feedback):
         check_packages()
+    texts = (text for row in rows for text in (row.example.prompt, row.example.output))
+    if unseen := unseen_note(texts, str(file), config.reads, "--language"):
+        progress.note(unseen)
     progress.note(f"{file}: {len(rows)} pairs; {config.feedback.name} is being prepared")
     with (
         exhaustion_explained(cache_folder()),
