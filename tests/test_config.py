@@ -170,6 +170,12 @@ def test_a_number_that_is_not_finite_is_refused(override: str) -> None:
         ("preset: embeded", "no preset 'embeded', did you mean 'embedded'"),
         (b"seed: \xff", "not UTF-8"),
         ("seed: 1\n\x07", "is not YAML"),
+        ("instructions: {target: 5}\ninstructions: {min_words: 3}", "line 2 is not YAML: instructions stands twice"),
+        ("policy:\n  iterations: 1\n  kind: x\n  iterations: 2", "line 4 is not YAML: iterations stands twice"),
+        ("seed: 2024-02-30", "is not YAML: a value can't be read .day is out of range for month"),
+        (f"seed: {'1' * 5000}", "is not YAML: a value can't be read .Exceeds the limit"),
+        ("seed: !!int x", "is not YAML: a value can't be read"),
+        ("[" * 20_000, "is not YAML: a value can't be read"),
         ("seed: -1", "option seed"),
         ("policy: {lora: {rnak: 1}}", "did you mean 'rank'"),
     ],
@@ -179,6 +185,25 @@ def test_a_fault_in_a_file_is_one_line_that_names_the_file(tmp_path: Path, conte
         load_config(config_file(tmp_path, content))
     assert "\n" not in str(caught.value)
     assert "preset" in message or "config.yaml" in str(caught.value)
+
+
+def test_anchors_that_nest_in_one_another_are_one_short_line(tmp_path: Path) -> None:
+    lines = ["a0: &a0 x"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)] + ["seed: *a11"]
+    with pytest.raises(UsageError) as caught:
+        load_config(config_file(tmp_path, "\n".join(lines)))
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("override", ["policy={iterations: 1, iterations: 2}", "policy.lora={rank: 1, rank: 2}"])
+def test_a_key_that_stands_twice_in_set_is_told(override: str) -> None:
+    with pytest.raises(UsageError, match=r"^--set .* is not YAML: (iterations|rank) stands twice; keep one of them"):
+        load_config(overrides=[override])
+
+
+def test_anchors_and_merge_keys_are_yaml(tmp_path: Path) -> None:
+    text = "finetune: {lora: &lora {rank: 4, alpha: 8}}\npolicy: {lora: {<<: *lora, rank: 2}}"
+    config = load_config(config_file(tmp_path, text))
+    assert (config.policy.lora.rank, config.policy.lora.alpha, config.finetune.lora.rank) == (2, 8, 4)
 
 
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:

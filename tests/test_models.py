@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import json
 import os
@@ -261,3 +262,35 @@ def test_a_missing_package_is_told_with_the_command_that_gets_it(monkeypatch: py
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "trl" else found(name))
     with pytest.raises(UsageError, match=r"not installed: trl; .*pip install 'refine-af\[local\]'"):
         models.check_packages()
+
+
+# -- the cache -----------------------------------------------------------------------------------------
+
+
+def test_a_user_without_a_home_folder_is_told_to_name_a_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("REFINE_AF_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    with pytest.raises(UsageError, match=r"^this user has no home folder; set REFINE_AF_CACHE"):
+        cache_folder()
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_a_full_disk_is_not_taken_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        UsageError, match=r"^nothing can be kept in .*/file/models \(Not a directory\); set REFINE_AF_CAC"
+    ):
+        build_once(tmp_path / "file" / "models" / "m", lambda to: None)
+
+    def full(**_: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("tempfile.mkdtemp", full)
+    with pytest.raises(OSError, match="No space left"):
+        build_once(tmp_path / "models" / "m", lambda to: None)

@@ -104,7 +104,8 @@ def test_of_several_instances_the_first_is_taken(path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [(True, True), (False, False), ("true", True), ("Yes", True), ("1", True), (1, True), ("false", False),
-     ("no", False), ("", False), (0, False), (None, False)],
+     ("no", False), ("", False), (0, False), (None, False), ("1.0", True), (1.0, True), ("y", True), ("T", True),
+     (" on ", True), ("0.0", False), ("n", False), ("F", False)],
 )  # fmt: skip
 def test_whether_a_task_is_classification_may_be_said_in_several_ways(path: Path, value: Any, expected: bool) -> None:
     row = {"instruction": "Do it now", "output": "b", "is_classification": value}
@@ -174,23 +175,31 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "not UTF-8, after a byte order mark": (b"\xef\xbb\xbf" + GOOD.encode() + b"\n\xff\n", "line 2: not UTF-8"),
     "broken JSON": (f"{GOOD}\n\n{{'instruction'}}\n".encode(), "line 3: broken JSON"),
     "half a row": (f"{GOOD}\n{GOOD[:-5]}".encode(), "line 2: broken JSON"),
-    "a JSON array over lines": (f"[\n{GOOD}\n]".encode(), "line 1: broken JSON"),
+    "a JSON array that doesn't end": (f"[\n{GOOD},\n".encode(), "item 2: broken JSON"),
+    "a JSON array without a comma": (f"[\n{GOOD}\n{GOOD}]".encode(), "item 1: broken JSON"),
+    "a JSON array and more": (f"[{GOOD}]\n{GOOD}".encode(), "broken JSON (more behind the list)"),
+    "an object and more": (f"{GOOD} {GOOD}".encode(), "line 1: broken JSON (more behind the object)"),
+    "a key twice": (b'{"instruction": "a", "instruction": "b", "output": "x"}', "the key 'instruction' stands twice"),
     "nested without end": (f"{GOOD}\n".encode() + b"[" * 100_000, "line 2: broken JSON"),
     "a number without end": (f'{GOOD}\n{{"instruction": {"1" * 5000}}}'.encode(), "line 2: "),
     "half a character": (b'{"instruction": "Say \\ud83d twice", "output": "x"}', "line 1: "),
     "not an object": (f"{GOOD}\n[1]".encode(), "line 2: not an object"),
     "a string": (b'"Greet me"', "line 1: not an object"),
-    "no instruction": (b'{"output": "x"}', "line 1: the instruction is empty"),
+    "no instruction": (b'{"output": "x"}', "line 1: no instruction; it has output"),
     "instruction blank": (b'{"instruction": " ", "output": "x"}', "line 1: the instruction is empty"),
     "instruction a number": (b'{"instruction": 3, "output": "x"}', "line 1: instruction must be text, not int"),
-    "no output": (f'{GOOD}\n{{"instruction": "Name it"}}'.encode(), "line 2: the output is empty"),
+    "no output": (
+        f'{GOOD}\n{{"instruction": "Name it"}}'.encode(),
+        "line 2: no output and no instances; it has instruction",
+    ),
     "output null": (b'{"instruction": "Name it", "output": null}', "line 1: the output is empty"),
     "output a list": (b'{"instruction": "Name it", "output": ["x"]}', "line 1: output must be text, not list"),
     "input a number": (b'{"instruction": "N", "input": 1, "output": "x"}', "line 1: input must be text, not int"),
     "no instance": (b'{"instruction": "N", "instances": []}', "line 1: instances must be a list"),
     "instances an object": (b'{"instruction": "N", "instances": {"output": "x"}}', "instances must be a list"),
     "instances of text": (b'{"instruction": "N", "instances": ["x"]}', "instances must be a list"),
-    "instance without output": (b'{"instruction": "N", "instances": [{"input": "x"}]}', "the output is empty"),
+    "instance without output": (b'{"instruction": "N", "instances": [{"input": "x"}]}', "no output; it has input"),
+    "neither yes nor no": (b'{"instruction": "N", "output": "x", "is_classification": "maybe"}', "must be yes or no"),
 }
 
 

@@ -26,7 +26,9 @@ from refine_af.cli_options import (
     language_named,
     made_config,
     print_json,
+    tell,
 )
+from refine_af.console import print_error, show_what_can_be_shown
 from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError, UsageError
 
@@ -111,15 +113,16 @@ def plan(
     from refine_af.planning import make_plan
     from refine_af.seeds import load_seeds
 
-    made = make_plan(settings, len(load_seeds(settings.seeds.path).tasks))
+    seeds_read = load_seeds(settings.seeds.path)
+    tell(*seeds_read.notes)
+    made = make_plan(settings, len(seeds_read.tasks))
     if as_json:
         print_json(made.as_dict())
         return
-    from rich.console import Console
-
+    from refine_af.console import plain_console
     from refine_af.planning.render import render
 
-    render(made, Console())
+    render(made, plain_console())
 
 
 @app.command()
@@ -179,9 +182,8 @@ def novelty(
     from refine_af.novelty.screen import read_rows, screen
 
     spoken = language_named(language)
-    screened = screen(read_rows(file), read_rows(against) if against else (), threshold, spoken)
-    for note in screened.notes:
-        typer.echo(f"note: {note}", err=True)
+    screened = screen(read_rows(file, tell), read_rows(against, tell) if against else (), threshold, spoken)
+    tell(*screened.notes)
     if out is not None:
         screened.write(out)
     summary = screened.summary()
@@ -230,11 +232,10 @@ def score_pairs(
     if as_json:
         print_json(ranked.summary())
         return
-    from rich.console import Console
-
+    from refine_af.console import plain_console
     from refine_af.feedback.ranking.render import render
 
-    render(ranked, settings.feedback.name, show, Console())
+    render(ranked, settings.feedback.name, show, plain_console())
 
 
 app.command()(compare)
@@ -255,9 +256,9 @@ def doctor(config: ConfigFile = None, preset: Preset = None, set_: Override = No
     if as_json:
         print_json(as_dict(checks))
     else:
-        from rich.console import Console
+        from refine_af.console import plain_console
 
-        render(checks, Console())
+        render(checks, plain_console())
     if any(c.ok is False for c in checks):
         raise typer.Exit(1)
 
@@ -323,10 +324,11 @@ _CommandLineError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name_
 
 def main() -> None:
     """The entry point: an error becomes one line on stderr and an exit code, never a traceback."""
+    show_what_can_be_shown()
     try:
         code = app(standalone_mode=False)
     except RefineError as error:
-        print(f"refine-af: {error}", file=sys.stderr)
+        print_error(error)
         sys.exit(error.exit_code)
     except _CommandLineError as error:
         if type(error).__name__ == "NoArgsIsHelpError":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from refine_af.cli_options import print_json
 from refine_af.errors import UsageError
 
 
@@ -45,10 +45,9 @@ def compare(
     if as_json:
         from refine_af.evaluation.comparison_text import as_dict
 
-        typer.echo(json.dumps(as_dict(compared), ensure_ascii=False, indent=2))
+        print_json(as_dict(compared))
         return
-    from rich.console import Console
-
+    from refine_af.console import plain_console
     from refine_af.evaluation.comparison_table import render
 
-    render(compared, show, Console())
+    render(compared, show, plain_console())

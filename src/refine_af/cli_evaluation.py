@@ -20,6 +20,7 @@ from refine_af.cli_options import (
     language_named,
     made_config,
     print_json,
+    tell,
 )
 from refine_af.environment import quiet_libraries
 
@@ -88,7 +89,7 @@ def evaluate(
     settings = made_config(config, preset, None, set_, language)
     with interruptible_progress(quiet=quiet) as progress:
         quiet_libraries()
-        from refine_af.evaluation.evaluate import Options
+        from refine_af.evaluation.evaluate import Options, silence_told
         from refine_af.evaluation.evaluate import evaluate as evaluated
         from refine_af.evaluation.likelihood import REFERENCES
 
@@ -97,14 +98,14 @@ def evaluate(
             int(shots.value), max_source, max_target, cut.value, instances, scored, language=settings.reads
         )
         found = evaluated(model, tasks, out, settings, options, progress, prompt=prompt.value, served=served)
+    tell(*silence_told(found))
     if as_json:
         print_json(found)
         return
-    from rich.console import Console
-
+    from refine_af.console import plain_console
     from refine_af.evaluation.render import render
 
-    render(found, Console())
+    render(found, plain_console())
 
 
 def score(
@@ -127,13 +128,11 @@ def score(
     from refine_af.evaluation.score import score_file
 
     scored = score_file(predictions, tasks, instances, language_named(language))
-    for note in scored.told():
-        typer.echo(f"note: {note}", err=True)
+    tell(*scored.told())
     if as_json:
         print_json(scored.summary())
         return
-    from rich.console import Console
-
+    from refine_af.console import plain_console
     from refine_af.evaluation.render import render
 
-    render(scored.summary(), Console())
+    render(scored.summary(), plain_console())

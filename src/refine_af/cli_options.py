@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,5 +79,13 @@ def interruptible_progress(*, quiet: bool) -> Iterator[Interruptible]:
             raise InterruptedRunError("stopped; the same command goes on from here") from None
 
 
+def tell(*notes: str) -> None:
+    """What a user should know beside the result, on stderr."""
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+
+
 def print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    from refine_af.console import is_unicode
+
+    typer.echo(json.dumps(value, ensure_ascii=not is_unicode(sys.stdout.encoding), indent=2))

@@ -9,7 +9,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
+from refine_af.console import plain_console
 from refine_af.progress import _Clock, duration
 
 
@@ -17,13 +19,13 @@ class LiveDisplay:
     """Finished stages scroll up as lines; the one at work stays at the bottom."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or plain_console(stderr=True)
         self._bars = Bars(
             SpinnerColumn(),
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
             console=self._console,
         )
@@ -42,11 +44,11 @@ class LiveDisplay:
     def _render(self) -> RenderableType:
         table = Table.grid(padding=(0, 2))
         for name, value in self._details.items():
-            table.add_row(f"   [dim]{name}", value)
+            table.add_row(Text(f"   {name}", style="dim"), Text(value))
         return Group(self._bars, table)
 
     def note(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False)
+        self._console.print(Text(text))
 
     def begin(self, stage: str, total: int | None, unit: str, done: int = 0) -> None:
         self._stage, self._unit, self._details = stage, unit, {}
@@ -66,6 +68,5 @@ class LiveDisplay:
         for task in list(self._bars.task_ids):
             self._bars.remove_task(task)
         self._details = {}
-        self._console.print(
-            f"[green]✓[/] [bold]{self._stage}[/] {summary} [dim]({duration(self._clock.seconds)})", highlight=False
-        )
+        took = f"({duration(self._clock.seconds)})"
+        self._console.print(Text.assemble(("✓ ", "green"), (self._stage, "bold"), f" {summary} ", (took, "dim")))

@@ -9,6 +9,7 @@ the network.
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import re
 import sys
@@ -20,10 +21,11 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from refine_af.config import Config, load_config
+from refine_af.console import mark
 from refine_af.engines.vllm import check_server
 from refine_af.errors import UsageError
 from refine_af.feedback.check import check_feedback, models_needed
@@ -86,13 +88,12 @@ def render(checks: Iterable[Check], console: Console) -> None:
     table.add_column(overflow="fold")
     advice = []
     for check in checks:
-        mark = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]•[/yellow]"}[check.ok]
-        table.add_row(mark, check.name, escape(check.found))
+        table.add_row(mark(check.ok), check.name, Text(check.found))
         if check.advice:
             advice.append((check.name, check.advice))
     console.print(table)
     for name, text in advice:
-        console.print(f"[bold]{escape(name)}[/bold]: {escape(text)}", highlight=False, soft_wrap=True)
+        console.print(Text.assemble((name, "bold"), f": {text}"), soft_wrap=True)
     if not advice:
         console.print("Nothing is missing.")
 
@@ -178,7 +179,7 @@ def _model_check(title: str, name: str, revision: str | None) -> Check:
     if name == "embedded":
         there = embedded_file() is not None
         return Check(title, there, "the embedded one", "" if there else _EMBEDDED_INSTALL)
-    local = Path(name).expanduser()
+    local = Path(os.path.expanduser(name))
     if local.is_dir():
         missing = hub.missing_parts(local)
         if not missing:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import httpx
 
+from refine_af.completions import AskAgainError, said_of
 from refine_af.errors import RefineError, UsageError
 
 _ATTEMPTS = 6
@@ -52,14 +53,22 @@ class Endpoint:
             raise UsageError(f"{who}: ${api_key_env} holds a character that no key has")
 
     def ask(self, path: str, requests: Sequence[Mapping[str, Any]], read: Callable[[Any], Read]) -> list[Read]:
-        """What ``read`` makes of the answer to each request, in order; ``model`` is put into each.
+        """What ``read`` makes of the answer to each request, in order; ``model`` is put into each. A request is
+        repeated where ``read`` raises AskAgainError, as for a busy server.
 
         Raises RefineError that names the endpoint at the first failure, and what ``read`` raises.
         """
         stop = Event()
         with self._client() as client, ThreadPoolExecutor(self._parallel) as pool:
             jobs = [
-                pool.submit(self._one, client, stop, path, {"model": self.model, **request}, read)
+                pool.submit(
+                    self._answered,
+                    client,
+                    stop,
+                    path,
+                    {"model": self.model, **request},
+                    lambda answer: read(self._decoded(path, answer)),
+                )
                 for request in requests
             ]
             try:
@@ -72,7 +81,7 @@ class Endpoint:
     def models(self, *, adapters: bool = True) -> list[str]:
         """The names of the models that the server lists; without ``adapters``, of those that have no parent."""
         with self._client() as client:
-            body = self._decoded("/models", self._answered(client, Event(), "/models", None))
+            body = self._answered(client, Event(), "/models", None, lambda answer: self._decoded("/models", answer))
         try:
             return [str(model["id"]) for model in body["data"] if adapters or not model.get("parent")]
         except (KeyError, TypeError, AttributeError):
@@ -81,7 +90,7 @@ class Endpoint:
     def command(self, path: str, request: Mapping[str, Any]) -> None:
         """Has the server do something that is answered by success alone. Raises as :meth:`ask`."""
         with self._client() as client:
-            self._answered(client, Event(), path, request)
+            self._answered(client, Event(), path, request, lambda answer: None)
 
     def of(self, model: str) -> Endpoint:
         """The same endpoint, with another model behind it."""
@@ -96,15 +105,15 @@ class Endpoint:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
         return httpx.Client(headers=headers, timeout=self._timeout)
 
-    def _one(
-        self, client: httpx.Client, stop: Event, path: str, request: Mapping[str, Any], read: Callable[[Any], Read]
-    ) -> Read:
-        return read(self._decoded(path, self._answered(client, stop, path, request)))
-
     def _answered(
-        self, client: httpx.Client, stop: Event, path: str, request: Mapping[str, Any] | None
-    ) -> httpx.Response:
-        """A successful answer, after repetitions where they can help."""
+        self,
+        client: httpx.Client,
+        stop: Event,
+        path: str,
+        request: Mapping[str, Any] | None,
+        read: Callable[[httpx.Response], Read],
+    ) -> Read:
+        """What ``read`` makes of a successful answer, after repetitions where they can help."""
         problem = ""
         for attempt in range(_ATTEMPTS):
             wait = _FIRST_WAIT * 2**attempt
@@ -115,9 +124,13 @@ class Endpoint:
                 problem = f"does not answer ({type(error).__name__})"
             else:
                 if answer.is_success:
-                    return answer
-                problem = f"answered {answer.status_code}{self._said(answer)}"
-                if answer.status_code != 429 and answer.status_code < 500:
+                    try:
+                        return read(answer)
+                    except AskAgainError as error:
+                        problem = self._without_key(str(error))
+                else:
+                    problem = f"answered {answer.status_code}{self._said(answer)}"
+                if not answer.is_success and answer.status_code != 429 and answer.status_code < 500:
                     hint = f"; is ${self._key_from} right?" if answer.status_code in (401, 403) else ""
                     raise self.error(path, problem + hint)
                 wait = max(wait, _seconds(answer.headers.get("retry-after")))
@@ -126,17 +139,25 @@ class Endpoint:
         raise self.error(path, f"{problem}, {_ATTEMPTS} times in a row")
 
     def _decoded(self, path: str, answer: httpx.Response) -> Any:
+        """The answer's JSON. An error that came with the status 200 is treated as the status that it names."""
         try:
-            return answer.json()
-        except ValueError:
+            body = answer.json()
+        except (ValueError, RecursionError):
             raise self.error(path, "did not answer in JSON") from None
+        if isinstance(body, dict) and body.get("error") and not body.get("choices"):
+            problem = f"answered 200 with an error ({said_of(body['error'])})"
+            if _is_lasting(body["error"]):
+                raise self.error(path, self._without_key(problem))
+            raise AskAgainError(problem)
+        return body
 
     def _said(self, answer: httpx.Response) -> str:
         """The beginning of a server's complaint, in one line, without the key that some servers quote."""
-        text = " ".join(answer.text.split())
-        if self._key:
-            text = text.replace(self._key, "***")
+        text = self._without_key(" ".join(answer.text.split()))
         return f" ({text[:200]})" if text else ""
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
 
 
 def _checked_url(who: str, base_url: str, api_key_env: str) -> str:
@@ -150,6 +171,12 @@ def _checked_url(who: str, base_url: str, api_key_env: str) -> str:
     if url.userinfo or url.query:  # either could hold a secret, and the URL is shown and kept
         raise UsageError(f"{who}: base_url must hold no password and no query; the key goes into ${api_key_env}")
     return base
+
+
+def _is_lasting(error: Any) -> bool:
+    """Whether an error names a status of HTTP with which asking again is of no use."""
+    code = str(error.get("code", "")) if isinstance(error, dict) else ""
+    return code.isascii() and code.isdigit() and 400 <= int(code[:4]) < 500 and code not in ("408", "429")
 
 
 def _seconds(retry_after: str | None) -> float:

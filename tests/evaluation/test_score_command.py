@@ -39,8 +39,8 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     monkeypatch.chdir(tmp_path)
     jsonl("tasks.jsonl", TASKS)
 
-    def called(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["refine-af", "score", "p.jsonl", "--tasks", "tasks.jsonl", *words])
+    def called(*words: str, file: str = "p.jsonl") -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["refine-af", "score", file, "--tasks", "tasks.jsonl", *words])
         with pytest.raises(SystemExit) as ended:
             main()
         printed = capsys.readouterr()
@@ -105,6 +105,21 @@ def test_the_first_instances_of_each_task_can_be_scored_alone(call: Called) -> N
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("p.csv", "ID,output,missing\na1,x y,no\nb1,,yes\n"),
+        ("p.json", json.dumps([{"id": "a1", "response": "x y"}], indent=1)),
+    ],
+)
+def test_predictions_of_other_forms_and_names_are_read_with_a_note(call: Called, name: str, content: str) -> None:
+    Path(name).write_text(content)
+    code, out, err = call("--json", file=name)
+    assert code == 0
+    assert (json.loads(out)["missing"], json.loads(out)["tasks"]["a"]["rouge_l"]) == (2, 50.0)
+    assert " is read as prediction" in err
+
+
+@pytest.mark.parametrize(
     ("rows", "said"),
     [
         (
@@ -116,6 +131,8 @@ def test_the_first_instances_of_each_task_can_be_scored_alone(call: Called) -> N
         ([{"id": "a1", "prediction": 7}], "line 1: no prediction"),
         ([{"id": "q", "prediction": "x"}], "none of its 1 ids, such as 'q' is in tasks.jsonl, as 'a1' is"),
         ([], "none of its 0 ids"),
+        ([{"id": "", "prediction": "x"}], "line 1: no id"),
+        ([{"id": "a1", "prediction": "x", "missing": "perhaps"}], "line 1: missing must be yes or no"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_2(call: Called, rows: list[Any], said: str) -> None:

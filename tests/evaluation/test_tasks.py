@@ -98,6 +98,62 @@ def test_csv_is_read_too(tmp_path: Path) -> None:
     assert load_tasks(tmp_path / "own.csv").tasks[0].instances[0].references == ("b",)
 
 
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ('["Oslo", "Bergen city hall"]', ("Oslo", "Bergen city hall")),
+        ("[MASK]", ("[MASK]",)),
+        ("[1, 2]", ("[1, 2]",)),
+        ("", ("Rome",)),
+        (" ", ("Rome",)),
+    ],
+)
+def test_a_cell_of_references_holds_a_list_in_json_or_one_text(
+    tmp_path: Path, cell: str, expected: tuple[str, ...]
+) -> None:
+    quoted = cell.replace('"', '""')
+    (tmp_path / "own.csv").write_text(f'instruction,references,output\nName a city.,"{quoted}",Rome\n')
+    assert load_tasks(tmp_path / "own.csv").tasks[0].instances[0].references == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            "instruction,references\nName a city.,\"['Oslo', 'Bergen']\"\n",
+            "line 2: references reads as a list and is none",
+        ),
+        ("instruction,references,output\nName a city.,,\n", "line 2: references and output are empty"),
+        ("instruction,output\nName a city., \n", "line 2: output is empty"),
+        ("instruction,references\nName a city.,[]\n", "line 2: references must be a text or a list of texts, one at"),
+        ("instruction,colour\nName a city.,red\n", "line 1: no column named references or output"),
+    ],
+)
+def test_a_cell_without_references_is_told_with_its_line(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "own.csv").write_text(content)
+    with pytest.raises(UsageError) as caught:
+        load_tasks(tmp_path / "own.csv")
+    assert said in str(caught.value)
+
+
+def test_other_names_and_lists_are_read_and_one_task_file_stands_for_itself(tmp_path: Path) -> None:
+    rows = [{"question": "Capital?", "Context": "Norway", "answers": ["Oslo", "oslo"], "note": "x"}]
+    (tmp_path / "own.json").write_text(json.dumps(rows))
+    loaded = load_tasks(tmp_path / "own.json")
+    assert loaded.tasks[0].definition == "Capital?"
+    assert loaded.tasks[0].instances[0].input == "Norway"
+    assert loaded.tasks[0].instances[0].references == ("Oslo", "oslo")
+    assert [note.removeprefix(f"{tmp_path}/own.json: ") for note in loaded.notes] == [
+        "'question' is read as instruction",
+        "'Context' is read as input",
+        "'answers' is read as references",
+        "not read: 'note'",
+    ]
+    folder = official(tmp_path / "ni", ["task1_a"])
+    (task,) = load_tasks(folder / "tasks" / "task1_a.json").tasks
+    assert (task.name, len(task.instances)) == ("task1_a", 3)
+
+
 def test_the_id_of_tasks_changes_with_what_decides_a_score(tmp_path: Path) -> None:
     changes: list[dict[str, Any]] = [{}, {"input": "w"}, {"references": ["y"]}, {"definition": "Say"}, {"task": "t"}]
     ids = [tasks_id(load_tasks(jsonl(tmp_path / "t.jsonl", [{**ROW, **change}])).tasks) for change in changes]

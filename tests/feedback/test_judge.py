@@ -246,6 +246,9 @@ def test_a_key_that_no_header_can_hold_is_refused_without_being_shown(monkeypatc
         ((200, {"choices": [{"message": {"content": "Yes"}}]}, {}), "returned no log-probabilities"),
         ((200, {"choices": []}, {}), "returned no log-probabilities"),
         ((200, "<html>", {}), "did not answer in JSON"),
+        ((200, {"choices": [{"message": {"refusal": "No"}}]}, {}), "returned no log-probabilities (refusal);"),
+        ((200, {"error": {"message": "Quota", "code": 429}}, {}), "answered 200 with an error (Quota), 6 times"),
+        (reply(("Yes", math.nan)), "returned no log-probabilities"),
     ],
 )
 def test_an_answer_that_holds_no_judgement_is_an_error_and_no_half(

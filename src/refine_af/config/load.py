@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -13,10 +14,13 @@ import yaml
 from pydantic import ValidationError
 
 from refine_af.config.options import Config
+from refine_af.config.read_yaml import read_yaml
 from refine_af.errors import UsageError
 
 PRESETS = ("embedded", "paper-llama2-7b", "paper-llama2-13b", "paper-mistral-7b")
 
+_SHORT = reprlib.Repr()  # what anchors nest in one another can be endless
+_SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 
 
@@ -60,7 +64,7 @@ def _preset_values(name: str) -> dict[str, Any]:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = read_yaml(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"config {file} is not there; `refine-af config init` writes one to start from") from None
     except UnicodeDecodeError as error:
@@ -70,8 +74,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = " ".join(str(getattr(error, "problem", error)).split())
-        raise UsageError(f"config {file}{line} is not YAML: {problem}") from None
+        raise UsageError(f"config {file}{line} is not YAML: {_problem(error)}") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -79,13 +82,19 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
+def _problem(error: yaml.YAMLError) -> str:
+    return " ".join(str(getattr(error, "problem", None) or error).split())[:200]
+
+
 def _parsed_override(text: str) -> dict[str, Any]:
     key, equals, raw = text.partition("=")
     if not equals or not key.strip():
         raise UsageError(f"--set {text!r} must read key=value, for example policy.iterations=4")
     try:
-        value: Any = yaml.safe_load(raw)
-    except yaml.YAMLError:
+        value: Any = read_yaml(raw)
+    except yaml.YAMLError as error:
+        if raw.lstrip().startswith(("{", "[")):
+            raise UsageError(f"--set {text!r} is not YAML: {_problem(error)}") from None
         value = raw
     if _EXPONENT.fullmatch(raw.strip()):
         value = float(raw)  # YAML 1.1 reads 1e-4 as a string
@@ -117,7 +126,7 @@ def _explained(error: ValidationError, where: str) -> str:
     # Where the options of a section don't go together, the message says which.
     if first["type"] == "value_error" and isinstance(first["input"], dict):
         return f"option {key} in {where}: {message}{more}"
-    return f"option {key} in {where}: {message}, found {first['input']!r}{more}"
+    return f"option {key} in {where}: {message}, found {_SHORT.repr(first['input'])}{more}"
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from refine_af.completions import AskAgainError, first_choice
 from refine_af.config import ModelConfig, SamplingConfig
 from refine_af.endpoint import Endpoint
 from refine_af.ends import Ends
@@ -77,7 +78,7 @@ class VllmServer:
         """Raises UsageError where the server's model has other tokens than the one that is trained here."""
         ids = tokenizer.encode(_SAMPLE, add_special_tokens=False)
         request = {"prompt": ids, "max_tokens": 1, "temperature": 0, "echo": True}
-        (text,) = self.endpoint.ask(_COMPLETIONS, [request], lambda body: str(body["choices"][0]["text"]))
+        (text,) = self.endpoint.ask(_COMPLETIONS, [request], lambda body: str(first_choice(body).get("text")))
         if not text.startswith(meant := tokenizer.decode(ids)):
             raise UsageError(
                 f"model.server: {self.endpoint.model} at {self.endpoint.url} reads as {text[:40]!r} the tokens of "
@@ -215,12 +216,17 @@ class VllmEngine:
         ]
 
     def _read(self, body: Any) -> _Written:
+        choice = first_choice(body)
+        if (end := choice.get("finish_reason")) not in ("length", "stop", None):
+            raise AskAgainError(f"ended a completion by {end!r}")
         try:
-            choice = body["choices"][0]
-            tokens, by_length = list(choice["token_ids"]), {"length": True, "stop": False}[choice["finish_reason"]]
+            tokens = [int(token) for token in choice["token_ids"]]
+            by_length = {"length": True, "stop": False}[choice["finish_reason"]]
             found = choice["logprobs"]
             log_probs = [float(value) for value in found["token_logprobs"]] if found else []
-        except (KeyError, IndexError, TypeError):
+            if log_probs and len(log_probs) != len(tokens):
+                raise ValueError
+        except (KeyError, IndexError, TypeError, ValueError):
             raise self._endpoint.error(
                 _COMPLETIONS, "gave no completion with its token ids; it must be vLLM, 0.10.2 or later"
             ) from None

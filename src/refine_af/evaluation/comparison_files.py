@@ -11,7 +11,7 @@ from refine_af.errors import UsageError
 from refine_af.evaluation.compare import Evaluation, Metric, Scored
 from refine_af.evaluation.comparison_likelihood import Likelihoods, read_likelihoods
 from refine_af.language import ENGLISH
-from refine_af.user_files import jsonl_rows, read_text
+from refine_af.user_files import json_rows, read_text
 
 PREDICTIONS, SCORES = "predictions.jsonl", "scores.json"
 _FIELDS = ("id", "task", "rouge_l", "exact_match")
@@ -33,8 +33,9 @@ def read_evaluation(folder: Path) -> Evaluation:
             raise UsageError(f"{folder} holds an unfinished evaluation; the command that began it goes on from there")
         raise UsageError(f"{folder} holds no evaluation ({SCORES}); give a folder that evaluate or score has written")
     settings, metrics, likelihoods = _settings(scores)
-    lines = jsonl_rows(read_text(predictions, str(predictions)), str(predictions), _FIELDS)
-    rows = [_scored(f"{predictions}, line {number}", row) for number, row in lines]
+    name = str(predictions)
+    lines = json_rows(read_text(predictions, name), name, " or ".join(_FIELDS))
+    rows = [_scored(f"{name}, {place} {number}", row) for place, number, row in lines]
     return Evaluation(str(folder), rows, settings, metrics, likelihoods)
 
 

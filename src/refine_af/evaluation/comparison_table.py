@@ -39,9 +39,9 @@ def render(comparison: Comparison, show: int, console: Console) -> None:
             console.print()
             console.print(_ends(versus.tasks, show))
         console.print()
-        console.print(conclusion(versus, comparison.control, metric=comparison.metric), style="bold", markup=False)
+        console.print(conclusion(versus, comparison.control, metric=comparison.metric), style="bold")
         for note in notes(versus, comparison):
-            console.print(note, markup=False, highlight=False)
+            console.print(note)
 
 
 def _head(versus: Versus, comparison: Comparison, console: Console) -> None:
@@ -51,9 +51,9 @@ def _head(versus: Versus, comparison: Comparison, console: Console) -> None:
         f"{group.wins} won, {group.ties} tied, {group.losses} lost of {group.tasks} tasks, "
         f"{versus.pairing.instances:,} instances"
     )
-    console.print(line, markup=False, highlight=False, style="bold")
+    console.print(line, style="bold")
     means = f"Mean over tasks {number(group.other, 4)} against {number(group.control, 4)}"
-    console.print(f"{means}. Intervals are of 95 %.\n", markup=False, highlight=False)
+    console.print(f"{means}. Intervals are of 95 %.\n")
 
 
 def _figures(group: Group) -> Table:

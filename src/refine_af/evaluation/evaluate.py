@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from refine_af.config import Config, differences, shown_differences
-from refine_af.errors import UsageError
+from refine_af.errors import RefineError, UsageError
 from refine_af.evaluation.likelihood import Figures, figures, questions_of, rounded
 from refine_af.evaluation.likelihood import summary as likelihood_summary
 from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
@@ -143,15 +144,18 @@ def _complete(
     _take_off_half_a_line(journal)
     rows = _whole_lines(journal)
     answers = {row["id"]: row["answer"] for row in rows if "id" in row}
+    silences = Counter(name for row in rows for name in row.get("without_text", ()))
     total = sum(len(task.instances) for task in tasks)
     progress.begin(name, total, "answers", len(answers))
     if len(answers) < total:
-        _ask(subject, tasks, options, answers, journal, progress)
+        silences += _ask(subject, tasks, options, answers, journal, progress)
     found = _likelihoods(subject, tasks, options, rows, journal, progress, name)
     scored = _scored(tasks, answers, options)
     write_text(out / "predictions.jsonl", "".join(_line(one.as_row()) for one in scored))
     # Last, since its presence proves the evaluation complete.
-    write_text(out / "scores.json", json.dumps({"settings": settings, **summary(scored), **found}, indent=2) + "\n")
+    told = {"without_text": dict(silences)} if silences else {}
+    all_scores = {"settings": settings, **summary(scored), **told, **found}
+    write_text(out / "scores.json", json.dumps(all_scores, indent=2) + "\n")
     journal.unlink()
     progress.end(f"ROUGE-L {fmean(one.rouge_l for one in scored):.2f} on {total} instances of {len(tasks)} tasks")
 
@@ -163,11 +167,14 @@ def _ask(
     answers: dict[str, str],
     journal: Path,
     progress: Progress,
-) -> None:
-    """Adds to ``answers`` and the journal what is missing, a unit of whole tasks at a time.
+) -> Counter[str]:
+    """Adds to ``answers`` and the journal what is missing, a unit of whole tasks at a time. Returns how many of the new
+    answers have no text, by what came in its place.
 
-    Units and groups are the same in every process, so that a model's answers are too.
+    Units and groups are the same in every process, so that a model's answers are too. Raises RefineError where no
+    answer at all had a text.
     """
+    silences: Counter[str] = Counter()
     values = [one.rouge_l for one in _scored(tasks, answers, options) if not one.missing]
     stop = scored_part(options.cut)
     with subject.at_work() as model, journal.open("a", encoding="utf-8") as file:
@@ -181,10 +188,33 @@ def _ask(
             for group, texts in zip(groups, replies, strict=True):
                 new.update(zip(group, texts, strict=True))
             answers.update(new)
+            silent = subject.silences.copy()
+            subject.silences.clear()
+            if silent and not any(answers.values()):
+                name, place = subject.settings["model"], subject.settings["engine"]
+                raise RefineError(f"{place} gave no text in {len(new)} answers: {_listed(silent)} (model {name})")
+            silences += silent
             file.write("".join(_line({"id": id, "answer": text}) for id, text in new.items()))
+            if silent:
+                file.write(_line({"without_text": list(silent.elements())}))
             file.flush()
             values += [one.rouge_l for one in _scored(unit, new, options)]
             progress.update(len(answers), {"ROUGE-L": f"{fmean(values):.1f}"})
+    return silences
+
+
+def silence_told(scores: Mapping[str, Any]) -> list[str]:
+    """What a user should know of answers that had no text, a sentence or none."""
+    silences: dict[str, int] = scores.get("without_text", {})
+    if not silences:
+        return []
+    count = f"{sum(silences.values()):,} of {scores['instances']:,} answers have no text and are scored as empty"
+    return [f"{count}: {_listed(silences)}"]
+
+
+def _listed(silences: Mapping[str, int]) -> str:
+    listed = "; ".join(f"{count:,} {silence}" for silence, count in silences.items())
+    return listed + ("; raise --max-target" if "finish_reason length" in listed else "")
 
 
 _TASKS_AT_ONCE = 8  # whose references are scored together, which is a row of the journal each

@@ -15,17 +15,17 @@ def render(scores: dict[str, Any], console: Console) -> None:
     missing = f", {scores['missing']:,} missing and scored 0" if scores["missing"] else ""
     head = f"ROUGE-L {scores['rouge_l']:.2f}, exact match {scores['exact_match']:.2f}"
     counts = f"{scores['instances']:,} instances of {len(scores['tasks'])} tasks{missing}"
-    console.print(f"{head} ({counts})", markup=False, highlight=False)
+    console.print(f"{head} ({counts})")
     if found := scores.get("likelihood"):
-        console.print(_likelihood(found), markup=False, highlight=False)
+        console.print(_likelihood(found))
     if "settings" in scores:
         told = {name: value for name, value in scores["settings"].items() if name != "likelihood" or value is not None}
         shown = ", ".join(f"{name} {_shown(value)}" for name, value in told.items())
-        console.print(clean(shown), style="dim", markup=False, highlight=False)
+        console.print(clean(shown), style="dim")
     if scores["categories"]:
         console.print()
         console.print(_table("category", scores["categories"]))
-        console.print("* the figure that the benchmark's authors report for a category", style="dim", highlight=False)
+        console.print("* the figure that the benchmark's authors report for a category", style="dim")
     console.print()
     console.print(_table("task", scores["tasks"]))
 

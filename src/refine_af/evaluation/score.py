@@ -11,7 +11,9 @@ from refine_af.errors import UsageError
 from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
 from refine_af.evaluation.tasks import load_tasks, references
 from refine_af.language import ENGLISH, Language, unseen_note
-from refine_af.user_files import read_objects
+from refine_af.user_files import FileRow, Wanted, read_file, yes_or_no
+
+_WANTED = Wanted((("id", "instance_id"), ("prediction",)), ("missing",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def score_file(
     Raises UsageError for a file that can't be read, an id that is there twice, or where no prediction fits the tasks.
     """
     loaded = load_tasks(tasks, instances)
-    answers = read_predictions(predictions)
+    answers, notes = read_predictions(predictions)
     known = {one.id for task in loaded.tasks for one in task.instances}
     unknown = [id for id in answers if id not in known]
     if len(unknown) == len(answers):
@@ -56,31 +58,39 @@ def score_file(
     rows = tuple(score_answers(loaded.tasks, answers, language))
     texts = [*references(loaded.tasks), *(row.prediction for row in rows)]
     unseen = unseen_note(texts, "references and predictions", language, "--language")
-    return ScoredFile(rows, len(unknown), (*loaded.notes, *filter(None, (unseen,))), language.tokenization)
+    told = (*notes, *loaded.notes, *filter(None, (unseen,)))
+    return ScoredFile(rows, len(unknown), told, language.tokenization)
 
 
-def read_predictions(path: Path) -> dict[str, str]:
-    """Instance id to prediction, from JSONL or CSV with ``id`` (or ``instance_id``) and ``prediction``.
+def read_predictions(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Instance id to prediction, from rows with ``id`` (or ``instance_id``) and ``prediction`` in any form that is
+    read; and what a user should know of how they were read.
 
     A row that is marked ``missing`` is none. Raises UsageError naming the file and the line.
     """
     if path.is_dir():
         path = path / "predictions.jsonl"  # an evaluation's folder
     answers: dict[str, str] = {}
-    lines: dict[str, int] = {}
-    for line, row in read_objects(path, str(path), ("prediction",)):
-        where = f"{path}, line {line}"
-        id = next((row[key] for key in ("id", "instance_id") if row.get(key) is not None), None)
-        if isinstance(id, bool) or not isinstance(id, (str, int)):
-            raise UsageError(f"{where}: no id; each prediction needs the id of its instance")
-        if row.get("missing") is True:
+    places: dict[str, FileRow] = {}
+    read = read_file(path, str(path), _WANTED)
+    for row in read.rows:
+        id, prediction = _id(row), row.named["prediction"]
+        if yes_or_no(row.named, "missing", row.where):
             continue
-        if not isinstance(row.get("prediction"), str):
-            raise UsageError(f"{where}: no prediction; give a text, or leave the line out")
-        if (first := lines.setdefault(str(id), line)) != line:
-            raise UsageError(f"{where}: the id {str(id)!r} stands in line {first} too; keep one prediction for it")
-        answers[str(id)] = row["prediction"]
-    return answers
+        if not isinstance(prediction, str):
+            raise UsageError(f"{row.where}: no prediction; give a text, or leave the line out")
+        if (first := places.setdefault(id, row)) is not row:
+            earlier = first.where.rpartition(", ")[2]
+            raise UsageError(f"{row.where}: the id {id!r} stands in {earlier} too; keep one prediction for it")
+        answers[id] = prediction
+    return answers, read.notes
+
+
+def _id(row: FileRow) -> str:
+    id = next((row.named[key] for key in ("id", "instance_id") if row.named.get(key) not in (None, "")), None)
+    if isinstance(id, bool) or not isinstance(id, (str, int)):
+        raise UsageError(f"{row.where}: no id; each prediction needs the id of its instance")
+    return str(id)
 
 
 def _shown(ids: Sequence[str] | set[str]) -> str:

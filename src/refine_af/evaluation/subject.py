@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from refine_af.completions import Answer, answer_of, first_choice
 from refine_af.config import Config, load_config
 from refine_af.endpoint import Endpoint
 from refine_af.engines.base import BATCHES_AT_ONCE, Engine, Stop, TokenScores
@@ -41,10 +44,12 @@ class AtWork(Protocol):
 
 class Subject(Protocol):
     """``settings``: what of the model decides its scores, ``prompt`` among them. ``unit``: sources to ask at once.
-    ``scores``: whether it tells how likely it finds a given text."""
+    ``silences``: how many answers had no text since it was last cleared, by what came in its place. ``scores``: whether
+    it tells how likely it finds a given text."""
 
     settings: dict[str, Any]
     unit: int
+    silences: Counter[str]
     ruler: Ruler
     scores: bool
 
@@ -76,7 +81,7 @@ def _revision(base: str, config: Config) -> str | None:
 
 def _base_and_adapter(model: str) -> tuple[str, str | None, Path | None]:
     """The base model's name and revision, and the adapter's folder where there is one."""
-    folder = Path(model).expanduser()
+    folder = Path(os.path.expanduser(model))
     if not (folder / "run.db").is_file():
         if not (folder / "adapter_config.json").is_file():
             return (EMBEDDED if model == EMBEDDED_NAME and not folder.is_dir() else model), None, None
@@ -118,6 +123,7 @@ class LocalSubject:
         self._adapter = adapter
         self._frame = _frame(parts, prompt)
         self.ruler: Ruler = TokenRuler(parts.tokenizer)
+        self.silences: Counter[str] = Counter()  # whoever generates here has said what there is
         self.unit = max(BATCHES_AT_ONCE, parts.threads) * parts.config.model.batch_size
         self.scores = parts.engine_name != "vllm" or adapter is None
         label, weights = parts.located.label, parts.located.identity
@@ -207,6 +213,7 @@ class EndpointSubject:
         self._plain = prompt == "plain"
         self._path = "/completions" if self._plain else "/chat/completions"
         self.ruler: Ruler = LetterRuler()
+        self.silences: Counter[str] = Counter()
         self.settings: dict[str, Any] = {
             "model": served,
             "engine": self._endpoint.url,
@@ -232,13 +239,13 @@ class EndpointSubject:
             for group in groups
             for source in group
         ]
-        texts = iter(self._endpoint.ask(self._path, requests, self._read))
+        answers = self._endpoint.ask(self._path, requests, self._read)
+        self.silences.update(answer.silence for answer in answers if answer.silence)
+        texts = iter(answer.text for answer in answers)
         return [[next(texts) for _ in group] for group in groups]
 
-    def _read(self, body: Any) -> str:
-        try:
-            choice = body["choices"][0]
-            text = choice["text"] if self._plain else choice["message"]["content"]
-        except (KeyError, IndexError, TypeError):
-            raise self._endpoint.error(self._path, "returned no answer") from None
-        return text if isinstance(text, str) else ""  # null, where a model ended at once
+    def _read(self, body: Any) -> Answer:
+        answer = answer_of(first_choice(body), plain=self._plain)
+        if answer is None:
+            raise self._endpoint.error(self._path, "returned no answer")
+        return answer

@@ -6,18 +6,23 @@ How a model is asked is left to ``prompts/super_ni.py``, what an answer is worth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from refine_af.errors import UsageError
 from refine_af.records import SeedTask, content_id
-from refine_af.user_files import Numbered, csv_rows, jsonl_rows, read_text
+from refine_af.user_files import FileRow, ReadFile, Wanted, pair_of, read_file, read_text, text_of, whole_text
 
 OFFICIAL_INSTANCES = 100  # of a task: the first ones, which its authors balanced by label
 _SPLIT = "test_tasks.txt"
 _LONGEST_NAME = 60  # characters of an instruction that name its task
+_WANTED = Wanted(
+    (("definition", "instruction"), ("references", "output")),
+    ("task", "category", "positive_examples", "instance_id", "id", "input"),
+    whole=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +64,12 @@ def load_tasks(path: Path, instances: int | None = None) -> LoadedTasks:
     """The tasks of a folder or a file, each with its first ``instances`` (all of them without it).
 
     A folder is the repository of Super-NaturalInstructions, or one of task files (``*.json``): the tasks of its
-    ``test_tasks.txt``, or all where it has none, each with its first 100 instances. A file is JSONL or CSV, also
-    gzipped: rows of ``task``, ``category``, ``definition``, ``positive_examples``, ``instance_id``, ``input`` and
-    ``references``, or a user's own of ``instruction`` and ``references`` or ``output``, with ``id``, ``input``,
+    ``test_tasks.txt``, or all where it has none, each with its first 100 instances. A file is one of these, or in any
+    form that is read: rows of ``task``, ``category``, ``definition``, ``positive_examples``, ``instance_id``, ``input``
+    and ``references``, or a user's own of ``instruction`` and ``references`` or ``output``, with ``id``, ``input``,
     ``task`` and ``category`` where there are. Raises UsageError naming the file and the place.
     """
-    loaded = _read_folder(path) if path.is_dir() else LoadedTasks(_read_file(path))
+    loaded = _read_folder(path) if path.is_dir() else _read_file(path)
     tasks = tuple(task.first(instances) for task in loaded.tasks)
     seen: set[str] = set()
     for task in tasks:
@@ -127,22 +132,32 @@ def _read_folder(folder: Path) -> LoadedTasks:
     return LoadedTasks(tuple(_official_task(inside / f"{name}.json") for name in there), notes)
 
 
+def _official_fields(path: Path) -> Any:
+    """What a file of the repository holds, or what else is in it; None where it is no JSON."""
+    try:
+        return json.loads(read_text(path, str(path)))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_official(fields: Any) -> bool:
+    return isinstance(fields, dict) and isinstance(fields.get("Instances"), list)
+
+
 def _official_task(path: Path) -> EvaluationTask:
     where = str(path)
-    try:
-        fields = json.loads(read_text(path, where))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: broken JSON ({error})") from None
-    if not isinstance(fields, dict) or not isinstance(fields.get("Instances"), list):
-        raise UsageError(f"{where} is no task file: it has no Instances")
+    fields = _official_fields(path)
+    if not _is_official(fields):
+        problem = "broken JSON" if fields is None else "it has no Instances"
+        raise UsageError(f"{where} is no task file: {problem}")
     categories = fields.get("Categories")
     instances = []
     for number, row in enumerate(fields["Instances"][:OFFICIAL_INSTANCES], start=1):
         place = f"{where}, instance {number}"
         if not isinstance(row, dict):
             raise UsageError(f"{place}: not an object with input and output")
-        id = _text(row, "id", place) or f"{path.stem}-{number}"
-        instances.append(EvaluationInstance(id, _text(row, "input", place), _references(row, ("output",), place)))
+        id = _id(row, "id", place) or f"{path.stem}-{number}"
+        instances.append(EvaluationInstance(id, text_of(row, "input", place), _references(row, ("output",), place)))
     return EvaluationTask(
         path.stem,
         _only(categories, f"{where}: Categories"),
@@ -163,40 +178,63 @@ def _only(value: Any, where: str) -> str:
 # -- files of rows -------------------------------------------------------------------------------------
 
 
-def _read_file(path: Path) -> tuple[EvaluationTask, ...]:
-    name = str(path)
-    text = read_text(path, name, "a JSONL file or a folder of task files")
-    columns = ("definition", "instruction")
-    as_csv = path.name.lower().removesuffix(".gz").endswith(".csv")
-    rows = csv_rows(text, name, columns) if as_csv else jsonl_rows(text, name, columns)
-    return _grouped(name, rows)
+def _read_file(path: Path) -> LoadedTasks:
+    if path.name.lower().endswith(".json") and _is_official(_official_fields(path)):
+        return LoadedTasks((_official_task(path),))
+    read = read_file(path, str(path), _WANTED)
+    return LoadedTasks(_grouped(read), read.notes)
 
 
-def _grouped(name: str, rows: Iterable[Numbered]) -> tuple[EvaluationTask, ...]:
+def _grouped(read: ReadFile) -> tuple[EvaluationTask, ...]:
     """Rows of one task, or without its name of one instruction, belong together wherever they stand."""
     heads: dict[tuple[str, str], EvaluationTask] = {}
     instances: dict[tuple[str, str], list[EvaluationInstance]] = {}
-    for number, row in rows:
-        where = f"{name}, line {number}"
-        definition = _text(row, "definition", where) or _text(row, "instruction", where)
+    for row in read.rows:
+        fields, where = row.named, row.where
+        definition = text_of(fields, "definition", where) or text_of(fields, "instruction", where)
         if not definition:
             raise UsageError(f"{where}: no definition and no instruction")
-        named = _text(row, "task", where)
+        named = text_of(fields, "task", where)
         key = (named, "" if named else definition)
         head = EvaluationTask(
             named or _short(definition),
-            _text(row, "category", where),
+            text_of(fields, "category", where),
             definition,
-            _examples(row.get("positive_examples"), f"{where}: positive_examples"),
+            _examples(fields.get("positive_examples") or None, f"{where}: positive_examples"),
             (),
         )
         known = heads.setdefault(key, head)
         if known.definition != definition:
             raise UsageError(f"{where}: task {named!r} has another definition in an earlier line")
-        id = _text(row, "instance_id", where) or _text(row, "id", where) or str(number)
-        references = _references(row, ("references", "output"), where)
-        instances.setdefault(key, []).append(EvaluationInstance(id, _text(row, "input", where), references))
+        id = _id(fields, "instance_id", where) or _id(fields, "id", where) or str(row.number)
+        one = EvaluationInstance(id, text_of(fields, "input", where), _own_references(row))
+        instances.setdefault(key, []).append(one)
     return _distinctly_named([replace(head, instances=tuple(instances[key])) for key, head in heads.items()])
+
+
+def _own_references(row: FileRow) -> tuple[str, ...]:
+    """``references``, or where the field is empty ``output``; in a cell of text a list is written as JSON."""
+    fields = dict(row.named)
+    if row.is_cells and isinstance(cell := fields.get("references"), str):
+        fields["references"] = _list_in_cell(cell, f"{row.where}: references")
+    there = {key: value for key in ("references", "output") if (value := fields.get(key)) is not None}
+    filled = {key: value for key, value in there.items() if not isinstance(value, str) or value.strip()}
+    if there and not filled:
+        raise UsageError(f"{row.where}: {' and '.join(there)} {'are' if len(there) > 1 else 'is'} empty")
+    return _references(filled, ("references", "output"), row.where)
+
+
+def _list_in_cell(cell: str, where: str) -> Any:
+    """What a cell holds: the texts of a JSON list, or one text."""
+    if not (cell.lstrip().startswith("[") and cell.rstrip().endswith("]")):
+        return cell
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        if cell.strip()[1:].lstrip().startswith(("'", '"')):
+            raise UsageError(f'{where} reads as a list and is none in JSON; write it as ["one", "two"]') from None
+        return cell
+    return found if isinstance(found, list) and all(isinstance(one, str) for one in found) else cell
 
 
 def _distinctly_named(tasks: Sequence[EvaluationTask]) -> tuple[EvaluationTask, ...]:
@@ -218,24 +256,20 @@ def _short(instruction: str) -> str:
     return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
 
 
-def _text(row: dict[str, Any], key: str, where: str) -> str:
-    value = row.get(key)
-    if isinstance(value, int) and key in ("id", "instance_id"):
-        return str(value)
-    if value is None:
-        return ""
-    return _checked(value, f"{where}: {key}")
+def _id(fields: Mapping[str, Any], key: str, where: str) -> str:
+    value = fields.get(key)
+    return str(value) if isinstance(value, int) else text_of(fields, key, where)
 
 
-def _references(row: dict[str, Any], keys: Sequence[str], where: str) -> tuple[str, ...]:
+def _references(fields: Mapping[str, Any], keys: Sequence[str], where: str) -> tuple[str, ...]:
     """The first of the fields that is there: a text, or a list of texts."""
-    key = next((k for k in keys if row.get(k) is not None), None)
+    key = next((k for k in keys if fields.get(k) is not None), None)
     if key is None:
         raise UsageError(f"{where}: no {' and no '.join(keys)}")
-    values = [row[key]] if isinstance(row[key], str) else row[key]
+    values = [fields[key]] if isinstance(fields[key], str) else fields[key]
     if not isinstance(values, list) or not values:
         raise UsageError(f"{where}: {key} must be a text or a list of texts, one at least")
-    return tuple(_checked(value, f"{where}: {key}") for value in values)
+    return tuple(whole_text(value, f"{where}: {key}") for value in values)
 
 
 def _examples(value: Any, where: str) -> tuple[tuple[str, str], ...]:
@@ -243,12 +277,5 @@ def _examples(value: Any, where: str) -> tuple[tuple[str, str], ...]:
         return ()
     if not isinstance(value, list) or not all(isinstance(e, dict) for e in value):
         raise UsageError(f"{where} must be a list of objects with input and output")
-    return tuple((_checked(e.get("input", ""), where), _checked(e.get("output"), where)) for e in value[:2])
-
-
-def _checked(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"{where} must be text, not {type(value).__name__}")
-    if any("\ud800" <= ch <= "\udfff" for ch in value):
-        raise UsageError(f"{where} holds half of a character (a lone surrogate)")
-    return value
+    pairs = [pair_of(example, where) for example in value[:2]]
+    return tuple((text_of(pair, "input", where), whole_text(pair["output"], where)) for pair in pairs)

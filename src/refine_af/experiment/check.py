@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def experiment_tasks(config: Config, held_out: Sequence[SeedTask]) -> LoadedTask
     """The tasks of ``experiment.tasks``, or without it the held-out seeds. Raises UsageError where there are none."""
     options = config.experiment
     if options.tasks is not None:
-        return load_tasks(Path(options.tasks).expanduser(), options.instances)
+        return load_tasks(Path(os.path.expanduser(options.tasks)), options.instances)
     if not held_out:
         raise UsageError(
             f"experiment: seeds.held_out={config.seeds.held_out} leaves no seed task to evaluate on; raise it, or give "

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from refine_af.completions import AskAgainError, answer_of, first_choice
 from refine_af.endpoint import Endpoint
 from refine_af.engines.base import Engine
 from refine_af.errors import UsageError
@@ -126,11 +127,20 @@ class EndpointJudge:
 
     def _read(self, body: Any) -> float:
         try:
-            first = body["choices"][0]["logprobs"]["content"][0]
-            tokens = [(str(t["token"]), float(t["logprob"])) for t in first["top_logprobs"] or [first]]
-        except (KeyError, IndexError, TypeError, ValueError):
+            choice = first_choice(body)
+        except AskAgainError as error:
+            raise AskAgainError(f"returned no log-probabilities: it {error}") from None
+        try:
+            first = choice["logprobs"]["content"][0]
+            # Servers round: some give a little more than a probability of 1.
+            tokens = [(str(t["token"]), min(float(t["logprob"]), 0.0)) for t in first["top_logprobs"] or [first]]
+            if any(math.isnan(p) for _, p in tokens):
+                raise ValueError
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+            answer = answer_of(choice)
+            why = f" ({answer.silence})" if answer is not None and answer.silence else ""
             raise self._endpoint.error(
-                _PATH, "returned no log-probabilities; the judge needs a server that gives top_logprobs"
+                _PATH, f"returned no log-probabilities{why}; the judge needs a server that gives top_logprobs"
             ) from None
         yes, no = (_sum(tokens, word) for word in ("yes", "no"))
         if yes == no == -math.inf:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,17 @@ from refine_af.errors import UsageError
 from refine_af.files import write_text
 from refine_af.language import ENGLISH, Language, unseen_note
 from refine_af.novelty.index import NoveltyIndex
-from refine_af.user_files import numbered_lines, read_objects, read_text
+from refine_af.user_files import FileRow, Wanted, is_csv, numbered_lines, read_file, read_text, untold, whole_text
 
 NOT_NOVEL, CONTAMINATION = "not novel", "contamination"
-_FIELDS = ("instruction", "text")
+_WANTED = Wanted((("instruction", "text"),))
+_JSON_OR_PARQUET = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a file: where it stands, the text that is compared, and all that it holds."""
+    """A row of a file: its line (in a list its item, in parquet its row), the text that is compared, and all that it
+    holds."""
 
     line: int
     text: str
@@ -103,27 +105,30 @@ def _notes(rows: Sequence[Row], language: Language) -> tuple[str, ...]:
     return tuple(note for note in (unseen, told if wordless else None) if note)
 
 
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a JSONL or CSV file by its ending, ``instruction`` or else ``text`` compared; else one text a line.
+def read_rows(path: Path, tell: Callable[[str], object] = untold) -> list[Row]:
+    """The rows of a table or of JSON by the file's ending, ``instruction`` or else ``text`` compared; else one text a
+    line, of which blank ones are no rows. ``tell`` is called with what a user should know of how they were read.
 
-    Blank lines are no rows. Raises UsageError naming the file and the line.
+    Raises UsageError naming the file and the line.
     """
-    ending = path.suffix.lower()
-    if ending in (".csv", ".jsonl", ".ndjson"):
-        return [_row(path, line, fields) for line, fields in read_objects(path, str(path), _FIELDS)]
-    if ending in (".json", ".gz", ".parquet"):
-        raise UsageError(f"{path}: {ending} files are not read; give JSONL, CSV, or one text a line")
-    text = read_text(path, str(path), "a JSONL or CSV file, or one text a line")
-    return [Row(line, content, {"text": content}) for line, content in numbered_lines(text)]
+    ending = Path(path.name.lower().removesuffix(".gz")).suffix
+    if is_csv(path) or ending in _JSON_OR_PARQUET:
+        read = read_file(path, str(path), _WANTED)
+        for note in read.notes:
+            tell(note)
+        return [_row(row) for row in read.rows]
+    text = read_text(path, str(path), "a JSONL, CSV or parquet file, or one text a line")
+    lines = list(numbered_lines(text))
+    if lines and lines[0][1].lstrip().startswith(('{"', "[{")):
+        raise UsageError(f"{path} looks like JSON; name it .jsonl to compare its instructions, not its lines")
+    return [Row(line, content, {"text": content}) for line, content in lines]
 
 
-def _row(path: Path, line: int, fields: dict[str, Any]) -> Row:
-    name = next((f for f in _FIELDS if fields.get(f) is not None), None)
-    if name is None:
-        raise UsageError(f"{path}, line {line}: neither an instruction nor a text")
-    if not isinstance(fields[name], str):
-        raise UsageError(f"{path}, line {line}: {name} is {type(fields[name]).__name__}, not a text")
-    return Row(line, fields[name], fields)
+def _row(row: FileRow) -> Row:
+    text = next((value for name in _WANTED.names if (value := row.named.get(name)) is not None), None)
+    if text is None:
+        raise UsageError(f"{row.where}: neither an instruction nor a text")
+    return Row(row.number, whole_text(text, f"{row.where}: the text"), row.fields)
 
 
 def _jsonl(rows: list[dict[str, Any]]) -> str:

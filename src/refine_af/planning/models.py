@@ -4,6 +4,7 @@ models."""
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def find_facts(name: str, revision: str | None = None) -> tuple[ModelFacts | Non
     downloads."""
     if name == "embedded":
         return _SMOLLM2, ""
-    local = Path(name).expanduser()
+    local = Path(os.path.expanduser(name))
     if local.is_dir():
         return _read_facts(name, local)
     if hub.looks_local(name):

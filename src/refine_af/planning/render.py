@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from refine_af.console import mark
 from refine_af.planning.hardware import Hardware
 from refine_af.planning.memory import Part
 from refine_af.planning.plan import Plan, StagePlan
@@ -20,19 +21,19 @@ def render(plan: Plan, console: Console) -> None:
     """Prints the plan; lines wrap at the console's width, nothing is cut off."""
     size = f", {count(plan.facts.parameters)} parameters ({plan.facts.source})" if plan.facts else ""
     name = plan.model if plan.facts is None or plan.model != "embedded" else f"embedded ({plan.facts.name})"
-    console.print(f"[bold]Plan[/bold] for {escape(name)}{escape(size)}")
-    console.print(f"Times and memory are estimates for {escape(plan.reference)}.", highlight=False)
+    console.print(Text.assemble(("Plan", "bold"), f" for {name}{size}"))
+    console.print(Text(f"Times and memory are estimates for {plan.reference}."))
     if plan.problem:
-        console.print(f"[yellow]{escape(plan.problem)}[/yellow]", highlight=False)
-    _say(console, "What would run", [(stage.name, stage.words) for stage in plan.stages])
+        console.print(Text(plan.problem, style="yellow"))
+    _say(console, "What would run", [(Text(stage.name), stage.words) for stage in plan.stages])
     console.print(_stages(plan))
     if plan.facts is not None:
         console.print(_times(plan.stages))
         console.print(_memory(plan.stages))
     console.print(_disk(plan))
-    findings = [(_mark(finding.ok), finding.text) for finding in plan.fit.findings]
+    findings = [(mark(finding.ok), finding.text) for finding in plan.fit.findings]
     _say(console, f"This machine ({_machine(plan.hardware)})", findings)
-    _say(console, "Assumptions", [("•", sentence) for sentence in plan.assumptions])
+    _say(console, "Assumptions", [(Text("•"), sentence) for sentence in plan.assumptions])
 
 
 def _stages(plan: Plan) -> Table:
@@ -75,7 +76,7 @@ def _times(stages: Iterable[StagePlan]) -> Table:
             name = stage.name if i == 0 else ""
             last = i == len(pieces) - 1
             time = duration(piece.seconds or 0.0)
-            table.add_row(name, escape(piece.name), time, escape(piece.formula), end_section=last)
+            table.add_row(name, Text(piece.name), time, Text(piece.formula), end_section=last)
     return table
 
 
@@ -104,8 +105,8 @@ def _part_columns(table: Table) -> None:
     table.add_column("arithmetic", ratio=1, overflow="fold")
 
 
-def _part_cells(part: Part) -> tuple[str, str, str]:
-    return escape(part.name), gigabytes(part.gb), escape(part.formula)
+def _part_cells(part: Part) -> tuple[Text, str, Text]:
+    return Text(part.name), gigabytes(part.gb), Text(part.formula)
 
 
 def _table(title: str) -> Table:
@@ -119,14 +120,14 @@ def _table(title: str) -> Table:
     )
 
 
-def _say(console: Console, heading: str, sentences: Iterable[tuple[str, str]]) -> None:
+def _say(console: Console, heading: str, sentences: Iterable[tuple[Text, str]]) -> None:
     """Sentences under a heading, each with its mark and a hanging indent."""
-    console.print(f"\n[bold]{escape(heading)}[/bold]", highlight=False)
+    console.print(Text(f"\n{heading}", style="bold"))
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for mark, sentence in sentences:
-        grid.add_row(mark, escape(sentence))
+    for sign, sentence in sentences:
+        grid.add_row(sign, Text(sentence))
     console.print(grid)
 
 
@@ -135,10 +136,6 @@ def _machine(hardware: Hardware) -> str:
     gpu = hardware.best_gpu
     shown = f"{gpu.name} with {gigabytes(gpu.memory_gb)}" if gpu is not None else "no GPU"
     return f"{hardware.cores} cores, {memory} of memory, {shown}"
-
-
-def _mark(ok: bool | None) -> str:
-    return {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]•[/yellow]"}[ok]
 
 
 def _count(tokens: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -307,7 +308,7 @@ def _evaluation_prompt(config: Config) -> float:
 @cache
 def _tasks_read(path: str, instances: int | None) -> tuple[int, float]:
     """How many instances an experiment's tasks have, and their mean words with the definition; examples left out."""
-    tasks = load_tasks(Path(path).expanduser(), instances).tasks
+    tasks = load_tasks(Path(os.path.expanduser(path)), instances).tasks
     words = [len(f"{task.definition} {one.input}".split()) for task in tasks for one in task.instances]
     return len(words), sum(words) / len(words)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_LONGEST = 10_000  # characters that are read: who has not pointed by then has given the text itself
+
 
 def points_at(instruction: str) -> str | None:
     """The words that point at something given and not in the instruction, as they stand there; None where none do.
@@ -18,6 +20,7 @@ def points_at(instruction: str) -> str | None:
     >>> points_at("Write a story about a man. The story should be funny.") is None
     True
     """
+    instruction = instruction[:_LONGEST]
     if _holds_a_text(instruction):
         return None
     return _Reading(instruction).first_pointer()
@@ -154,6 +157,7 @@ class _Reading:
     def __init__(self, text: str) -> None:
         self.text = text
         self.tokens = [_Token(m.group().lower().replace("’", "'"), m.start(), m.end()) for m in _TOKEN.finditer(text)]
+        self.is_capitals = text.isupper()
         self.asks_for_code = _PROGRAM.search(text) is not None
         self.is_command = _COMMAND.match(text) is not None
         self.is_problem = sum(token.word.isdigit() for token in self.tokens) > 2  # one in numbers tells a story
@@ -250,7 +254,7 @@ class _Reading:
             return end + 1
         if noun in self.introduced or self.word(end + 1) in _DUTY:
             return None
-        if self.text[self.tokens[end].start].isupper() and not self.text.isupper():
+        if self.text[self.tokens[end].start].isupper() and not self.is_capitals:
             return None  # a title: "the Message"
         if self.is_command and noun not in _SENTENCES:
             return None

@@ -8,7 +8,7 @@ import re
 
 from refine_af.feedback.base import Example
 
-_SIGN = re.compile(r"\s*([.,!?;:])(?=\s|$)")
+_SIGN = re.compile(r"(?<!\s)\s*([.,!?;:])(?=\s|$)")
 
 _FRAMES = (
     "In this task you are given {what}. {task} Your answer should follow from what is given and nothing else.",

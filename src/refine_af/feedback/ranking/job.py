@@ -27,7 +27,7 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
     The reward is calibrated on the seed pairs that a run of the same config takes. Scores are kept in the user's cache,
     chunk by chunk. Raises UsageError, before anything is scored, for a file, a config or a place that can't be used.
     """
-    rows = read_pairs(file)
+    rows = read_pairs(file, progress.note)
     if out is not None:
         check_writable(out)
     seeds = calibration_pairs(shown_tasks(config.seeds, config.seed), config)

@@ -19,14 +19,14 @@ def render(ranked: Ranked, name: str, show: int, console: Console) -> None:
     """Prints the table, the ``show`` best pairs and the ``show`` worst ones; a pair is never shown twice."""
     mean = statistics.fmean(ranked.rewards)
     count = f"{len(ranked.rows):,} pair{'s' * (len(ranked.rows) != 1)}"
-    console.print(f"{count}, mean reward {number(mean)} by {name}\n", markup=False, highlight=False)
+    console.print(f"{count}, mean reward {number(mean)} by {name}\n")
     console.print(_table(ranked))
     order = ranked.order()
     show = min(show, len(order))
     best, worst = order[:show], [i for i in order[-show:][::-1] if i not in order[:show]] if show else []
     for title, places in (("Best", best), ("Worst", worst)):
         if places:
-            console.print(f"\n[bold]{title}[/]")
+            console.print(Text(f"\n{title}", style="bold"))
         for place in places:
             _print_pair(ranked, place, console)
 

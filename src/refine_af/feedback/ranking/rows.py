@@ -2,49 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example
-from refine_af.user_files import read_objects
+from refine_af.user_files import FileRow, Wanted, read_file, text_of, untold
+
+_WANTED = Wanted((("instruction",), ("output",)), ("input",), whole=True)
 
 
 @dataclass(frozen=True, slots=True)
 class PairRow:
-    """A row of a file: where it stands, the pair that is judged, and all that it holds."""
+    """A row of a file: its line (in a list its item, in parquet its row), the pair that is judged, and all that it
+    holds."""
 
     line: int
     example: Example
     fields: dict[str, Any]
 
 
-def read_pairs(path: Path) -> list[PairRow]:
-    """The rows of a CSV file (by its ending) or of JSONL: ``instruction`` and ``output``, with or without ``input``.
+def read_pairs(path: Path, tell: Callable[[str], object] = untold) -> list[PairRow]:
+    """Rows of ``instruction`` and ``output``, with or without ``input``, in any form that is read; ``tell`` is called
+    with what a user should know of how.
 
     Raises UsageError naming the file and the line.
     """
-    if path.suffix.lower() in (".json", ".gz", ".parquet"):
-        raise UsageError(f"{path}: {path.suffix} files are not read; give JSONL or CSV")
-    rows = read_objects(path, str(path), ("instruction", "output"), every=True)
-    found = [PairRow(line, _example(f"{path}, line {line}", fields), fields) for line, fields in rows]
-    if not found:
+    read = read_file(path, str(path), _WANTED)
+    if not read.rows:
         raise UsageError(f"{path} holds no pair; give rows of instruction, input and output")
-    return found
+    for note in read.notes:
+        tell(note)
+    return [PairRow(row.number, _example(row), row.fields) for row in read.rows]
 
 
-def _example(where: str, fields: dict[str, Any]) -> Example:
-    texts = {}
-    for name in ("instruction", "input", "output"):
-        value = fields.get(name)
-        if value is None:
-            if name != "input":
-                raise UsageError(f"{where}: no {name}")
-            value = ""
-        if not isinstance(value, str):
-            raise UsageError(f"{where}: {name} must be text, not {type(value).__name__}")
-        if any("\ud800" <= ch <= "\udfff" for ch in value):
-            raise UsageError(f"{where}: {name} holds half of a character (a lone surrogate)")
-        texts[name] = value
-    return Example(**texts)
+def _example(row: FileRow) -> Example:
+    for name in ("instruction", "output"):
+        if row.named[name] is None:
+            raise UsageError(f"{row.where}: no {name}")
+    return Example(*(text_of(row.named, name, row.where) for name in ("instruction", "input", "output")))
