@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refine_af.config import ModelConfig
-from refine_af.errors import UsageError
+from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import is_full
 from refine_af.records import content_id
+from refine_af.weights import check_files, load_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -82,16 +83,32 @@ def check_model(config: ModelConfig) -> None:
     elif _looks_like_path(config.name):
         folder = Path(os.path.expanduser(config.name))
         if not (folder / "config.json").is_file():
-            what = "has no config.json" if folder.is_dir() else "is not there"
+            raise UsageError(_what_it_is(config.name, folder))
+        check_files(folder)
+    else:
+        snapshot = _hub_snapshot(config)
+        if snapshot is None:
+            revision = f" --revision {config.revision}" if config.revision else ""
             raise UsageError(
-                f"model folder {config.name} {what}; give a folder saved by transformers, a Hub name, or {EMBEDDED!r}"
+                f"model {config.name} is not on this disk; get it with `hf download {config.name}{revision}` "
+                "(a gated model needs `hf auth login` first)"
             )
-    elif _hub_snapshot(config) is None:
-        revision = f" --revision {config.revision}" if config.revision else ""
-        raise UsageError(
-            f"model {config.name} is not on this disk; get it with `hf download {config.name}{revision}` "
-            "(a gated model needs `hf auth login` first)"
+        check_files(snapshot)
+
+
+def _what_it_is(name: str, place: Path) -> str:
+    """Why a place that is no model's folder can't be one, and what to do."""
+    wanted = f"give a folder saved by transformers, a Hub name, or {EMBEDDED!r}"
+    if (place / "adapter_config.json").is_file():
+        return (
+            f"{name} is an adapter, not a model; merge it into its base (peft's `merge_and_unload`), or give the base"
         )
+    if place.is_file():
+        is_gguf = place.suffix.lower() == ".gguf"
+        return f"model {name} is a {'GGUF ' if is_gguf else ''}file; {wanted}"
+    if any(place.glob("*.gguf")):
+        return f"model folder {name} holds a GGUF file, which is not read; {wanted}"
+    return f"model folder {name} {'has no config.json' if place.is_dir() else 'is not there'}; {wanted}"
 
 
 def locate(config: ModelConfig) -> LocatedModel:
@@ -244,12 +261,13 @@ def torch_dtype(config: ModelConfig) -> Any:
     return getattr(torch, config.dtype)
 
 
-def load_tokenizer(located: LocatedModel) -> PreTrainedTokenizerBase:
+def load_tokenizer(located: LocatedModel, folder: Path | None = None) -> PreTrainedTokenizerBase:
+    """Out of the model's folder, or another one."""
     from transformers import AutoTokenizer
 
     with quiet_libraries():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(located.folder)
+            tokenizer = AutoTokenizer.from_pretrained(folder or located.folder)
         except (ValueError, OSError) as error:
             problem = " ".join(str(error).split())
             raise UsageError(f"the tokenizer of {located.label} can't be loaded: {problem}") from None
@@ -268,9 +286,10 @@ def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
     settings = _four_bits(config) if in_four_bits else {}
     with quiet_libraries():
         try:
-            model = AutoModelForCausalLM.from_pretrained(located.folder, dtype=torch_dtype(config), **settings)
-        except OSError as error:
-            raise UsageError(f"{located.label} can't be loaded: {' '.join(str(error).split())}") from None
+            _check_head(located)
+            model = load_weights(
+                AutoModelForCausalLM, located.label, located.folder, dtype=torch_dtype(config), **settings
+            )
         except ValueError as error:
             # transformers then lists every architecture that it knows.
             problem = " ".join(str(error).split())[:120]
@@ -281,7 +300,32 @@ def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
         _keep_trainable(model)
     else:
         model.to(torch_device(config))
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    _check_numbers(located.label, model)
+    return model
+
+
+def _check_numbers(label: str, model: PreTrainedModel) -> None:
+    """Raises RefineError where a few tokens show that the model's numbers are too large for its dtype."""
+    import torch
+
+    with torch.no_grad(), quiet_libraries():
+        logits = model(input_ids=torch.arange(8, device=model.device)[None], use_cache=False).logits
+    if not logits.isfinite().all():
+        dtype = str(model.dtype).removeprefix("torch.")
+        raise RefineError(f"{label} computes numbers that are not finite in {dtype}; set model.dtype to float32")
+
+
+def _check_head(located: LocatedModel) -> None:
+    """A reward model whose embeddings are tied would load with them as its language model's head."""
+    from transformers import AutoConfig
+
+    for architecture in AutoConfig.from_pretrained(located.folder).architectures or ():
+        if architecture.endswith(("Classification", "RewardModel", "QuestionAnswering", "Regression")):
+            raise UsageError(
+                f"{located.label} is a {architecture}, which has no language-model head to write with; give the causal "
+                "model that it was made of"
+            )
 
 
 def _four_bits(config: ModelConfig) -> dict[str, Any]:

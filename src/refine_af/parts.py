@@ -27,6 +27,7 @@ from refine_af.models import (
 )
 from refine_af.planning.hardware import usable_cores
 from refine_af.prompts.dialect import Dialect
+from refine_af.weights import check_embeddings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """The parts of one run, for one config; ``scratch`` is a folder for what a process needs and nobody keeps."""
+    """The parts of one run, for one config; ``scratch`` is a folder for what a process needs and nobody keeps.
+    ``tokenizer_folder``: whose tokenizer speaks to the model, where it isn't the model's own."""
 
-    def __init__(self, config: Config, scratch: Path) -> None:
+    def __init__(self, config: Config, scratch: Path, tokenizer_folder: Path | None = None) -> None:
         self.config = config
         self._scratch = scratch
+        self._tokenizer_folder = tokenizer_folder
         self._feedback: Composite | None = None
         self._witness: Scorer | None = None
         self._workshop: Workshop | None = None
@@ -71,7 +74,7 @@ class Parts:
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        tokenizer = load_tokenizer(self.located)
+        tokenizer = load_tokenizer(self.located, self._tokenizer_folder)
         if self.config.model.chat_template == "none":
             tokenizer.chat_template = None
         return tokenizer
@@ -93,7 +96,9 @@ class Parts:
         import torch
 
         torch.set_num_threads(self.threads)
-        return load_model(self.located, self.config.model)
+        network = load_model(self.located, self.config.model)
+        check_embeddings(self.located.label, network, self.tokenizer.get_vocab().values())
+        return network
 
     def _network_to_convert(self) -> PreTrainedModel:
         """In float32, whatever torch trains in: CTranslate2 computes in it beside int8 on a CPU, and in bfloat16 a
@@ -180,20 +185,20 @@ class Parts:
             with self._server.adapter(adapter) as endpoint:
                 yield self._vllm_engine(endpoint, None)
             return
-        from peft import PeftModel
+        from refine_af.adapters import merged, put_on
 
         if self.engine_name == "transformers":
-            adapted = PeftModel.from_pretrained(self.network, str(adapter))
+            adapted = put_on(self.network, adapter)
             try:
                 yield self.shared_engine(adapter=True)
             finally:
                 adapted.unload()
             return
-        merged = PeftModel.from_pretrained(self._network_to_convert(), str(adapter)).merge_and_unload()
+        network = merged(self._network_to_convert(), adapter)
         folder = self._scratch / "engine"
         shutil.rmtree(folder, ignore_errors=True)
-        self._convert(merged, folder)
-        del merged
+        self._convert(network, folder)
+        del network
         try:
             yield self._ctranslate2_engine(folder)
         finally:

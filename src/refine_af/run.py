@@ -22,7 +22,7 @@ from refine_af.exhaustion import exhaustion_explained
 from refine_af.experiment.check import check_experiment
 from refine_af.feedback.check import check_feedback, check_teachers, check_witness
 from refine_af.files import check_folder, one_process, write_text
-from refine_af.models import check_model, check_packages
+from refine_af.models import EMBEDDED, check_model, check_packages
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
 from refine_af.rl.trackers import check_trackers
@@ -31,6 +31,7 @@ from refine_af.stages.context import Context, calibration_pairs
 from refine_af.stages.ppo_team import check_team
 from refine_af.store import Store
 from refine_af.team import Team
+from refine_af.weights import fingerprint
 
 STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate", "arms", "report")
 # How much is computed at once, and where a server stands: changes rounding and memory, not what is computed, so a run
@@ -65,22 +66,24 @@ class Run:
         """Runs the stages up to and with ``until`` (all of them without it)."""
         if until is not None and until not in STAGES:
             raise UsageError(f"no stage {until!r}; there are: {', '.join(STAGES)}")
-        self._check()
+        scratch = self.folder / ".scratch"
+        parts = Parts(self.config, scratch)
+        self._check(parts)
+        if until != "seeds":
+            self._check_template(parts)
         self._progress.note(f"refine-af: {self.config.model.name} in {self.folder}")
         with exhaustion_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             with one_process(self.folder), Store(self.folder / "run.db") as store:
-                self._adopt(store)
-                scratch = self.folder / ".scratch"
+                self._adopt(store, parts)
                 shutil.rmtree(scratch, ignore_errors=True)
-                parts = Parts(self.config, scratch)
                 context = Context(self.config, store, self.folder, parts, self._progress, self._team)
                 for stage in STAGES[: STAGES.index(until) + 1 if until else None]:
                     self._execute_stage(context, stage)
                 shutil.rmtree(scratch, ignore_errors=True)
         self._team.dismiss()
 
-    def _check(self) -> None:
+    def _check(self, parts: Parts) -> None:
         """What can be known before anything is written: seeds, model, and whose folder it is."""
         shown = shown_tasks(self.config.seeds, self.config.seed)
         check_packages()
@@ -98,6 +101,14 @@ class Run:
         if database.exists():
             with Store(database, read_only=True) as store:
                 self._refuse_other_config(store)
+                self._refuse_other_model(store, parts)
+
+    def _check_template(self, parts: Parts) -> None:
+        """Of the tokenizer, which the first stage does without. The embedded model's is known to do, and that model may
+        have to be converted first."""
+        if self.config.model.name != EMBEDDED:
+            shown = self.config.instances.demonstrations or self.config.instances.answer_demonstrations
+            parts.dialect.check(turns=bool(shown))
 
     def _refuse_other_config(self, store: Store) -> None:
         known = store.run_config() if store.has_schema() else None
@@ -110,6 +121,19 @@ class Run:
                 f"{self.folder} belongs to a run with another config ({shown_differences(changed)}): "
                 "use its config, another --out, or --fresh to start over in a new folder"
             )
+
+    def _refuse_other_model(self, store: Store, parts: Parts) -> None:
+        """A name stays while the files behind it change; rows before and after would be of two models."""
+        known = store.run_versions().get("model") if store.has_schema() else None
+        if known is not None and known != self._model_version(parts):
+            raise UsageError(
+                f"the files of the model {self.config.model.name} have changed since the run in {self.folder} began: "
+                "put those back that it began with, or start over with --fresh"
+            )
+
+    def _model_version(self, parts: Parts) -> str:
+        """The embedded model has its package's, and may have to be converted first."""
+        return EMBEDDED if self.config.model.name == EMBEDDED else fingerprint(parts.located.folder)
 
     def _refuse_old_pairs(self, store: Store) -> None:
         """A run that is about to write pairs writes them as it began. One that has all its pairs goes on."""
@@ -129,10 +153,10 @@ class Run:
             known = Config.model_validate(known).model_dump(mode="json")
         return differences(known, self.config.model_dump(mode="json"))
 
-    def _adopt(self, store: Store) -> None:
+    def _adopt(self, store: Store, parts: Parts) -> None:
         if store.run_config() is None:
             versions = {"refine-af": __version__} | {name: _version(name) for name in _RECORDED}
-            store.save_run(self.config.model_dump(mode="json"), versions)
+            store.save_run(self.config.model_dump(mode="json"), versions | {"model": self._model_version(parts)})
         elif not store.writes_pairs_as_now() and not store.stage_begun("instructions"):
             store.write_pairs_as_now()
         changed = self._changes(store.run_config() or {})

@@ -139,6 +139,11 @@ class Store:
         text = self.scalar("SELECT config FROM runs WHERE id = 1")
         return None if text is None else json.loads(text)
 
+    def run_versions(self) -> dict[str, str]:
+        """Of the packages that the run was started with, and of its model, where it was noted."""
+        found: dict[str, str] = json.loads(self.scalar("SELECT versions FROM runs WHERE id = 1") or "{}")
+        return found
+
     def stage_done(self, stage: str) -> bool:
         return self.scalar("SELECT status FROM stages WHERE name = ?", stage) == "done"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from jinja2 import TemplateError
 
 from refine_af.engines.base import Stop
+from refine_af.errors import UsageError
 from refine_af.prompts.dialect import Dialect, Frame
 
 
@@ -18,6 +20,7 @@ class Plain:
 
     chat_template: str | None = None
     bos_token = "<s>"
+    name_or_path = "mine"
 
     def __init__(self, opens: bool = False, bos_token_id: int | None = 1) -> None:
         self._opens = opens
@@ -32,8 +35,11 @@ class Chat(Plain):
 
     chat_template = "a template"
 
+    def get_chat_template(self) -> str:
+        return str(self.chat_template)
+
     def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool
+        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool, chat_template: str
     ) -> Any:
         assert tokenize is False
         assert add_generation_prompt is True
@@ -52,6 +58,28 @@ class ChatWithoutSystem(Chat):
 class ChatThatDropsTheUser(Chat):
     def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> Any:
         return "<assistant>"
+
+
+class ChatThatDropsTheSystem(Chat):
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> Any:
+        return super().apply_chat_template([m for m in messages if m["role"] != "system"], **options)
+
+
+class ChatThatSaysItTwice(Chat):
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> Any:
+        return super().apply_chat_template([*messages, messages[-1]], **options)
+
+
+class ChatOfOneMessage(Chat):
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> Any:
+        if len(messages) > 1:
+            raise TemplateError("only one message")
+        return super().apply_chat_template(messages, **options)
+
+
+class ChatOfTheLastMessage(Chat):
+    def apply_chat_template(self, messages: list[dict[str, str]], **options: Any) -> Any:
+        return super().apply_chat_template(messages[-1:], **options)
 
 
 def dialect(tokenizer: Plain) -> Dialect:
@@ -82,9 +110,60 @@ def test_a_refused_system_message_opens_the_first_message_instead() -> None:
     assert frame.prompt("Task") == "<user>Be good.\n\nTask</><assistant>"
 
 
-def test_a_template_that_leaves_the_task_out_is_refused() -> None:
-    with pytest.raises(ValueError, match="leaves the user's message out"):
-        dialect(ChatThatDropsTheUser()).frame()
+def test_a_template_that_drops_the_system_message_in_silence_says_it_in_the_first_message() -> None:
+    frame = dialect(ChatThatDropsTheSystem()).frame(system="Be good.", turns=[("t1", "a1")])
+    assert frame.prompt("Task") == "<user>Be good.\n\nt1</><assistant>a1</><user>Task</><assistant>"
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "told"),
+    [
+        (ChatThatDropsTheUser(), "leaves the user's message out"),
+        (ChatThatSaysItTwice(), "writes the user's message twice"),
+        (ChatOfOneMessage(), "only one message"),
+        (ChatOfTheLastMessage(), "leaves out all messages but one"),
+    ],
+)
+def test_a_template_that_can_not_be_used_is_named_with_what_it_does(tokenizer: Plain, told: str) -> None:
+    with pytest.raises(UsageError, match=rf"chat template of mine can't be used: .*{told}.*model\.chat_template=none"):
+        dialect(tokenizer).check(turns=True)
+
+
+def test_a_template_of_one_message_is_enough_where_nothing_is_shown() -> None:
+    dialect(ChatOfOneMessage()).check(turns=False)
+    dialect(Plain()).check(turns=True)
+
+
+def real(tiny_model: Path, template: Any) -> Dialect:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer.chat_template = template
+    return Dialect(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ messages[0].nothing.at_all }}",
+        "{{ raise_exception('no') }}",
+        "{% for m in messages",
+        "{{ 1 + messages }}",
+        "{% for c in messages[0].content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}",
+        {"tool_use": "{{ messages[0].content }}", "rag": "{{ messages[0].content }}"},
+    ],
+    ids=["undefined", "raised", "syntax", "type", "parts", "several"],
+)
+def test_whatever_a_template_minds_is_one_line(tiny_model: Path, template: Any) -> None:
+    with pytest.raises(UsageError, match=r"chat template of .* can't be used: ") as error:
+        real(tiny_model, template).check(turns=True)
+    assert "\n" not in str(error.value)
+
+
+def test_a_template_that_writes_the_date_writes_the_same_every_day(tiny_model: Path) -> None:
+    asked = '{% if strftime_now is defined %}{% set day = strftime_now("%d %b %Y") %}{% endif %}'
+    frame = real(tiny_model, asked + "{{ day }}, {{ strftime_now('%H:%M:%S.%f') }} {{ messages[-1].content }}").frame()
+    assert frame.before == "26 Jul 2024, 00:00:00.000000 "
 
 
 def test_a_base_model_reads_headed_text_and_stops_at_the_next_heading() -> None:

@@ -37,6 +37,9 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         return [1, 7]
 
+    def get_chat_template(self) -> str:
+        return str(self.chat_template)
+
     def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
         return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
 

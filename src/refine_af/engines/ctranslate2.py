@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 
 def can_convert(architecture: str) -> bool:
-    """Whether CTranslate2 knows the architecture, by its configuration's class name such as ``LlamaConfig``."""
-    return architecture in converters._MODEL_LOADERS
+    """Whether CTranslate2 knows the architecture, by its configuration's class name such as ``LlamaConfig``. What it
+    makes of Gemma 2 leaves out the caps of its scores and logits."""
+    return architecture in converters._MODEL_LOADERS and architecture != "Gemma2Config"
 
 
 def convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, quantization: str) -> None:

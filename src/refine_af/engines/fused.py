@@ -93,9 +93,7 @@ def _families(network: Any, sample: Tensor) -> list[tuple[list[str], Tensor]]:
     calls: list[tuple[str, Tensor]] = []
     adapted = tuple(f"{name}." for name, layer in network.named_modules() if isinstance(layer, BaseTunerLayer))
     linear = [
-        (name, layer)
-        for name, layer in network.named_modules()
-        if isinstance(layer, (nn.Linear, BaseTunerLayer)) and not name.startswith(adapted)
+        (name, layer) for name, layer in network.named_modules() if _is_linear(layer) and not name.startswith(adapted)
     ]
     hooks = [
         layer.register_forward_pre_hook(lambda _, inputs, name=name: calls.append((name, inputs[0])))
@@ -115,12 +113,17 @@ def _families(network: Any, sample: Tensor) -> list[tuple[list[str], Tensor]]:
     return found
 
 
+def _is_linear(layer: nn.Module) -> bool:
+    """An adapter on a layer of another kind stays as it is."""
+    return isinstance(layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer, nn.Linear)
+
+
 def _weight(layer: Any) -> tuple[Tensor, Tensor | None]:
     """Of a linear layer, with its adapter merged if it is active."""
     if not isinstance(layer, BaseTunerLayer):
         return layer.weight, layer.bias
-    base = layer.get_base_layer()
-    weight = base.weight.float()
     if not layer.disable_adapters:
-        weight = weight + sum(layer.get_delta_weight(one).float() for one in layer.active_adapters)
-    return weight, base.bias
+        layer = deepcopy(layer).float()
+        layer.merge()
+    base = layer.get_base_layer()
+    return base.weight, base.bias

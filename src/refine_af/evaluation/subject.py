@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from refine_af.adapters import adapter_settings, check_adapter
 from refine_af.completions import Answer, answer_of, first_choice
 from refine_af.config import Config, load_config
 from refine_af.endpoint import Endpoint
@@ -69,10 +69,13 @@ def find_subject(model: str, config: Config, prompt: PromptForm, served: str | N
         raise UsageError(f"--served names a model behind an endpoint, but {model} is no URL; leave it out")
     check_packages()
     base, revision, adapter = _base_and_adapter(model)
+    if adapter is not None:
+        check_adapter(adapter)
     chosen = config.model.model_copy(update={"name": base, "revision": revision or _revision(base, config)})
     check_model(chosen)
     check_server(chosen, adapters=adapter is not None)
-    return LocalSubject(Parts(config.model_copy(update={"model": chosen}), scratch), adapter, prompt)
+    speaks = adapter if adapter and (adapter / "tokenizer_config.json").is_file() else None
+    return LocalSubject(Parts(config.model_copy(update={"model": chosen}), scratch, speaks), adapter, prompt)
 
 
 def _revision(base: str, config: Config) -> str | None:
@@ -97,13 +100,10 @@ def _base_and_adapter(model: str) -> tuple[str, str | None, Path | None]:
 
 def _base_of(adapter: Path) -> tuple[str, str | None]:
     """What an adapter's own file says of its base. The embedded model's folder in some cache is the embedded model."""
-    file = adapter / "adapter_config.json"
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-        name, revision = fields["base_model_name_or_path"], fields.get("revision")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        name, revision = None, None
+    settings = adapter_settings(adapter)
+    name, revision = settings.get("base_model_name_or_path"), settings.get("revision")
     if not isinstance(name, str) or not name:
+        file = adapter / "adapter_config.json"
         raise UsageError(f"{file} names no base model (base_model_name_or_path); write there what it was trained on")
     return (EMBEDDED, None) if _is_embedded(name) else (name, revision)
 

@@ -19,6 +19,7 @@ from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Better, Cost, Example
 from refine_af.models import locate, quiet_libraries
+from refine_af.weights import load_weights
 
 if TYPE_CHECKING:
     import torch
@@ -231,19 +232,8 @@ def loaded(
     unused: tuple[str, ...] = (),
     **settings: Any,
 ) -> Any:
-    """The model of class ``kind`` in ``folder`` (safetensors or pickled weights, in shards or not; pickles
-    are read as tensors alone), frozen, in evaluation mode. Raises UsageError where weights are missing, in
-    whole or in part; those whose names start with one of ``unused`` may be."""
-    try:
-        model, info = kind.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, trust_remote_code=False, **settings
-        )
-    except OSError:
-        raise UsageError(f"the weights of {name} are not in {folder}; get them with `hf download {name}`") from None
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith(unused))
-    if missing:
-        lacking = ", ".join(missing[:3])
-        raise UsageError(f"{name} can't score: its file lacks the weights {lacking}, and chance would stand for them")
+    """As :func:`refine_af.weights.load_weights`, on the device, frozen, in evaluation mode."""
+    model = load_weights(kind, name, folder, unused=unused, dtype=dtype, **settings)
     return model.to(device).eval().requires_grad_(False)
 
 

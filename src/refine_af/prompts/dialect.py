@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
+
+from refine_af.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -12,6 +16,10 @@ if TYPE_CHECKING:
 # Without the space behind it: nearly every token holds a space, and each in which a stop may end is looked into.
 _NEXT = "\n###"
 _MARK = "\u2042TASK\u2042"  # stands for the task while the template is rendered; no user writes it
+# What a template that writes the date is told, or a run would go on with other prompts on the next day. It is the day
+# that Llama 3's own template writes where it has no clock.
+_TODAY = datetime(2024, 7, 26)
+_CLOCK = re.compile(r"""strftime_now\(\s*(?P<quote>['"])(?P<format>.*?)(?P=quote)\s*\)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,37 +51,72 @@ class Dialect:
             for message in ({"role": "user", "content": task}, {"role": "assistant", "content": answer})
         ]
         messages.append({"role": "user", "content": _MARK})
-        return _around_the_task(self._rendered(system, messages))
+        return self._around_the_task(self._rendered(system, messages))
+
+    def check(self, *, turns: bool) -> None:
+        """Raises UsageError where the chat template fails, or leaves out what it is given: a task, and with ``turns`` a
+        demonstration before it."""
+        if self.is_chat:
+            shown = [("A task.", "An answer.")] if turns else []
+            before = self.frame(turns=shown).before
+            if not all(text in before for turn in shown for text in turn):
+                raise self._fails("it leaves out all messages but one")
 
     def bare_frame(self) -> Frame:
         """As little around the task as the template allows, for what scores many texts: no system message, not even
         the one that a template writes by itself."""
         if not self.is_chat:
             return self.frame()
-        from jinja2 import TemplateError
-
         try:
-            return _around_the_task(
+            return self._around_the_task(
                 self._apply([{"role": "system", "content": ""}, {"role": "user", "content": _MARK}])
             )
-        except (TemplateError, ValueError):
+        except UsageError:
             return self.frame()
 
     def _rendered(self, system: str, messages: list[dict[str, str]]) -> str:
-        from jinja2 import TemplateError
-
         if system:
             try:
-                return self._apply([{"role": "system", "content": system}, *messages])
-            except TemplateError:
-                # Some templates know no system role: what it says then opens the first message.
-                first = {**messages[0], "content": f"{system}\n\n{messages[0]['content']}"}
-                messages = [first, *messages[1:]]
+                text = self._apply([{"role": "system", "content": system}, *messages])
+            except UsageError:
+                text = ""
+            if system.strip() in text and text:
+                return text
+            # Some templates know no system role: what it says then opens the first message.
+            first = {**messages[0], "content": f"{system}\n\n{messages[0]['content']}"}
+            messages = [first, *messages[1:]]
         return self._apply(messages)
 
     def _apply(self, messages: list[dict[str, str]]) -> str:
-        text: str = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, chat_template=self._template()
+            )
+        except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
+            raise self._fails(" ".join(str(error).split())[:150]) from None
         return text
+
+    def _template(self) -> str:
+        """The template, with the day that doesn't change in place of today."""
+        text = self._tokenizer.get_chat_template()
+        return _CLOCK.sub(lambda call: repr(_TODAY.strftime(call["format"])), text)
+
+    def _around_the_task(self, rendered: str) -> Frame:
+        before, mark, after = rendered.partition(_MARK)
+        if not mark:
+            raise self._fails("it leaves the user's message out")
+        if _MARK in after:
+            raise self._fails("it writes the user's message twice")
+        return Frame(before, after)
+
+    def _fails(self, problem: str) -> UsageError:
+        """A template is code of a model's makers; what it minds is theirs to say."""
+        return UsageError(
+            f"the chat template of {self._tokenizer.name_or_path} can't be used: {problem.rstrip('.')}; mend it, or "
+            "set model.chat_template=none"
+        )
 
     def _plain(self, system: str, turns: Sequence[tuple[str, str]]) -> Frame:
         shown = "".join(f"### Task\n{task}\n\n### Answer\n{answer}\n\n" for task, answer in turns)
@@ -86,10 +129,3 @@ class Dialect:
         ids = self._tokenizer.encode("a")
         begin = self._tokenizer.bos_token_id
         return str(self._tokenizer.bos_token) if begin is not None and ids[:1] == [begin] else ""
-
-
-def _around_the_task(rendered: str) -> Frame:
-    before, mark, after = rendered.partition(_MARK)
-    if not mark:
-        raise ValueError("the tokenizer's chat template leaves the user's message out")
-    return Frame(before, after)

@@ -29,6 +29,7 @@ from refine_af.batching import alike
 from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
 from refine_af.lora import check_targets, lora_config, save_adapter
+from refine_af.rl.head import Head, decoder_of, possible_heads
 from refine_af.rl.log_probs import token_figures
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class Trajectory:
     engine_log_probs: tuple[float, ...] | None = None
 
 
+# By which ways to log-probabilities are compared: behind a shared beginning, of different lengths.
+_TRIAL = (Trajectory((1, 5, 7), (9, 8), (6, 2, 10, 3)), Trajectory((1, 5, 7), (4,), (10, 6)))
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Per response token, all (N,) with the responses one after another; the last two empty unless asked for."""
@@ -63,8 +68,9 @@ class ActorCritic(nn.Module):
 
     With ``checkpointing`` a layer keeps nothing but its input for the backward pass, and computes the rest again
     (Chen et al. 2016, arXiv 1604.06174). A shared beginning would be computed again for each row's pass, so then
-    each row has its own. Raises UsageError for a network that can't. With ``own_critic`` the critic's states are those
-    of a second adapter.
+    each row has its own; as it has in a network whose state after a beginning can't be copied. Raises UsageError for a
+    network that can't be checkpointed, and for one whose own log-probabilities are not found in a trial. With
+    ``own_critic`` the critic's states are those of a second adapter.
     """
 
     def __init__(
@@ -100,6 +106,37 @@ class ActorCritic(nn.Module):
         self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
+        self._head, self._shares = self._way(label)
+
+    def _way(self, label: str) -> tuple[Head, bool]:
+        """How states become logits, and whether beginnings are shared: the first way that gives, of a few tokens, the
+        log-probabilities of the network's own forward pass."""
+        for head in possible_heads(self._base):
+            for shares in (False,) if self._checkpointed else (True, False):
+                self._head, self._shares = head, shares
+                if self._finds_its_log_probs():
+                    return head, shares
+        raise UsageError(
+            f"policy.algorithm=ppo can't train {label}: the log-probabilities that it finds are not those of a "
+            f"{type(self._base).__name__}; take another model, or policy.algorithm=grpo"
+        )
+
+    @torch.no_grad()
+    def _finds_its_log_probs(self) -> bool:
+        try:
+            found = self.evaluate(_TRIAL).log_probs
+        except (AttributeError, TypeError, ValueError, IndexError, NotImplementedError):
+            return False  # its decoder is asked in another way, or keeps something else of a beginning
+        expected = torch.cat([self._own_log_probs(one) for one in _TRIAL])
+        allowed = 1e-2 if self._base.dtype == torch.float32 else 0.5
+        return bool((found - expected).abs().max() <= allowed)
+
+    def _own_log_probs(self, one: Trajectory) -> Tensor:
+        """Of the response's tokens (n,), by the network's own forward pass over this row alone."""
+        ids = torch.tensor([one.prefix_ids + one.prompt_ids + one.response_ids], device=self.device)
+        count = len(one.response_ids)
+        logits = self._base(input_ids=ids, use_cache=False).logits[0, -count - 1 : -1].float()
+        return (logits / self.temperature).log_softmax(-1).gather(-1, ids[0, -count:, None]).squeeze(-1)
 
     @property
     def device(self) -> torch.device:
@@ -154,12 +191,11 @@ class ActorCritic(nn.Module):
 
     def evaluate(self, trajectories: Sequence[Trajectory], *, watch: bool = False) -> Evaluation:
         """Log-probabilities and values of the responses' tokens; ``watch`` asks for what is only looked at, too."""
-        if self._checkpointed:
+        if not self._shares:
             trajectories = [replace(t, prefix_ids=(), prompt_ids=t.prefix_ids + t.prompt_ids) for t in trajectories]
         states = self._all_states(trajectories)  # (N, H)
         targets = torch.tensor([t for one in trajectories for t in one.response_ids], device=states.device)
-        output_layer = self._base.get_output_embeddings()
-        found = token_figures(states, targets, output_layer, self.temperature, watch=watch)
+        found = token_figures(states, targets, self._head, self.temperature, watch=watch)
         # A critic without an adapter reads the policy's states and leaves them alone: its loss moves no adapter.
         read = states.detach()
         if self._critic_adapter and not self._is_reference:
@@ -200,24 +236,23 @@ class ActorCritic(nn.Module):
 
     @property
     def _decoder(self) -> Any:
-        return getattr(self._base, self._base.base_model_prefix)
+        return decoder_of(self._base)
 
     def _states(self, group: list[Trajectory], offset: int, shared: DynamicCache | None) -> Tensor:
         """(N, H): the states from which the response tokens are predicted, behind a prefix of ``offset`` tokens."""
         rows = [t.prompt_ids + t.response_ids for t in group]
         longest = max(map(len, rows))
         ids = torch.tensor([r + (0,) * (longest - len(r)) for r in rows], device=self.device)  # (B, L)
-        cache = None
+        behind: dict[str, Any] = {"use_cache": False}
         if shared is not None:
             cache = DynamicCache(config=self._base.config)
             for index, layer in enumerate(shared.layers):
                 wide = (len(group), -1, -1, -1)
                 cache.update(layer.keys.expand(wide), layer.values.expand(wide), index)
-        positions = torch.arange(offset, offset + longest, device=self.device)[None]
+            positions = torch.arange(offset, offset + longest, device=self.device)[None]
+            behind = {"position_ids": positions, "past_key_values": cache, "use_cache": True}
         with self._layers_checkpointed():
-            states = self._decoder(
-                input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=cache is not None
-            ).last_hidden_state  # (B, L, H)
+            states = self._decoder(input_ids=ids, **behind).last_hidden_state  # (B, L, H)
         predicts = torch.zeros(ids.shape, dtype=torch.bool, device=self.device)
         for row, one in enumerate(group):
             start = len(one.prompt_ids) - 1

@@ -1,7 +1,7 @@
 """Log-probabilities of tokens out of hidden states, without ever holding all logits.
 
-Logits (N, V), with all that autograd keeps of them, would be the largest tensors of a training step. So states go
-through the output layer in slices, and a slice's gradient is taken while its logits are there.
+Logits (N, V), with all that autograd keeps of them, would be the largest tensors of a training step. So states become
+logits in slices, and a slice's gradient is taken while its logits are there.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from refine_af.rl.head import Head
 
 _LOGITS_AT_ONCE = 2**23  # 32 MiB
 
@@ -28,28 +30,28 @@ class TokenFigures:
 
 
 def token_figures(
-    states: Tensor, targets: Tensor, output_layer: nn.Linear, temperature: float, *, watch: bool = False
+    states: Tensor, targets: Tensor, head: Head, temperature: float, *, watch: bool = False
 ) -> TokenFigures:
     """Of ``targets`` (N,) out of ``states`` (N, H), at the temperature; ``watch`` asks for entropy and plain ones.
 
-    The output layer must be frozen: no gradient reaches its weights.
+    The head's weights must be frozen: no gradient reaches them.
     """
-    return TokenFigures(*_TokenFigures.apply(states, targets, output_layer, temperature, watch))
+    return TokenFigures(*_TokenFigures.apply(states, targets, head, temperature, watch))
 
 
 class _TokenFigures(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, targets: Tensor, output_layer: nn.Linear, temperature: float, watch: bool
+        ctx: Any, states: Tensor, targets: Tensor, head: Head, temperature: float, watch: bool
     ) -> tuple[Tensor, ...]:
         wants_gradient = ctx.needs_input_grad[0]
         columns: list[tuple[Tensor, Tensor, Tensor]] = []
         slopes: list[Tensor] = []
-        size = max(1, _LOGITS_AT_ONCE // output_layer.out_features)
+        size = max(1, _LOGITS_AT_ONCE // head.vocabulary)
         for part, tokens in zip(states.split(size), targets.split(size), strict=True):
             part = part.detach().requires_grad_(wants_gradient)
             with torch.set_grad_enabled(wants_gradient):
-                logits = output_layer(part).float() / temperature  # (n, V)
+                logits = head.logits(part).float() / temperature  # (n, V)
                 normalizer = logits.logsumexp(-1)
                 log_probs = logits.gather(-1, tokens[:, None]).squeeze(-1) - normalizer
                 if wants_gradient:
