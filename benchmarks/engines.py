@@ -78,7 +78,7 @@ def rates(engines: dict[str, Engine], asked: Prompts, sampling: SamplingConfig) 
 
 def pair_prompts(parts: Parts, demonstrations: int, prompts: int) -> Prompts:
     seeds = load_seeds(None).tasks
-    shown = [task for task in seeds if task.words <= 40 and task.input and not task.is_classification]
+    shown = [task for task in seeds if task.words() <= 40 and task.input and not task.is_classification]
     frame = answer_frame(parts.dialect, shown[:demonstrations])
     instructions = [task.instruction for task in seeds if len(task.instruction.split()) < 24]
     return Prompts(frame.before, tuple(one + frame.after for one in instructions[:prompts]))

@@ -27,6 +27,7 @@ from novelty_page import write_page
 from rapidfuzz.distance import LCSseq
 from rouge_score import rouge_scorer
 
+from refine_af.language import ENGLISH
 from refine_af.novelty import NoveltyIndex, tokens
 from refine_af.novelty.rouge import f_measure
 from refine_af.records import Instruction
@@ -196,7 +197,7 @@ def rebuild(texts: list[str], size: int) -> dict[str, float]:
             for i, text in enumerate(pool)
         )
         started = time.perf_counter()
-        index = novelty_index(store, THRESHOLD)
+        index = novelty_index(store, THRESHOLD, ENGLISH)
         return {"pool": len(index), "seconds": round(time.perf_counter() - started, 2)}
 
 

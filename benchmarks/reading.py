@@ -1,26 +1,37 @@
 """A blind reading of pairs: a shuffled sheet for readers who know neither version nor purpose, and their marks.
 
     python benchmarks/reading.py sheet --version new=RUN,RUN,RUN --version old=RUN,RUN,RUN --to FOLDER [--pairs 60]
-    python benchmarks/reading.py tally FOLDER READER.jsonl READER.jsonl
+    python benchmarks/reading.py greedy FOLDER --version new --to FOLDER
+    python benchmarks/reading.py tally FOLDER READER.jsonl READER.jsonl [--as reading | greedy]
 
 ``sheet`` draws selected pairs, as many of each version, evenly of its runs, shuffles them, and writes sheet.jsonl
-(number, instruction, input, output) and key.json. A reader's file has a line for each number: {"number", "task",
-"input", "answer", "language"}, marks of 0 or 1. ``tally`` puts the rows with their marks into reading.json beside this
-script, and the table into docs/benchmarks.md.
+(number, instruction, input, output) and key.json. ``greedy`` makes one of the greedy answers to a sheet's prompts of a
+version, and to the held-out seed tasks, which people wrote: what the model can do at its best. A reader's file has a
+line for each number: {"number", "task", "input", "answer", "language"}, marks of 0 or 1. ``tally`` puts the rows with
+their marks into reading.json or reading_greedy.json beside this script, and the table into docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from section import write_section
 
+from refine_af.config import SamplingConfig, load_config
+from refine_af.engines.base import Prompts, Stop
 from refine_af.evaluation.significance import wilson_interval
+from refine_af.parts import Parts
+from refine_af.prompts.answers import answer_frame, asked
 from refine_af.records import derived_random
 from refine_af.run import open_run
+from refine_af.seeds import choose_held_out, load_seeds
+from refine_af.stages.demonstrations import Demonstrations
+
+LONGEST_OF_PEOPLE = 120  # words of a seed task, pair included
 
 MARKS = {
     "task": "a person could sensibly ask it, and it can be understood by itself with its input",
@@ -40,15 +51,23 @@ def main() -> None:
     tally = commands.add_parser("tally")
     tally.add_argument("folder", type=Path)
     tally.add_argument("readers", type=Path, nargs="+")
+    tally.add_argument("--as", choices=("reading", "greedy"), default="reading", dest="kind")
+    greedy = commands.add_parser("greedy")
+    greedy.add_argument("folder", type=Path, help="of the sheet whose prompts are answered")
+    greedy.add_argument("--version", required=True)
+    greedy.add_argument("--to", type=Path, required=True)
     chosen = arguments.parse_args()
     if chosen.command == "sheet":
         make_sheet([one.split("=", 1) for one in chosen.version], chosen.to, chosen.pairs)
+    elif chosen.command == "greedy":
+        make_greedy_sheet(chosen.folder, chosen.version, chosen.to)
     else:
+        name = {"reading": "reading", "greedy": "reading_greedy"}[chosen.kind]
         found = tallied(chosen.folder, [read_marks(path) for path in chosen.readers])
-        target = Path(__file__).with_name("reading.json")
+        target = Path(__file__).with_name(f"{name}.json")
         target.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(section(found))
-        write_section("reading", "reading.py", section(found))
+        print(section(found, target.name))
+        write_section(name.replace("_", " "), "reading.py", section(found, target.name))
 
 
 def make_sheet(versions: list[list[str]], folder: Path, pairs_each: int) -> None:
@@ -65,6 +84,38 @@ def make_sheet(versions: list[list[str]], folder: Path, pairs_each: int) -> None
                      "input": p.input, "output": p.output}
                     for p in pairs[:each]
                 ]  # fmt: skip
+    write_sheet(rows, folder)
+
+
+def make_greedy_sheet(source: Path, version: str, folder: Path) -> None:
+    """Answers behind the embedded preset's demonstrations, as it asks for them, but greedily."""
+    rows = json.loads((source / "key.json").read_text(encoding="utf-8"))
+    ours = [(row["instruction"], row["input"]) for row in rows if row["version"] == version]
+    config = load_config(preset="embedded")
+    tasks = load_seeds(None).tasks
+    held_out = set(choose_held_out(tasks, config.seeds.held_out, config.seed))
+    people = [(t.instruction, t.input) for t in tasks if t.id in held_out and t.words() <= LONGEST_OF_PEOPLE]
+    shown = [t for t in tasks if t.id not in held_out]
+    with tempfile.TemporaryDirectory() as scratch:
+        parts = Parts(config, Path(scratch))
+        demonstrations = Demonstrations(shown, config, is_chat=parts.dialect.is_chat)
+        groups = []
+        for instruction, input in (*ours, *people):
+            request = asked(instruction, input)
+            some = demonstrations.of("answer to input" if input else "answer", instruction, request)
+            frame = answer_frame(parts.dialect, some, config.instances.system)
+            groups.append(Prompts(frame.before, (request + frame.after,)))
+        sampling = SamplingConfig(max_tokens=config.instances.sampling.max_tokens, temperature=0)
+        made = parts.initial_engine.generate(groups, sampling, seed=0, stop=Stop())
+    versions = [f"{version}, greedy"] * len(ours) + ["people's tasks, greedy"] * len(people)
+    answered = [
+        {"version": name, "instruction": instruction, "input": input, "output": one.text.strip()}
+        for name, (instruction, input), [one] in zip(versions, (*ours, *people), made, strict=True)
+    ]
+    write_sheet(answered, folder)
+
+
+def write_sheet(rows: list[dict[str, str]], folder: Path) -> None:
     derived_random(0, "reading").shuffle(rows)
     folder.mkdir(parents=True, exist_ok=True)
     shown = ("instruction", "input", "output")
@@ -104,14 +155,14 @@ def tallied(folder: Path, readers: list[dict[int, dict[str, int]]]) -> dict[str,
     return {"shares": shares, "readers_agree": agree, "rows": rows}
 
 
-def section(found: dict[str, Any]) -> str:
+def section(found: dict[str, Any], file: str) -> str:
     shares = found["shares"]
     sizes = ", ".join(f"{one['rows']} pairs of {name}" for name, one in shares.items())
     lines = [
         "Marks by two readers who knew neither version nor purpose, each by itself; "
         f"{sizes}, shuffled. "
         f"On *usable* they agree in {found['readers_agree']:.0%} of the pairs. The rows with their marks: "
-        "`benchmarks/reading.json`.",
+        f"`benchmarks/{file}`.",
         "",
         f"| mark | {' | '.join(shares)} |",
         f"|---|{'---|' * len(shares)}",

@@ -35,7 +35,7 @@ from refine_af.seeds.load import load_seeds
 from refine_af.stages.context import Context
 from refine_af.stages.finetune import tune
 from refine_af.store import Store
-from refine_af.user_files import jsonl_rows, read_text
+from refine_af.user_files import json_rows, read_text
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ROOT.parent / "shared/data/superni_train_small.jsonl.gz"
@@ -57,10 +57,10 @@ SETTINGS = (
 def read_pairs(path: Path) -> list[Example]:
     """The pairs of a JSONL file of instruction, input and output. Raises UsageError naming the line of an empty one."""
     pairs = []
-    for number, row in jsonl_rows(read_text(path, str(path)), str(path), ("instruction", "output")):
+    for place, number, row in json_rows(read_text(path, str(path)), str(path), "instruction and output"):
         texts = [row.get(name) or "" for name in ("instruction", "input", "output")]
         if not all(isinstance(text, str) for text in texts) or not texts[0].strip() or not texts[2].strip():
-            raise UsageError(f"{path}, line {number}: needs an instruction and an output that are text, not empty")
+            raise UsageError(f"{path}, {place} {number}: needs an instruction and an output that are text, not empty")
         pairs.append(Example(*texts))
     return pairs
 
