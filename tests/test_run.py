@@ -20,6 +20,7 @@ import pytest
 from refine_af.config import Config
 from refine_af.errors import UsageError
 from refine_af.run import STAGES, Run, open_run, run_status
+from refine_af.store import Store
 
 _CLOCKS = {"runs": {"created_at"}, "stages": {"started_at", "finished_at"}}
 
@@ -339,3 +340,61 @@ def test_how_much_is_computed_at_once_may_change_while_a_run_goes_on(tiny_config
     assert changes == ["policy.micro_batch: 3 -> 1"]
     assert config is not None
     assert config["policy"]["micro_batch"] == 1
+
+
+def test_options_may_change_as_long_as_the_stage_that_reads_them_has_not_begun(
+    tiny_config: Config, tmp_path: Path
+) -> None:
+    def with_rank(rank: int) -> Config:
+        lora = tiny_config.finetune.lora.model_copy(update={"rank": rank})
+        return tiny_config.model_copy(update={"finetune": tiny_config.finetune.model_copy(update={"lora": lora})})
+
+    Run(tiny_config, tmp_path).execute("seeds")
+    Run(with_rank(5), tmp_path).execute("seeds")
+    with open_run(tmp_path) as store:
+        assert (store.run_config() or {})["finetune"]["lora"]["rank"] == 5
+        [change] = [e["text"] for e in store.query("SELECT text FROM events WHERE text LIKE '%rank%'")]
+    assert change.startswith("finetune.lora.rank: 4 -> 5")
+    with Store(tmp_path / "run.db") as store:
+        store.start_stage("finetune")
+    with pytest.raises(UsageError, match=r"finetune\.lora\.rank: 5 -> 6"):
+        Run(with_rank(6), tmp_path).execute("seeds")
+
+
+@pytest.mark.parametrize("option", ["instructions", "instances"])
+def test_what_instructions_were_written_by_may_not_change_behind_them(
+    tiny_config: Config, tmp_path: Path, option: str
+) -> None:
+    changes = {"instructions": {"target": 15}, "instances": {"inputs": "never"}}[option]
+    Run(tiny_config, tmp_path).execute("seeds")
+    with Store(tmp_path / "run.db") as store:
+        store.start_stage("instructions")
+    other = tiny_config.model_copy(update={option: getattr(tiny_config, option).model_copy(update=changes)})
+    with pytest.raises(UsageError, match=f"{option}.{next(iter(changes))}"):
+        Run(other, tmp_path).execute("seeds")
+
+
+@pytest.mark.parametrize("section", ["policy", "finetune"])
+def test_layers_that_are_not_there_are_told_before_anything_is_written(
+    tiny_config: Config, tmp_path: Path, section: str
+) -> None:
+    part = getattr(tiny_config, section)
+    lora = part.lora.model_copy(update={"targets": ("q_proj", "v_prj")})
+    config = tiny_config.model_copy(update={section: part.model_copy(update={"lora": lora})})
+    with pytest.raises(UsageError, match=rf"{section}\.lora\.targets v_prj: no such layers in .*there are: .*v_proj"):
+        Run(config, tmp_path / "run").execute()
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_names_of_layers_are_known_without_the_weights(tiny_model: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, GPT2Config
+
+    from refine_af.lora import adaptable_layers, layers_there
+
+    with torch.device("meta"):
+        gpt2 = AutoModelForCausalLM.from_config(GPT2Config(n_layer=1, n_embd=8, n_head=1))
+    assert adaptable_layers(gpt2) == {"c_attn", "c_proj", "c_fc"}
+    loaded = AutoModelForCausalLM.from_pretrained(tiny_model)
+    assert layers_there(tiny_model) == adaptable_layers(loaded)
+    assert "lm_head" not in layers_there(tiny_model)

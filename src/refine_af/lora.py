@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import LoraConfig, PeftModel
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from refine_af.config import LoraSettings
-from refine_af.errors import UsageError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -26,14 +28,19 @@ def lora_config(lora: LoraSettings) -> LoraConfig:
     )
 
 
-def check_targets(network: PreTrainedModel, lora: LoraSettings, label: str) -> None:
-    """Raises UsageError for layers of the policy's adapter that the network, called ``label``, hasn't got."""
-    output = network.get_output_embeddings()  # stays frozen: PPO never keeps its gradients
-    linear = {n.rsplit(".", 1)[-1]: m for n, m in network.named_modules() if isinstance(m, nn.Linear)}
-    names = {name for name, module in linear.items() if module is not output}
-    unknown = [t for t in lora.targets if t not in names]  # peft minds only where none of them fits
-    if unknown:
-        raise UsageError(f"lora.targets {unknown}: no such layers in {label}; there are: {', '.join(sorted(names))}")
+def adaptable_layers(network: PreTrainedModel) -> set[str]:
+    """The names of the linear layers, without the output layer: it stays frozen, and PPO never keeps its gradients."""
+    output = network.get_output_embeddings()
+    named = ((name.rsplit(".", 1)[-1], module) for name, module in network.named_modules())
+    return {name for name, module in named if isinstance(module, (nn.Linear, Conv1D)) and module is not output}
+
+
+def layers_there(folder: Path) -> set[str]:
+    """The names of the layers that may get adapters, of a model that is not loaded: its layers are made without their
+    weights, in a second or less."""
+    with torch.device("meta"):
+        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        return adaptable_layers(AutoModelForCausalLM.from_config(settings, trust_remote_code=False))
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,6 +94,15 @@ def check_model(config: ModelConfig) -> None:
                 "(a gated model needs `hf auth login` first)"
             )
         check_files(snapshot)
+
+
+def check_targets(section: str, targets: Sequence[str], there: Collection[str], name: str) -> None:
+    """Raises UsageError where a layer that ``section`` names is not among those of the model. peft minds only where
+    none of them is."""
+    unknown = [target for target in targets if target not in there]
+    if unknown:
+        layers = ", ".join(sorted(there)) or "none that is linear"
+        raise UsageError(f"{section}.targets {', '.join(unknown)}: no such layers in {name}; there are: {layers}")
 
 
 def _what_it_is(name: str, place: Path) -> str:

@@ -22,7 +22,7 @@ from refine_af.exhaustion import exhaustion_explained
 from refine_af.experiment.check import check_experiment
 from refine_af.feedback.check import check_feedback, check_teachers, check_witness
 from refine_af.files import check_folder, one_process, write_text
-from refine_af.models import EMBEDDED, check_model, check_packages
+from refine_af.models import EMBEDDED, check_model, check_packages, check_targets
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
 from refine_af.rl.trackers import check_trackers
@@ -45,6 +45,17 @@ _CHANGEABLE = {
     "model.server.name",
     "model.server.timeout",
 }
+# Options that nothing reads before a stage has begun, by how their names begin, the longest first.
+_FIRST_READ = {
+    "instances.inputs": "instructions",
+    "policy": "policy",
+    "feedback": "policy",
+    "instances": "policy",
+    "finetune": "finetune",
+    "evaluation": "evaluate",
+    "experiment": "arms",
+}
+_LAYERS_OF_LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 
@@ -71,6 +82,7 @@ class Run:
         self._check(parts)
         if until != "seeds":
             self._check_template(parts)
+            self._check_layers(parts)
         self._progress.note(f"refine-af: {self.config.model.name} in {self.folder}")
         with exhaustion_explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -110,13 +122,25 @@ class Run:
             shown = self.config.instances.demonstrations or self.config.instances.answer_demonstrations
             parts.dialect.check(turns=bool(shown))
 
+    def _check_layers(self, parts: Parts) -> None:
+        """That the layers which are to get adapters are there: hours later it would be late to learn it. The embedded
+        model may have to be converted first, and has Llama's layers."""
+        name, found = self.config.model.name, _LAYERS_OF_LLAMA
+        if name != EMBEDDED:
+            from refine_af.lora import layers_there
+
+            found = layers_there(parts.located.folder)
+        if self.config.policy.trains:
+            check_targets("policy.lora", self.config.policy.lora.targets, found, name)
+        check_targets("finetune.lora", self.config.finetune.lora.targets, found, name)
+
     def _refuse_other_config(self, store: Store) -> None:
         known = store.run_config() if store.has_schema() else None
         if known is None:
             return
         self._refuse_old_pairs(store)
         changed = self._changes(known)
-        if any(line.split(":")[0] not in _CHANGEABLE for line in changed):
+        if any(not _may_change(line.split(":")[0], store) for line in changed):
             raise UsageError(
                 f"{self.folder} belongs to a run with another config ({shown_differences(changed)}): "
                 "use its config, another --out, or --fresh to start over in a new folder"
@@ -161,7 +185,9 @@ class Run:
             store.write_pairs_as_now()
         changed = self._changes(store.run_config() or {})
         if changed:
-            self._progress.note(f"goes on with {'; '.join(changed)}: rows may differ in rounding from those before")
+            rounding = any(line.split(":")[0] in _CHANGEABLE for line in changed)
+            told = ": rows may differ in rounding from those before" if rounding else ""
+            self._progress.note(f"goes on with {'; '.join(changed)}{told}")
             store.change_config(self.config.model_dump(mode="json"), "; ".join(changed))
         write_text(self.folder / "config.yaml", as_yaml(self.config))
 
@@ -174,6 +200,14 @@ class Run:
         give_back_memory()
         store.add_event(stage, "done", summary)
         self._progress.end(summary)
+
+
+def _may_change(option: str, store: Store) -> bool:
+    """Whether an option of a run that has begun may be another one from now on."""
+    if option in _CHANGEABLE:
+        return True
+    stage = next((_FIRST_READ[one] for one in _FIRST_READ if f"{option}.".startswith(f"{one}.")), None)
+    return stage is not None and not store.stage_begun(stage)
 
 
 def _stage_function(stage: str) -> Callable[[Context], str]:

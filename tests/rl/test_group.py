@@ -246,7 +246,7 @@ def test_an_empty_response_is_an_end(tokenizer: Any, tmp_path: Path, monkeypatch
 
 def test_unknown_layers_are_named(tokenizer: Any, tmp_path: Path) -> None:
     lora = LoraSettings(targets=("nothing",))
-    with pytest.raises(UsageError, match=r"lora.targets \['nothing'\].*there are:.*q_proj"):
+    with pytest.raises(UsageError, match=r"lora.targets nothing: no such layers.*there are:.*q_proj"):
         Bench(tmp_path, tokenizer, settings("grpo", lora=lora)).train()
 
 

@@ -28,7 +28,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from refine_af.batching import alike
 from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
-from refine_af.lora import check_targets, lora_config, save_adapter
+from refine_af.lora import adaptable_layers, lora_config, save_adapter
+from refine_af.models import check_targets
 from refine_af.rl.head import Head, decoder_of, possible_heads
 from refine_af.rl.log_probs import token_figures
 
@@ -86,7 +87,7 @@ class ActorCritic(nn.Module):
     ) -> None:
         super().__init__()
         self.temperature = temperature
-        check_targets(network, lora, label)
+        check_targets("policy.lora", lora.targets, adaptable_layers(network), label)
         self._checkpointed = [
             m for m in network.modules() if checkpointing and isinstance(m, GradientCheckpointingLayer)
         ]

@@ -19,8 +19,8 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from refine_af.config import PolicyConfig
-from refine_af.lora import check_targets, lora_config, save_adapter, take_off
-from refine_af.models import quiet_libraries
+from refine_af.lora import adaptable_layers, lora_config, save_adapter, take_off
+from refine_af.models import check_targets, quiet_libraries
 from refine_af.records import derived_seed
 from refine_af.rl.actor_critic import Trajectory
 
@@ -95,7 +95,7 @@ def _trainer(
     seed: int,
     work: Path,
 ) -> Any:
-    check_targets(network, config.lora, label)
+    check_targets("policy.lora", config.lora.targets, adaptable_layers(network), label)
     on_gpu = network.device.type == "cuda"
     micro = min(config.micro_batch, config.minibatch)
     steps = config.epochs * responses // config.minibatch  # of the optimiser, in an iteration
