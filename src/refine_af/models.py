@@ -133,6 +133,15 @@ def locate(config: ModelConfig) -> LocatedModel:
     return LocatedModel(config.name, snapshot)
 
 
+def positions(located: LocatedModel) -> int | None:
+    """How many tokens a text may have that the model reads; None where its settings don't say."""
+    from transformers import AutoConfig
+
+    settings = AutoConfig.from_pretrained(located.folder, trust_remote_code=False).get_text_config()
+    found: int | None = getattr(settings, "max_position_embeddings", None)
+    return found
+
+
 def has_encoder() -> bool:
     """Whether the embedded sentence encoder's package is installed. Fast: looks, imports nothing."""
     return importlib.util.find_spec(_ENCODER_PACKAGE) is not None

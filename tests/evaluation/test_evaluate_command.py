@@ -4,6 +4,7 @@ belongs to its settings, and a mistake is one line."""
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -400,6 +401,22 @@ def test_a_mistake_is_one_line_exit_2_and_nothing_written(
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
     assert said in result.err
     assert sorted(Path.cwd().rglob("*")) == before
+
+
+def test_prompts_beyond_the_models_positions_are_refused_and_shorter_ones_fit(
+    call: Called, tiny_model: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short"
+    shutil.copytree(tiny_model, short)
+    settings = json.loads((short / "config.json").read_text())
+    settings["max_position_embeddings"] = 40
+    (short / "config.json").write_text(json.dumps(settings))
+    result = call("-q", model=str(short))
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert "and an answer of up to 8 go beyond the model's 40 positions; lower --max-source to" in result.err
+    assert not Path("out").exists()
+    fitting = result.err.split("--max-source to ")[1].split(",")[0]
+    assert call("-q", "--max-source", fitting, model=str(short)).code == 0
 
 
 def test_a_chat_prompt_needs_a_chat_template(call: Called, tiny_base_model: Path) -> None:

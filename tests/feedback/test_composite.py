@@ -125,6 +125,13 @@ def test_a_score_that_is_not_finite_is_refused_with_its_output(value: float, as_
         Composite("f", components, floor=0, gates=gates).judge(examples(1, 2)[:1] + [Example("Do it", "", "2")])
 
 
+@pytest.mark.parametrize("value", [1e30, -2e9])
+def test_a_score_too_large_to_train_with_is_refused_with_its_output(value: float) -> None:
+    components = [Component(Wrong([1.0, value]), 1.0)]
+    with pytest.raises(RefineError, match=r"scorer 'wrong' returned .* for the output '2'.*on a smaller scale"):
+        Composite("f", components, floor=0).judge(examples(1, 2)[:1] + [Example("Do it", "", "2")])
+
+
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 2.0, 3.0]])
 def test_too_few_or_too_many_scores_are_refused(values: list[float]) -> None:
     with pytest.raises(RefineError, match=f"returned {len(values)} values for 2 examples"):

@@ -82,7 +82,9 @@ class TransformersEngine:
 
     @property
     def _sample(self) -> list[int]:
-        return self._encoded(SAMPLE)
+        """Of a network with few positions, as much as it reads."""
+        positions = getattr(self._given.config.get_text_config(), "max_position_embeddings", None)
+        return self._encoded(SAMPLE)[:positions]
 
     @contextmanager
     def _ready(self) -> Iterator[None]:

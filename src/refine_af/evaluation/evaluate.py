@@ -68,6 +68,7 @@ def evaluate(
                 f"{subject.settings['engine']} tells no likelihood of a given text; leave --likelihood out, or name "
                 "the model itself"
             )
+        _check_lengths(subject, loaded.tasks, options)
         _refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
         unseen = unseen_note(references(loaded.tasks), "the references", options.language, "--language")
         for note in (*loaded.notes, *filter(None, (unseen,))):
@@ -253,6 +254,23 @@ def _likelihoods(
     if made.get("without_margin"):
         progress.note(f"{made['without_margin']} tasks have one reference for all that was scored, and no margin")
     return {"likelihood": made} if made else {}
+
+
+def _check_lengths(subject: Subject, tasks: tuple[EvaluationTask, ...], options: Options) -> None:
+    """Raises UsageError where a prompt and its answer may have more tokens than the model has positions."""
+    if subject.positions is None:
+        return
+    room, around = subject.positions - options.max_target, subject.length("")
+    if around + options.max_source <= room:
+        return  # whatever they are
+    sources = (one.text for task in tasks for group in _groups(task, subject, options) for one in group.values())
+    longest = max(subject.length(text) for text in sources)
+    if longest > room:
+        lower = f"--max-source to {room - around}, or lower --max-target" if room > around else "--max-target"
+        raise UsageError(
+            f"a prompt of {longest} tokens and an answer of up to {options.max_target} go beyond the model's "
+            f"{subject.positions} positions; lower {lower}"
+        )
 
 
 def _units(tasks: Iterable[EvaluationTask], size: int) -> Iterator[list[EvaluationTask]]:

@@ -18,7 +18,7 @@ from refine_af.endpoint import Endpoint
 from refine_af.engines.base import BATCHES_AT_ONCE, Engine, Stop, TokenScores
 from refine_af.engines.vllm import check_server
 from refine_af.errors import UsageError
-from refine_af.models import EMBEDDED, EMBEDDED_NAME, check_model, check_packages
+from refine_af.models import EMBEDDED, EMBEDDED_NAME, check_model, check_packages, positions
 from refine_af.parts import Parts
 from refine_af.prompts.dialect import Frame
 from refine_af.prompts.super_ni import Ruler
@@ -45,13 +45,19 @@ class AtWork(Protocol):
 class Subject(Protocol):
     """``settings``: what of the model decides its scores, ``prompt`` among them. ``unit``: sources to ask at once.
     ``silences``: how many answers had no text since it was last cleared, by what came in its place. ``scores``: whether
-    it tells how likely it finds a given text."""
+    it tells how likely it finds a given text. ``positions``: tokens that prompt and answer may have in all, None where
+    nobody tells."""
 
     settings: dict[str, Any]
     unit: int
     silences: Counter[str]
     ruler: Ruler
     scores: bool
+    positions: int | None
+
+    def length(self, source: str) -> int:
+        """Tokens of the prompt that is made of a source; only where ``positions`` are known."""
+        ...
 
     def at_work(self) -> AbstractContextManager[AtWork]:
         """Loads what is dear, while the context lasts."""
@@ -126,6 +132,7 @@ class LocalSubject:
         self.silences: Counter[str] = Counter()  # whoever generates here has said what there is
         self.unit = max(BATCHES_AT_ONCE, parts.threads) * parts.config.model.batch_size
         self.scores = parts.engine_name != "vllm" or adapter is None
+        self.positions = positions(parts.located)
         label, weights = parts.located.label, parts.located.identity
         if adapter is not None:
             label = f"{label} with {name or adapter}"
@@ -138,6 +145,9 @@ class LocalSubject:
             "prompt": "chat" if self._frame.after else "plain",
             "template": content_id(self._frame.before, self._frame.after),
         }
+
+    def length(self, source: str) -> int:
+        return len(self._parts.tokenizer.encode(self._frame.prompt(source), add_special_tokens=False))
 
     @contextmanager
     def at_work(self) -> Iterator[AtWork]:
@@ -202,6 +212,7 @@ class EndpointSubject:
 
     unit = 64  # a minute or so of a slow server
     scores = False
+    positions: int | None = None
 
     def __init__(self, url: str, served: str | None, prompt: PromptForm) -> None:
         if served is None:
@@ -225,6 +236,9 @@ class EndpointSubject:
     @contextmanager
     def at_work(self) -> Iterator[AtWork]:
         yield self
+
+    def length(self, source: str) -> int:
+        raise NotImplementedError("an endpoint tells no tokens")
 
     def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
         raise NotImplementedError("an endpoint tells no likelihood of a given text")

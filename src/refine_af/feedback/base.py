@@ -51,10 +51,13 @@ class Scorer(Protocol):
         ...
 
 
+_LARGEST = 1e9  # its square, summed over any batch, is far from float32's largest number
+
+
 def checked_scores(scorer: Scorer, examples: Sequence[Example], name: str = "") -> list[float]:
     """The scorer's values, after a look at their number and finiteness; ``name`` is how the user calls the scorer.
 
-    Raises RefineError, which names the scorer, for anything but one finite number an example.
+    Raises RefineError, which names the scorer, for anything but one finite number an example, of a size to train with.
     """
     name = name or scorer.name
     scores = scorer.score(examples)
@@ -67,6 +70,11 @@ def checked_scores(scorer: Scorer, examples: Sequence[Example], name: str = "") 
     for value, score, example in zip(values, scores, examples, strict=True):
         if not math.isfinite(value):
             raise RefineError(f"scorer {name!r} returned {score} for the output {example.output[:60]!r}")
+        if abs(value) > _LARGEST:
+            raise RefineError(
+                f"scorer {name!r} returned {score} for the output {example.output[:60]!r}: training overflows beyond "
+                f"{_LARGEST:g}; give rewards on a smaller scale"
+            )
     return values
 
 
