@@ -13,7 +13,9 @@ from test_algorithms import going_on, stop_at
 from refine_af.config import Config, as_yaml
 from refine_af.run import Run, open_run
 
-PPO = {"rollouts": 8, "minibatch": 4, "micro_batch": 2, "epochs": 2, "iterations": 3}
+# Two processes sum in another order than one: a draw within 1e-6 of the border of two tokens may fall on either
+# side of it. With these settings none does.
+PPO = {"learning_rate": 9e-4, "rollouts": 8, "minibatch": 4, "micro_batch": 2, "epochs": 2, "iterations": 3}
 
 
 # accelerate's name for several processes; without a GPU they are on the CPU.
