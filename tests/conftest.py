@@ -305,3 +305,9 @@ def instructed(tmp_path_factory: pytest.TempPathFactory, tiny_config: Config) ->
     folder = tmp_path_factory.mktemp("runs") / "instructed"
     Run(tiny_config, folder).execute(until="instructions")
     return folder
+
+
+@pytest.fixture
+def any_set_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is near is a test of the demonstrations alone."""
+    monkeypatch.setattr("refine_af.stages.pairs.has_encoder", lambda: False)

@@ -23,9 +23,7 @@ from refine_af.store import Store
 CONTROL = ("policy.algorithm=none", "instances.candidates=2")
 
 
-@pytest.fixture(autouse=True)
-def _no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("refine_af.stages.pairs.has_encoder", lambda: False)
+pytestmark = pytest.mark.usefixtures("any_set_is_shown")
 
 
 @pytest.fixture

@@ -112,10 +112,7 @@ def by_kind(**says: str | tuple[str, bool]) -> Callable[[str], str | tuple[str, 
     return lambda prompt: (ordinary | says)[kind_of(prompt)]
 
 
-@pytest.fixture(autouse=True)
-def _no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Any set is shown: what is near is a test of the demonstrations."""
-    monkeypatch.setattr("refine_af.stages.pairs.has_encoder", lambda: False)
+pytestmark = pytest.mark.usefixtures("any_set_is_shown")
 
 
 @pytest.fixture

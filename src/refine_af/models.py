@@ -25,7 +25,7 @@ from refine_af.records import content_id
 from refine_af.weights import check_files, load_weights
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 EMBEDDED = "embedded"
 EMBEDDED_NAME = "SmolLM2-135M-Instruct"
@@ -137,8 +137,12 @@ def positions(located: LocatedModel) -> int | None:
     """How many tokens a text may have that the model reads; None where its settings don't say."""
     from transformers import AutoConfig
 
-    settings = AutoConfig.from_pretrained(located.folder, trust_remote_code=False).get_text_config()
-    found: int | None = getattr(settings, "max_position_embeddings", None)
+    return positions_of(AutoConfig.from_pretrained(located.folder, trust_remote_code=False))
+
+
+def positions_of(settings: PretrainedConfig) -> int | None:
+    """The same of a model's settings."""
+    found: int | None = getattr(settings.get_text_config(), "max_position_embeddings", None)
     return found
 
 

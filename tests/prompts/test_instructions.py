@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_tokenizer import Tokenizer
 
 from refine_af.prompts.dialect import Dialect
 from refine_af.prompts.instructions import list_prompt, list_request, opening_of, parse_list
@@ -23,25 +24,6 @@ def numbered(texts: list[str], first: int) -> str:
 
 def test_the_demonstrations_are_numbered_and_the_next_number_is_left_open() -> None:
     assert list_prompt(["Write a poem.", "Name a\n  colour."]) == "1. Write a poem.\n2. Name a colour.\n3."
-
-
-class Tokenizer:
-    """As far as a dialect asks; with a template it is a chat model's."""
-
-    bos_token_id = 1
-    bos_token = "<s>"
-
-    def __init__(self, chat_template: str | None = None) -> None:
-        self.chat_template = chat_template
-
-    def encode(self, text: str) -> list[int]:
-        return [1, 7]
-
-    def get_chat_template(self) -> str:
-        return str(self.chat_template)
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
-        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
 
 
 @pytest.mark.parametrize("with_inputs", [None, True, False])

@@ -6,6 +6,7 @@ import pytest
 from example_rows import task
 from hypothesis import given
 from hypothesis import strategies as st
+from plain_tokenizer import Tokenizer
 
 from refine_af.prompts.answers import answer_frame, asked
 from refine_af.prompts.dialect import Dialect
@@ -14,25 +15,6 @@ from refine_af.seeds import load_seeds
 
 TURNS: tuple[Turn, ...] = ("answer", "input", "answer to input", "label", "input of label")
 INPUT_TURNS = ("input", "input of label")
-
-
-class Tokenizer:
-    """As far as a dialect asks; with a template it is a chat model's."""
-
-    bos_token_id = 1
-    bos_token = "<s>"
-
-    def __init__(self, chat_template: str | None = None) -> None:
-        self.chat_template = chat_template
-
-    def encode(self, text: str) -> list[int]:
-        return [1, 7]
-
-    def get_chat_template(self) -> str:
-        return str(self.chat_template)
-
-    def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
-        return "".join(f"<{m['role']}>{m['content']}" for m in messages) + "<assistant>"
 
 
 PLAIN, CHAT = (Dialect(Tokenizer(template)) for template in (None, "a template"))  # type: ignore[arg-type]

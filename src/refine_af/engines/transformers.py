@@ -20,6 +20,7 @@ from refine_af.engines.fused import SAMPLE, MakeProduct, fused_copy
 from refine_af.engines.own_generate import OwnGenerate
 from refine_af.engines.reading import Text
 from refine_af.engines.steps import cuda_recorder
+from refine_af.models import positions_of
 from refine_af.records import derived_seed
 
 if TYPE_CHECKING:
@@ -83,8 +84,7 @@ class TransformersEngine:
     @property
     def _sample(self) -> list[int]:
         """Of a network with few positions, as much as it reads."""
-        positions = getattr(self._given.config.get_text_config(), "max_position_embeddings", None)
-        return self._encoded(SAMPLE)[:positions]
+        return self._encoded(SAMPLE)[: positions_of(self._given.config)]
 
     @contextmanager
     def _ready(self) -> Iterator[None]:

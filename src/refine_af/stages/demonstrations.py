@@ -41,16 +41,17 @@ class Demonstrations:
         self, tasks: Sequence[SeedTask], config: Config, *, is_chat: bool, near: Callable[[str], Floats] | None = None
     ) -> None:
         self._seed = config.seed
-        self._language = config.reads
+        language = config.reads
         self._near = near
         self._place = {task: place for place, task in enumerate(tasks)}
-        opening = [t for t in tasks if config.instances.opened_inputs and _openings(t.input, self._language)]
-        self._openers = {turn: [t for t in opening if shows(turn, t)] for turn in INPUTS}
+        opened = [(t, _openings(t.input, language)) for t in tasks if config.instances.opened_inputs]
+        self._openings = {task: possible for task, possible in opened if possible}
+        self._openers = {turn: [t for t in self._openings if shows(turn, t)] for turn in INPUTS}
         longest = config.instances.max_demonstration_words
         self._sets: dict[Turn, list[Shown]] = {}
         for turn in get_args(Turn):
             count = _count(turn, config, is_chat)
-            fitting = _fitting([t for t in tasks if shows(turn, t)], longest, count, self._language)
+            fitting = _fitting([t for t in tasks if shows(turn, t)], longest, count, language)
             self._sets[turn] = _sets(fitting, count, config.seed, turn)
 
     def sets(self, turn: Turn) -> list[Shown]:
@@ -73,11 +74,9 @@ class Demonstrations:
         """The first words with which a turn's input is to open, as the nearest task's does; empty where none are
         given."""
         opener = self._opener(turn, instruction)
-        return (
-            derived_random(self._seed, "opening", turn, asked).choice(_openings(opener.input, self._language))
-            if opener
-            else ""
-        )
+        if opener is None:
+            return ""
+        return derived_random(self._seed, "opening", turn, asked).choice(self._openings[opener])
 
     def _opener(self, turn: Turn, instruction: str) -> SeedTask | None:
         return self._nearest(instruction, self._openers.get(turn, ()))
