@@ -27,8 +27,9 @@ from refine_af.config import ModelConfig, PolicyConfig, SamplingConfig
 from refine_af.engines.decoder import Decoder, can_decode
 from refine_af.engines.steps import cuda_recorder
 from refine_af.models import LocatedModel, load_model
-from refine_af.rl.actor_critic import ActorCritic, Trajectory
+from refine_af.rl.actor_critic import ActorCritic
 from refine_af.rl.ppo import PPO
+from refine_af.rl.responses import Trajectory
 
 RESULTS = Path(__file__).with_suffix(".json")
 SHAPE = LlamaConfig(

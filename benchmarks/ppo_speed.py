@@ -144,8 +144,9 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
     from refine_af.config import Config
     from refine_af.engines.base import Prompts
     from refine_af.parts import Parts
-    from refine_af.rl.actor_critic import ActorCritic, Trajectory
+    from refine_af.rl.actor_critic import ActorCritic
     from refine_af.rl.ppo import PPO
+    from refine_af.rl.responses import Trajectory
 
     work = json.loads(Path(work_file).read_text(encoding="utf-8"))
     lora = {"rank": RANK, "alpha": 2 * RANK, "targets": ["q_proj", "v_proj"]}

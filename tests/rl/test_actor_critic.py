@@ -16,7 +16,8 @@ from transformers import AutoModelForCausalLM
 
 from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
-from refine_af.rl.actor_critic import ActorCritic, Trajectory
+from refine_af.rl.actor_critic import ActorCritic
+from refine_af.rl.responses import Trajectory
 
 LORA = LoraSettings(rank=4, alpha=8, targets=("q_proj", "v_proj", "down_proj"))
 TEMPERATURE = 0.8

@@ -16,8 +16,8 @@ from refine_af.config import LoraSettings, PolicyConfig
 from refine_af.errors import UsageError
 from refine_af.models import LocatedModel, load_tokenizer
 from refine_af.rl import group
-from refine_af.rl.actor_critic import Trajectory
 from refine_af.rl.group import Learned, train_in_groups
+from refine_af.rl.responses import Trajectory
 
 VOCABULARY, LENGTH, TOKEN, END = 12, 8, 3, 1
 LORA = LoraSettings(rank=8, alpha=16, targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"))

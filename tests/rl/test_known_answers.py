@@ -8,7 +8,7 @@ import pytest
 import torch
 from toys import END, LENGTH, sampled, trainer
 
-from refine_af.rl.actor_critic import Trajectory
+from refine_af.rl.responses import Trajectory
 
 SEEDS = range(3)
 BUDGET = 40  # iterations of 32 responses

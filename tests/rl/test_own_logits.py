@@ -22,8 +22,9 @@ from transformers import (
 
 from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
-from refine_af.rl import actor_critic
-from refine_af.rl.actor_critic import ActorCritic, Trajectory
+from refine_af.rl import responses
+from refine_af.rl.actor_critic import ActorCritic
+from refine_af.rl.responses import Trajectory
 
 SIZES: dict[str, Any] = {
     "vocab_size": 60,
@@ -106,7 +107,7 @@ def test_log_probabilities_and_gradients_are_those_of_the_forward_pass(name: str
 
 @pytest.mark.parametrize("name", OWN)
 def test_a_shared_beginning_is_computed_once_where_its_state_can_be_copied(name: str) -> None:
-    assert actor_of(name, network_of(name))._shares
+    assert actor_of(name, network_of(name))._reader.shares
 
 
 def test_a_forward_pass_that_a_library_put_there_stays() -> None:
@@ -120,7 +121,7 @@ def test_a_forward_pass_that_a_library_put_there_stays() -> None:
 
 
 def test_a_network_whose_log_probabilities_are_not_found_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(actor_critic, "possible_heads", lambda network: [])
+    monkeypatch.setattr(responses, "possible_heads", lambda network: [])
     with pytest.raises(UsageError, match=r"policy\.algorithm=ppo can't train granite: .* GraniteForCausalLM"):
         actor_of("granite", network_of("granite"))
 

@@ -13,8 +13,9 @@ import torch
 from toys import CONFIG, LORA, VOCABULARY, actor_of, network, sampled, trainer
 
 from refine_af.config import PolicyConfig
-from refine_af.rl.actor_critic import ActorCritic, Trajectory
+from refine_af.rl.actor_critic import ActorCritic
 from refine_af.rl.ppo import PPO
+from refine_af.rl.responses import Trajectory
 
 TOKEN = 3
 

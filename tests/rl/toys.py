@@ -8,8 +8,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from refine_af.config import LoraSettings, PolicyConfig
-from refine_af.rl.actor_critic import ActorCritic, Trajectory
+from refine_af.rl.actor_critic import ActorCritic
 from refine_af.rl.ppo import PPO
+from refine_af.rl.responses import Trajectory
 
 VOCABULARY, LENGTH, END = 12, 8, 1
 LORA = LoraSettings(rank=8, alpha=16, targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"))

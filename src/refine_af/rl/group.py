@@ -22,7 +22,7 @@ from refine_af.config import PolicyConfig
 from refine_af.lora import adaptable_layers, lora_config, save_adapter, take_off
 from refine_af.models import check_targets, quiet_libraries
 from refine_af.records import derived_seed
-from refine_af.rl.actor_critic import Trajectory
+from refine_af.rl.responses import Trajectory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

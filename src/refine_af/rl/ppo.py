@@ -16,7 +16,7 @@ from torch import Tensor
 
 from refine_af.config import PolicyConfig
 from refine_af.records import derived_random
-from refine_af.rl.actor_critic import ActorCritic, Evaluation, Trajectory
+from refine_af.rl.actor_critic import ActorCritic, Evaluation
 from refine_af.rl.estimators import (
     explained_variance,
     generalized_advantages,
@@ -29,6 +29,7 @@ from refine_af.rl.estimators import (
     value_loss,
     whitened,
 )
+from refine_af.rl.responses import Trajectory
 from refine_af.team import Team
 
 

@@ -34,7 +34,7 @@ from refine_af.stages.rollouts import (
 from refine_af.stages.team_engine import Done, adapted_engine
 
 if TYPE_CHECKING:
-    from refine_af.rl.actor_critic import Trajectory
+    from refine_af.rl.responses import Trajectory
     from refine_af.rl.trackers import Trackers
 
 

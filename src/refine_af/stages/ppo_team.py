@@ -18,8 +18,8 @@ from refine_af.stages.team_engine import Done, Write, write
 from refine_af.team import Team
 
 if TYPE_CHECKING:
-    from refine_af.rl.actor_critic import Trajectory
     from refine_af.rl.ppo import PPO
+    from refine_af.rl.responses import Trajectory
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from refine_af.stages.pairs import PairWriter, WrittenPair, distinct_bigrams, me
 from refine_af.stages.team_engine import in_team
 
 if TYPE_CHECKING:
-    from refine_af.rl.actor_critic import Trajectory
+    from refine_af.rl.responses import Trajectory
 
 
 def split_instructions(context: Context) -> tuple[list[Instruction], list[Instruction]]:
@@ -95,7 +95,7 @@ def score(context: Context, written: WrittenPair) -> float:
 
 def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
     """One for each turn: the prompts of a pair's turns differ, so they are no one text. All have the pair's score."""
-    from refine_af.rl.actor_critic import Trajectory
+    from refine_af.rl.responses import Trajectory
 
     def encoded(text: str) -> tuple[int, ...]:
         return tuple(context.parts.tokenizer.encode(text, add_special_tokens=False))
