@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
@@ -28,11 +31,26 @@ def lora_config(lora: LoraSettings) -> LoraConfig:
     )
 
 
-def adaptable_layers(network: PreTrainedModel) -> set[str]:
-    """The names of the linear layers, without the output layer: it stays frozen, and PPO never keeps its gradients."""
+def linear_layers(network: PreTrainedModel) -> dict[str, nn.Module]:
+    """By their full names, as they are below any adapter on them; without the output layer: it stays frozen, and PPO
+    never keeps its gradients."""
     output = network.get_output_embeddings()
-    named = ((name.rsplit(".", 1)[-1], module) for name, module in network.named_modules())
-    return {name for name, module in named if isinstance(module, (nn.Linear, Conv1D)) and module is not output}
+    found: dict[str, nn.Module] = {}
+    adapted: set[str] = set()
+    for name, module in network.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            adapted.add(name)
+            module = module.get_base_layer()
+        elif any(name.startswith(f"{one}.") for one in adapted):
+            continue
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not output:
+            found[name] = module
+    return found
+
+
+def adaptable_layers(network: PreTrainedModel) -> set[str]:
+    """The names of the linear layers by which adapters are asked for."""
+    return {name.rsplit(".", 1)[-1] for name in linear_layers(network)}
 
 
 def layers_there(folder: Path) -> set[str]:
@@ -41,6 +59,22 @@ def layers_there(folder: Path) -> set[str]:
     with torch.device("meta"):
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         return adaptable_layers(AutoModelForCausalLM.from_config(settings, trust_remote_code=False))
+
+
+@contextmanager
+def untouched(network: nn.Module, *, adapter: bool = False) -> Iterator[None]:
+    """While it lasts, the network is in evaluation mode, and any adapter on it is off, or with ``adapter`` as it is."""
+    layers = [] if adapter else [m for m in network.modules() if isinstance(m, BaseTunerLayer)]
+    training = network.training
+    network.eval()
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
+        network.train(training)
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:

@@ -165,6 +165,13 @@ class Parts:
         return f"{self.located.identity} {reader} {device} {self.precision}"
 
     @property
+    def network_identity(self) -> str:
+        """Changes with all that gradients of the untouched model depend on."""
+        model = self.config.model
+        dtype = "nf4" if model.dtype == "nf4" else str(torch_dtype(model)).removeprefix("torch.")
+        return f"{self.located.identity} {torch_device(model)} {dtype}"
+
+    @property
     def precision(self) -> str:
         """What likelihoods are computed in, and completions too unless a server makes them."""
         dtype = str(torch_dtype(self.config.model)).removeprefix("torch.")

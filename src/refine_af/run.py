@@ -20,7 +20,7 @@ from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.experiment.check import check_experiment
-from refine_af.feedback.check import check_feedback, check_teachers, check_witness
+from refine_af.feedback.check import check_feedback, check_teachers, check_witness, foresees_training
 from refine_af.files import check_folder, one_process, write_text
 from refine_af.models import EMBEDDED, check_model, check_packages, check_targets
 from refine_af.parts import Parts
@@ -140,7 +140,8 @@ class Run:
             return
         self._refuse_old_pairs(store)
         changed = self._changes(known)
-        if any(not _may_change(line.split(":")[0], store) for line in changed):
+        foresees = foresees_training(self.config)
+        if any(not _may_change(line.split(":")[0], store, foresees) for line in changed):
             raise UsageError(
                 f"{self.folder} belongs to a run with another config ({shown_differences(changed)}): "
                 "use its config, another --out, or --fresh to start over in a new folder"
@@ -202,11 +203,14 @@ class Run:
         self._progress.end(summary)
 
 
-def _may_change(option: str, store: Store) -> bool:
-    """Whether an option of a run that has begun may be another one from now on."""
+def _may_change(option: str, store: Store, foresees: bool) -> bool:
+    """Whether an option of a run that has begun may be another one from now on. ``foresees``: whether the reward reads
+    how the model will be fine-tuned."""
     if option in _CHANGEABLE:
         return True
     stage = next((_FIRST_READ[one] for one in _FIRST_READ if f"{option}.".startswith(f"{one}.")), None)
+    if stage == "finetune" and foresees:
+        stage = "policy"
     return stage is not None and not store.stage_begun(stage)
 
 

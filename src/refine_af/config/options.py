@@ -76,6 +76,9 @@ class ScorerConfig(Section):
     api_key_env: str | None = Field(None, min_length=1, description="environment variable that holds its key")
     free: Positive | None = Field(None, description="words up to which an output may be a copy")
     neighbours: Positive | None = Field(None, description="the neighbour to which the distance is measured")
+    direction: Literal["plain", "content", "contrastive"] | None = Field(
+        None, description="of influence: what is to rise of the anchors (none: contrastive)"
+    )
 
 
 class FeedbackConfig(Section):

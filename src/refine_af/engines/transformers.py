@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft.tuners.tuners_utils import BaseTunerLayer
 
 from refine_af.batching import padded_batches
 from refine_af.config import SamplingConfig
@@ -20,6 +18,7 @@ from refine_af.engines.fused import SAMPLE, MakeProduct, fused_copy
 from refine_af.engines.own_generate import OwnGenerate
 from refine_af.engines.reading import Text
 from refine_af.engines.steps import cuda_recorder
+from refine_af.lora import untouched
 from refine_af.models import positions_of
 from refine_af.records import derived_seed
 
@@ -86,21 +85,6 @@ class TransformersEngine:
         """Of a network with few positions, as much as it reads."""
         return self._encoded(SAMPLE)[: positions_of(self._given.config)]
 
-    @contextmanager
-    def _ready(self) -> Iterator[None]:
-        """Evaluation mode, and an adapter on the network switched off unless it is wanted."""
-        layers = [] if self._adapter else [m for m in self._given.modules() if isinstance(m, BaseTunerLayer)]
-        training = self._given.training
-        self._given.eval()
-        for layer in layers:
-            layer.enable_adapters(False)
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.enable_adapters(True)
-            self._given.train(training)
-
     def generate(
         self,
         groups: Sequence[Prompts],
@@ -136,7 +120,7 @@ class TransformersEngine:
         log_probs: bool = False,
     ) -> list[Completion]:
         """Of groups of (beginning, what follows it in each row), one a row, in order."""
-        with self._ready():
+        with untouched(self._given, adapter=self._adapter):
             decoder = self._decoder
             fits = [
                 [decoder is not None and decoder.fits(len(prefix) + len(one) + sampling.max_tokens) for one in suffixes]
@@ -172,7 +156,7 @@ class TransformersEngine:
     def _scored(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
         pairs = [(self._encoded(a) or [self._tokenizer.eos_token_id], self._encoded(b)) for a, b in texts]
         rows = [(a + b, range(len(a) - 1, len(a) + len(b))) for a, b in pairs]
-        with self._ready():
+        with untouched(self._given, adapter=self._adapter):
             decoder = self._decoder
             short = [i for i, (tokens, _) in enumerate(rows) if decoder is not None and decoder.fits(len(tokens))]
             long = sorted(set(range(len(rows))).difference(short))

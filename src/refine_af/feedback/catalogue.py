@@ -17,18 +17,19 @@ from refine_af.feedback.passages import EchoScorer
 from refine_af.models import EMBEDDED, torch_device
 from refine_af.prompts.answers import answer_frame, scoring_frame
 from refine_af.prompts.dialect import Dialect
-from refine_af.records import content_id
+from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
     from refine_af.feedback.embedding import Embedder
     from refine_af.feedback.evaluator import QualityScorer
+    from refine_af.feedback.influence.scorer import Influence
     from refine_af.feedback.likelihood import TaskLikelihood
     from refine_af.feedback.unieval import UniEval
     from refine_af.parts import Parts
     from refine_af.store import Store
 
 # What only some scorers take, of the settings in ScorerConfig; the others are the composite's own.
-SPECIAL = ("model", "revision", "question", "base_url", "api_key_env", "free", "neighbours")
+SPECIAL = ("model", "revision", "question", "base_url", "api_key_env", "free", "neighbours", "direction")
 
 
 class Workshop:
@@ -93,6 +94,28 @@ class Workshop:
         measure, identity = self.likelihood(settings)
         pairs = training_pairs(self.config)
         return QualityScorer(pairs, engine, measure, self.embedder(ScorerConfig()), identity)
+
+    def influence(self, *, witness: bool) -> Influence:
+        """What foresees how learning a pair changes the run's own model; the witness's shares nothing with the reward's
+        but the model."""
+        from refine_af.feedback.influence.gradients import PairGradients
+        from refine_af.feedback.influence.scorer import Influence
+        from refine_af.feedback.influence.split import split_anchors
+        from refine_af.prompts.training import TrainingTexts
+
+        def make() -> Influence:
+            parts, tuning = self.parts, self.config.finetune
+            seed = derived_seed(self.config.seed, "influence", witness)
+
+            def gradients() -> PairGradients:
+                return PairGradients(parts.network, tuning.lora, label=parts.located.label, seed=seed)
+
+            texts = TrainingTexts(parts.tokenizer, answer_frame(parts.dialect), parts.ends.closing, tuning.max_length)
+            identity = f"{parts.network_identity} {tuning.lora.model_dump_json()} {tuning.max_length}"
+            return Influence(split_anchors(self.config)[witness], gradients, texts, identity, seed)
+
+        made: Influence = self._once(("influence", "witness" if witness else "reward"), make)
+        return made
 
     def unieval(self, settings: ScorerConfig) -> UniEval:
         from refine_af.feedback.unieval import UniEval
@@ -195,6 +218,14 @@ def _judge(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
     )
 
 
+def _influence(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
+    from refine_af.feedback.influence.scorer import InfluenceScorer
+
+    name = settings.use or label
+    influence = workshop.influence(witness=name == "influence_witness")
+    return InfluenceScorer(influence, settings.direction or "contrastive", name)
+
+
 def _dimension(workshop: Workshop, label: str, settings: ScorerConfig) -> Scorer:
     return workshop.unieval(settings).scorer(settings.use or label)
 
@@ -216,6 +247,8 @@ CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
         "quality": Entry(lambda w, label, s: w.quality(s), ("model", "revision")),
         "likelihood": Entry(_likelihood, ("model", "revision")),
         "pmi": Entry(_pmi, ("model", "revision")),
+        "influence": Entry(_influence, ("direction",)),
+        "influence_witness": Entry(_influence, ("direction",)),
         "judge": Entry(_judge, ("model", "revision", "question", "base_url", "api_key_env")),
         "reward_model": Entry(lambda w, label, s: w.reward_model(s), ("model", "revision"), model=REWARD_MODEL),
         **{

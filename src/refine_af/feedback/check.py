@@ -47,12 +47,23 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
 
 
 def check_teachers(config: Config) -> None:
-    """Raises UsageError where an evaluator is to be trained and too few seeds may teach it."""
+    """Raises UsageError where a reward or a witness learns from seeds, and too few may teach it."""
+    if foresees_training(config):
+        from refine_af.feedback.influence.split import split_anchors
+
+        split_anchors(config)
     names = [name for name, _ in _scorers(config.feedback)]
     if config.feedback.name == "embedded" or "quality" in names:
         from refine_af.feedback.evaluator.teachers import training_pairs
 
         training_pairs(config)
+
+
+def foresees_training(config: Config) -> bool:
+    """Whether the reward or the witness reads how the model will be fine-tuned."""
+    watched = config.policy.guards.witness if config.policy.trains else None
+    names = {name for name, _ in _scorers(config.feedback)} | {watched}
+    return bool(names & {"influence", "influence_witness"})
 
 
 def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:

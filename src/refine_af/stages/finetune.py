@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from refine_af.feedback.base import Example
 from refine_af.models import build_once, quiet_libraries, torch_device
-from refine_af.prompts.answers import answer_frame, asked
+from refine_af.prompts.answers import answer_frame
+from refine_af.prompts.training import TrainingTexts
 from refine_af.records import Instance, StageCounts, derived_seed
 from refine_af.stages.context import Context
 
@@ -53,19 +55,17 @@ def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, n
 
 def training_rows(context: Context, pairs: Sequence[Instance]) -> tuple[list[dict[str, list[int]]], int]:
     """Token ids and labels (−100 on the prompt) of each pair, and how many were cut to max_length."""
-    tokenizer, longest = context.parts.tokenizer, context.config.finetune.max_length
-    frame = answer_frame(context.parts.dialect)
+    parts = context.parts
+    text_of = TrainingTexts(
+        parts.tokenizer, answer_frame(parts.dialect), parts.ends.closing, context.config.finetune.max_length
+    )
     texts = {i.id: i.text for i in context.store.instructions()}
     rows, cut = [], 0
-    for instance in pairs:
-        prompt = frame.prompt(asked(texts[instance.instruction_id], instance.input))
-        before = tokenizer.encode(prompt, add_special_tokens=False)
-        after = [*tokenizer.encode(instance.output, add_special_tokens=False), context.parts.ends.closing]
-        if len(before) >= longest:
-            before = before[-(longest // 2) :]  # the end of the prompt is what an answer follows from
-        ids = (before + after)[:longest]
-        cut += len(ids) < len(before) + len(after)
-        rows.append({"input_ids": ids, "labels": [-100] * len(before) + ids[len(before) :]})
+    for one in pairs:
+        text = text_of(Example(texts[one.instruction_id], one.input, one.output))
+        ids = [*text.prompt, *text.response]
+        cut += text.is_cut
+        rows.append({"input_ids": ids, "labels": [-100] * len(text.prompt) + ids[len(text.prompt) :]})
     return rows, cut
 
 
