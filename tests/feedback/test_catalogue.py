@@ -67,7 +67,7 @@ def _counted(method: Callable[..., Any], calls: list[int]) -> Callable[..., Any]
 
 # -- the scorers ---------------------------------------------------------------------------------------
 
-RULES = [name for name, entry in CATALOGUE.items() if "model" not in entry.takes]
+RULES = [name for name, entry in CATALOGUE.items() if not {"model", "direction"} & set(entry.takes)]
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -61,9 +61,10 @@ def check_teachers(config: Config) -> None:
 
 def foresees_training(config: Config) -> bool:
     """Whether the reward or the witness reads how the model will be fine-tuned."""
-    watched = config.policy.guards.witness if config.policy.trains else None
-    names = {name for name, _ in _scorers(config.feedback)} | {watched}
-    return bool(names & {"influence", "influence_witness"})
+    names = {name for name, _ in _scorers(config.feedback)}
+    if config.policy.trains and config.policy.guards.witness in CATALOGUE:
+        names.add(str(config.policy.guards.witness))
+    return any("direction" in CATALOGUE[name].takes for name in names)
 
 
 def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:
@@ -87,7 +88,8 @@ def runs_models(config: FeedbackConfig) -> bool:
     """Whether a model of ours runs on this machine for the reward: not for rules, endpoints and users' own code."""
     if config.name in NAMED and config.name != "composite":
         return True
-    return any("model" in CATALOGUE[name].takes and not settings.base_url for name, settings in _scorers(config))
+    reading = {"model", "direction"}
+    return any(reading & set(CATALOGUE[name].takes) and not settings.base_url for name, settings in _scorers(config))
 
 
 def models_needed(config: FeedbackConfig) -> list[ModelConfig]:
