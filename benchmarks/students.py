@@ -14,32 +14,26 @@ import argparse
 import json
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
 
-from references import FIGURES, LONGEST_PROMPT, Measured, Questions, development_questions, measured
-
 from refine_af.config import Config, load_config
-from refine_af.environment import give_back_memory, quiet_libraries
+from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError, UsageError
-from refine_af.evaluation.significance import paired_difference
 from refine_af.feedback.base import Example
 from refine_af.files import write_text
 from refine_af.parts import Parts
-from refine_af.progress import Silent
-from refine_af.records import Instance, Instruction, content_id, derived_random, derived_seed
 from refine_af.seeds.load import load_seeds
-from refine_af.stages.context import Context
-from refine_af.stages.finetune import tune
-from refine_af.store import Store
 from refine_af.user_files import json_rows, read_text
+from refine_af.validation.choices import last_words, shuffled
+from refine_af.validation.gains import gains, table
+from refine_af.validation.questions import LONGEST_PROMPT, of_tasks
+from refine_af.validation.students import UNTOUCHED, Students
 
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = ROOT.parent / "shared/data/superni_train_small.jsonl.gz"
-UNTOUCHED = "untouched"
 # The embedded preset, read in float32, since students differ by hundredths of a nat. Two pairs at once make the same
 # student as eight, with less padding and less memory.
 SETTINGS = (
@@ -51,7 +45,8 @@ SETTINGS = (
 )
 
 
-# -- data sets and their arms --------------------------------------------------------------------------
+def student_config(threads: int = 0, settings: Sequence[str] = ()) -> Config:
+    return load_config(preset="embedded", overrides=[*SETTINGS, f"threads={threads}", *settings])
 
 
 def read_pairs(path: Path) -> list[Example]:
@@ -70,165 +65,13 @@ def arms_of(name: str, pairs: Sequence[Example], seed: int = 0) -> dict[str, lis
     return {name: list(pairs), f"{name}, shuffled": shuffled(pairs, seed), f"{name}, last word": last_words(pairs)}
 
 
-def shuffled(pairs: Sequence[Example], seed: int = 0) -> list[Example]:
-    """Each answer behind another pair's instruction and input; no pair keeps its own. Raises UsageError for one pair
-    alone."""
-    if len(pairs) < 2:
-        raise UsageError(f"answers of {len(pairs)} pairs can't be shuffled; give two at least")
-    random, order = derived_random(seed, "shuffled answers"), list(range(len(pairs)))
-    while any(place == other for place, other in enumerate(order)):
-        random.shuffle(order)
-    return [Example(own.instruction, own.input, pairs[i].output) for own, i in zip(pairs, order, strict=True)]
-
-
-def last_words(pairs: Sequence[Example]) -> list[Example]:
-    return [Example(one.instruction, one.input, one.output.split()[-1]) for one in pairs]
-
-
 def words(pairs: Sequence[Example]) -> float:
     """The mean length of an answer."""
     return fmean(len(one.output.split()) for one in pairs)
 
 
-# -- students ------------------------------------------------------------------------------------------
-
-
 def say(text: str) -> None:
     print(text, flush=True)
-
-
-class Students:
-    """Tunes the model on pairs and measures it by ``questions``; each student once, as long as ``journal`` is kept.
-
-    A student of the journal is known by its pairs in their order, its seed, the config's model and fine-tuning, and
-    the questions. One process at a time may write a journal.
-    """
-
-    def __init__(
-        self,
-        parts: Parts,
-        questions: Sequence[Questions],
-        journal: Path,
-        note: Callable[[str], None] = say,
-    ) -> None:
-        self._parts = parts
-        self._questions = questions
-        self._journal = journal
-        self._note = note
-        self._known: dict[str, Measured] = {}
-        if journal.is_file():
-            *lines, half = journal.read_text(encoding="utf-8").split("\n")
-            self._known = {row["key"]: row["tasks"] for row in map(json.loads, lines)}
-            if half:  # left by a process that was killed
-                write_text(journal, "".join(f"{line}\n" for line in lines))
-
-    def untouched(self) -> Measured:
-        """The model as it is."""
-        return self._student(UNTOUCHED, [], None)
-
-    def tuned_on(self, name: str, pairs: Sequence[Example], seeds: Sequence[int]) -> list[Measured]:
-        """One student a training seed. Students of one seed begin at the same adapter, whatever they are tuned on."""
-        return [self._student(name, pairs, seed) for seed in seeds]
-
-    def _student(self, name: str, pairs: Sequence[Example], seed: int | None) -> Measured:
-        key = self._key(pairs, seed)
-        if key not in self._known:
-            started = time.perf_counter()
-            with tempfile.TemporaryDirectory(prefix="refine-af-student-") as folder:
-                adapter = None if seed is None else self._tuned(pairs, seed, Path(folder))
-                trained = time.perf_counter()
-                with self._parts.adapted_engine(adapter) as engine:
-                    found = measured(engine, self._questions)
-            give_back_memory()
-            seconds = {"training": round(trained - started, 1), "measure": round(time.perf_counter() - trained, 1)}
-            row = {"key": key, "name": name, "seed": seed, "pairs": len(pairs), "seconds": seconds, "tasks": found}
-            self._journal.parent.mkdir(parents=True, exist_ok=True)
-            with self._journal.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-            self._known[key] = found
-            self._note(f"{name}, seed {seed}: {seconds['training']} s to train, {seconds['measure']} s to measure")
-        return self._known[key]
-
-    def _key(self, pairs: Sequence[Example], seed: int | None) -> str:
-        config = self._parts.config
-        settings = [config.model.model_dump(mode="json"), config.finetune.model_dump(mode="json")]
-        texts = [[asdict(one) for one in pairs], seed, settings, [asdict(one) for one in self._questions]]
-        return content_id(json.dumps(texts, sort_keys=True))
-
-    def _tuned(self, pairs: Sequence[Example], seed: int, folder: Path) -> Path:
-        """The adapter's folder in ``folder``, by the product's own fine-tuning."""
-        model = self._parts.located.label
-        ids = {text: content_id("instruction", text) for text in (one.instruction for one in pairs)}
-        rows = [
-            Instance(str(place), ids[one.instruction], one.input, one.output, model, "initial")
-            for place, one in enumerate(pairs)
-        ]
-        with Store(folder / "run.db") as store:
-            store.add_instructions(
-                Instruction(id, text, None, None, "generated", 0, model, (), None, None, "kept")
-                for text, id in ids.items()
-            )
-            context = Context(self._parts.config, store, folder, self._parts, _Notes(self._note))
-            tune(context, rows, folder / "adapter", derived_seed("student", seed), "student")
-        return folder / "adapter"
-
-
-class _Notes(Silent):
-    """Shows what a user should read, and no more."""
-
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
-
-    def note(self, text: str) -> None:
-        self._note(text)
-
-
-def student_config(threads: int = 0, settings: Sequence[str] = ()) -> Config:
-    return load_config(preset="embedded", overrides=[*SETTINGS, f"threads={threads}", *settings])
-
-
-# -- comparison ----------------------------------------------------------------------------------------
-
-
-def compared(control: Sequence[Measured], arm: Sequence[Measured], seed: int = 0) -> dict[str, dict[str, float]]:
-    """Of each figure what the arm's students have over the control's: each task's mean over the students, the mean
-    over tasks, its 95 % interval (percentile bootstrap over tasks, 10,000 resamples), tasks won and lost."""
-    found = {}
-    for figure in FIGURES:
-        before, after = _by_task(control, figure), _by_task(arm, figure)
-        gains = [a - b for a, b in zip(after, before, strict=True)]
-        better = -1 if figure == "loss" else 1
-        won, lost = sum(better * gain > 0 for gain in gains), sum(better * gain < 0 for gain in gains)
-        found[figure] = {**asdict(paired_difference(before, after, seed=seed)), "won": won, "lost": lost}
-    return found
-
-
-def _by_task(students: Sequence[Measured], figure: str) -> list[float]:
-    return [fmean(one[task][figure] for one in students) for task in students[0]]
-
-
-def table(control: str, lengths: Mapping[str, float], results: Mapping[str, Sequence[Measured]]) -> list[str]:
-    """Lines of Markdown: each arm over the control, which has its own figures below its name. ``lengths``: mean words
-    of an answer, of the arms that have pairs."""
-    lines = ["| arm | words | content | margin | loss (lower is better) | end |", "|---|---|---|---|---|---|"]
-    for name, students in results.items():
-        if name == control:
-            own = [f"{fmean(_by_task(students, figure)):.3f}" for figure in FIGURES]
-            cells = [f"control: {name}", _length(lengths, name), *own]
-        else:
-            one = compared(results[control], students)
-            shown = [_interval(one["content"]), _interval(one["margin"])]
-            cells = [name, _length(lengths, name), *shown, *(f"{one[figure]['mean']:+.3f}" for figure in FIGURES[2:])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _length(lengths: Mapping[str, float], name: str) -> str:
-    return f"{lengths[name]:.1f}" if name in lengths else ""
-
-
-def _interval(one: Mapping[str, float]) -> str:
-    return f"{one['mean']:+.3f} ({one['low']:.3f} to {one['high']:.3f}) {one['won']}:{one['lost']}"
 
 
 def main() -> None:
@@ -263,16 +106,18 @@ def run(given: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
         parts = Parts(student_config(given.threads), Path(scratch))
         sizes = {"tasks": given.tasks, "instances": given.instances, "longest": given.longest}
-        questions = development_questions(parts, given.questions, **sizes)
-        students = Students(parts, questions, given.journal)
+        questions = of_tasks(parts, given.questions, **sizes)
+        students = Students(parts, questions, given.journal, say)
         results = {UNTOUCHED: [students.untouched()]}
-        results |= {name: students.tuned_on(name, pairs, given.seeds) for name, pairs in arms.items()}
+        for name, pairs in arms.items():
+            results[name] = [students.tuned_on(name, pairs, seed) for seed in given.seeds]
     lengths = {name: words(pairs) for name, pairs in arms.items()}
     print(f"{len(questions)} tasks, {sum(len(one.sources) for one in questions)} instances, seeds {given.seeds}")
     print("\n".join(table(given.control, lengths, results)))
     if given.out:
-        gains = {name: compared(results[given.control], one) for name, one in results.items()}
-        found = {"control": given.control, "seeds": given.seeds, "words": lengths, "gains": gains, "students": results}
+        control = results[given.control]
+        over = {name: {k: asdict(g) for k, g in gains(control, one).items()} for name, one in results.items()}
+        found = {"control": given.control, "seeds": given.seeds, "words": lengths, "gains": over, "students": results}
         write_text(given.out, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -28,6 +28,7 @@ from refine_af.cli_options import (
     print_json,
     tell,
 )
+from refine_af.cli_validation import validate_feedback
 from refine_af.console import print_error, show_what_can_be_shown
 from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError, UsageError
@@ -238,6 +239,7 @@ def score_pairs(
     render(ranked, settings.feedback.name, show, plain_console())
 
 
+app.command("validate-feedback")(validate_feedback)
 app.command()(compare)
 app.command()(evaluate)
 app.command()(score)

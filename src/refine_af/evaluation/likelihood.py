@@ -38,7 +38,7 @@ class Questions:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a model finds of a task's references, a mean over its instances, in nats.
+    """What a model finds of a reference in its place, or of a task's, the mean over its instances, in nats.
 
     ``content``: log-probability a token of the own reference, without the end token; higher is better. ``end``: of the
     end token behind it. ``loss``: negative log-probability a token, the end token with it; lower is better.
@@ -49,6 +49,17 @@ class Figures:
     margin: float | None
     end: float
     loss: float
+
+    @classmethod
+    def mean(cls, several: Sequence[Figures]) -> Figures:
+        """Of a task's instances."""
+        margins = [one.margin for one in several if one.margin is not None]
+        return cls(
+            fmean(one.content for one in several),
+            fmean(margins) if margins else None,
+            fmean(one.end for one in several),
+            fmean(one.loss for one in several),
+        )
 
 
 def questions_of(
@@ -71,18 +82,20 @@ def questions_of(
 
 
 def figures(scores: Sequence[TokenScores]) -> Figures:
-    """Of a task whose k² texts, as :meth:`Questions.texts` gives them, were scored."""
+    """Of a task whose k² texts, as :meth:`Questions.texts` gives them, were scored: the mean over its instances."""
+    return Figures.mean(each(scores))
+
+
+def each(scores: Sequence[TokenScores]) -> list[Figures]:
+    """The same of each of its k instances."""
     k = round(len(scores) ** 0.5)
     totals = np.array([one.log_probs.sum(dtype=np.float64) for one in scores]).reshape(k, k)
-    own = scores[:: k + 1]
-    lengths = np.array([len(one.log_probs) for one in own])
-    sums, ends = totals.diagonal(), np.array([one.ends[-1] for one in own], dtype=np.float64)
-    return Figures(
-        content=float((sums / lengths).mean()),
-        margin=float(margins(totals).mean()) if k > 1 else None,
-        end=float(ends.mean()),
-        loss=-float(((sums + ends) / (lengths + 1)).mean()),
-    )
+    own = margins(totals).tolist() if k > 1 else [None]
+    found = []
+    for one, total, margin in zip(scores[:: k + 1], totals.diagonal().tolist(), own, strict=True):
+        length, end = len(one.log_probs), float(one.ends[-1])
+        found.append(Figures(total / length, margin, end, -(total + end) / (length + 1)))
+    return found
 
 
 def margins(totals: Floats) -> Floats:

@@ -1,0 +1,61 @@
+"""What an arm's students have over the control's: figure by figure, with intervals over the units that were asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+
+from refine_af.evaluation.significance import paired_difference
+from refine_af.validation.questions import FIGURES, Measured
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """Over the control, the mean over units, in nats, with its 95 % interval (percentile bootstrap over units, 10,000
+    resamples); ``won`` and ``lost`` count units. Of ``loss`` less is better."""
+
+    mean: float
+    low: float
+    high: float
+    won: int
+    lost: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} ({self.low:.3f} to {self.high:.3f}) {self.won}:{self.lost}"
+
+
+def gains(control: Sequence[Measured], arm: Sequence[Measured], seed: int = 0) -> dict[str, Gain]:
+    """Of each figure, out of each unit's mean over the students."""
+    found = {}
+    for figure in FIGURES:
+        before, after = by_unit(control, figure), by_unit(arm, figure)
+        better = -1 if figure == "loss" else 1
+        changes = [better * (a - b) for a, b in zip(after, before, strict=True)]
+        won, lost = sum(c > 0 for c in changes), sum(c < 0 for c in changes)
+        found[figure] = Gain(**asdict(paired_difference(before, after, seed=seed)), won=won, lost=lost)
+    return found
+
+
+def by_unit(students: Sequence[Measured], figure: str) -> list[float]:
+    return [fmean(one[unit][figure] for one in students) for unit in students[0]]
+
+
+def table(control: str, lengths: Mapping[str, float], results: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """Lines of Markdown: each arm over the control, which has its own figures below its name. ``lengths``: mean words
+    of an answer, of the arms that have pairs."""
+    lines = ["| arm | words | content | margin | loss (lower is better) | end |", "|---|---|---|---|---|---|"]
+    for name, students in results.items():
+        if name == control:
+            own = [f"{fmean(by_unit(students, figure)):.3f}" for figure in FIGURES]
+            cells = [f"control: {name}", _length(lengths, name), *own]
+        else:
+            one = gains(results[control], students)
+            shown = [str(one["content"]), str(one["margin"])]
+            cells = [name, _length(lengths, name), *shown, *(f"{one[figure].mean:+.3f}" for figure in FIGURES[2:])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _length(lengths: Mapping[str, float], name: str) -> str:
+    return f"{lengths[name]:.1f}" if name in lengths else ""
