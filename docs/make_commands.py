@@ -17,6 +17,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("novelty",),
     ("score-pairs",),
+    ("validate-feedback",),
     ("compare",),
     ("evaluate",),
     ("score",),

@@ -14,10 +14,12 @@ from refine_af.feedback.base import Better, Example, Scorer
 from refine_af.feedback.instructmining import NEIGHBOUR, REWARD_MODEL, UNIEVAL
 from refine_af.feedback.memory import remembered
 from refine_af.feedback.passages import EchoScorer
+from refine_af.feedback.people import BorrowedScorer
 from refine_af.models import EMBEDDED, torch_device
 from refine_af.prompts.answers import answer_frame, scoring_frame
 from refine_af.prompts.dialect import Dialect
 from refine_af.records import content_id, derived_seed
+from refine_af.seeds import shown_tasks
 
 if TYPE_CHECKING:
     from refine_af.feedback.embedding import Embedder
@@ -57,6 +59,12 @@ class Workshop:
 
         torch.set_num_threads(self.parts.threads)
         return torch_device(self.config.model)
+
+    @property
+    def people(self) -> list[Example]:
+        """All pairs by people that may be learnt from, of any length."""
+        tasks = shown_tasks(self.config.seeds, self.config.seed)
+        return [Example(t.instruction, t.input, t.output) for t in tasks]
 
     @property
     def batch_size(self) -> int:
@@ -131,6 +139,11 @@ class Workshop:
             return self.parts.encoder
         embedder: Embedder = self._once(("embedder", name), lambda: Embedder(name, device=self.device))
         return embedder
+
+    def unusual_length(self) -> Scorer:
+        from refine_af.feedback.people import UnusualLengthScorer
+
+        return UnusualLengthScorer(self.embedder(ScorerConfig()), self.people, self.config.reads)
 
     def reward_model(self, settings: ScorerConfig) -> Scorer:
         from refine_af.feedback.reward_model import RewardModelScorer
@@ -263,6 +276,9 @@ CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
         "format": Entry(_rule("FormatScorer")),
         "instruction_echo": Entry(lambda w, label, s: EchoScorer("instruction", w.config.reads), better="low"),
         "input_echo": Entry(lambda w, label, s: EchoScorer("input", w.config.reads), better="low"),
+        "unusual_length": Entry(lambda w, label, s: w.unusual_length(), better="low", model=EMBEDDED),
+        "borrowed": Entry(lambda w, label, s: BorrowedScorer(w.people, w.config.reads), better="low"),
+        "added_words": Entry(_rule("AddedWordsScorer")),
         "variety": Entry(_rule("VarietyScorer")),
         "own_words": Entry(_rule("OwnWordsScorer", "free"), ("free",)),
         "substance": Entry(_substance),

@@ -11,6 +11,7 @@ from refine_af.feedback.format import FormatScorer
 from refine_af.language import ENGLISH, Language
 
 __all__ = [
+    "AddedWordsScorer",
     "Complement",
     "FormatScorer",
     "LengthScorer",
@@ -18,6 +19,8 @@ __all__ = [
     "SubstanceScorer",
     "VarietyScorer",
 ]
+
+_LABEL = 4  # words: what is shorter may be a label
 
 
 class LengthScorer:
@@ -92,6 +95,29 @@ class OwnWordsScorer:
         grams = Counter(zip(words, words[1:]))  # noqa: B905
         copied = sum(min(count, seen[gram]) for gram, count in grams.items())
         return 1.0 - copied / (len(words) - 1) if len(words) > 1 else 1.0
+
+
+class AddedWordsScorer:
+    """The share of the output's different words that the instruction does not hold. Outputs under four words score 1:
+    labels are named by instructions."""
+
+    name = "added_words"
+    low, high = 0.0, 1.0
+    better: Better = "high"
+    cost: Cost = "rules"
+
+    def __init__(self, language: Language = ENGLISH) -> None:
+        self.identity = language.marked("1")
+        self._language = language
+
+    def score(self, examples: Sequence[Example]) -> list[float]:
+        return [self._one(e) for e in examples]
+
+    def _one(self, example: Example) -> float:
+        words = set(self._language.tokens(example.output))
+        if self._language.count(example.output) < _LABEL:
+            return 1.0
+        return len(words - set(self._language.tokens(example.instruction))) / len(words) if words else 1.0
 
 
 class SubstanceScorer:
