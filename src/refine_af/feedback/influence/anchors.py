@@ -27,12 +27,11 @@ _ALIKE = 5  # anchors of the nearest lengths, among which the other task is draw
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """``means`` (k, p): in each of :data:`DIRECTIONS`, of the anchors' gradients, each of length 1. ``own`` (n, k): the
-    product of each anchor's own gradient with its part in them, by which an anchor is left out of the mean."""
+    """``means`` (k, p): in each of :data:`DIRECTIONS`, of the anchors' gradients, each of length 1. ``values`` (n, k):
+    what each anchor itself gets by the others."""
 
-    pairs: tuple[Example, ...]
     means: Tensor
-    own: Tensor
+    values: Tensor
 
 
 def directions_of(pairs: Sequence[Example], gradients: PairGradients, read: Read, seed: int) -> Anchors:
@@ -48,7 +47,9 @@ def directions_of(pairs: Sequence[Example], gradients: PairGradients, read: Read
     apart = [read(Example(other.instruction, other.input, one.output), False) for one, other in asked]
     contrast = given - gradients.gradients(apart)
     units = torch.stack([trained, _unit(given, pairs), _unit(contrast, pairs)])  # (k, n, p)
-    return Anchors(tuple(pairs), units.mean(1), torch.einsum("knp,np->nk", units, trained))
+    sums = units.sum(1)
+    own = torch.einsum("knp,np->nk", units, trained)
+    return Anchors(sums / len(pairs), (trained @ sums.T - own) / (len(pairs) - 1))
 
 
 def other_tasks(pairs: Sequence[Example], seed: int) -> list[Example]:

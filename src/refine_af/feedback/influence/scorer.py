@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,8 +18,9 @@ from refine_af.prompts.training import TrainingTexts
 from refine_af.records import content_id
 from refine_af.rl.responses import Trajectory
 
-VERSION = "1"  # to be raised with every change of what values depend on
+VERSION = "2"  # to be raised with every change of what values depend on
 _FILE = "anchors.safetensors"
+Floats = npt.NDArray[np.float32]
 
 
 class Influence:
@@ -47,24 +49,27 @@ class Influence:
         self._prefix = prefix
         self._gradients: PairGradients | None = None
         self._known: Anchors | None = None
-        self._last: tuple[tuple[Example, ...], np.ndarray] = ((), np.zeros((0, len(DIRECTIONS))))
+        self._last: tuple[tuple[Example, ...], Floats] = ((), np.zeros((0, len(DIRECTIONS)), np.float32))
 
-    def __call__(self, examples: Sequence[Example]) -> np.ndarray:
+    def __call__(self, examples: Sequence[Example]) -> Floats:
         """(n, k), each from -1 to 1."""
         key = tuple(examples)
         if self._last[0] != key:
             self._last = (key, self._values(key))
         return self._last[1]
 
-    def _values(self, examples: Sequence[Example]) -> np.ndarray:
+    def people(self, direction: Direction) -> tuple[float, float]:
+        """Mean and spread of what the anchors get, each by the others: what a pair as a person writes it is worth."""
+        values = self._learnt().values[:, DIRECTIONS.index(direction)]
+        return float(values.mean()), float(values.std(correction=0))
+
+    def _values(self, examples: Sequence[Example]) -> Floats:
         anchors = self._learnt()
-        found = self._reader().products([self._row(one, True) for one in examples], anchors.means).numpy()
-        places = {one: place for place, one in enumerate(self._anchors)}
-        count = len(self._anchors)
-        for row, one in enumerate(examples):
-            if one in places:  # by the other anchors
-                found[row] = (found[row] * count - anchors.own[places[one]].numpy()) / (count - 1)
-        return found
+        known = dict(zip(self._anchors, anchors.values.numpy(), strict=True))
+        new = [one for one in examples if one not in known]
+        read = self._reader().products([self._row(one, True) for one in new], anchors.means).numpy() if new else ()
+        found = known | dict(zip(new, read, strict=True))
+        return np.stack([found[one] for one in examples])
 
     def _reader(self) -> PairGradients:
         if self._gradients is None:
@@ -73,16 +78,14 @@ class Influence:
 
     def _learnt(self) -> Anchors:
         if self._known is None:
-            file = (
-                build_once(cache_folder() / "anchors" / content_id(self.identity), self._build) / "anchors.safetensors"
-            )
-            kept = load_file(file)
-            self._known = Anchors(self._anchors, kept["means"], kept["own"])
+            folder = build_once(cache_folder() / "anchors" / content_id(self.identity), self._build)
+            kept = load_file(folder / _FILE)
+            self._known = Anchors(kept["means"], kept["values"])
         return self._known
 
     def _build(self, folder: Path) -> None:
         made = directions_of(self._anchors, self._reader(), self._row, self._seed)
-        tensors: dict[str, Tensor] = {"means": made.means.contiguous(), "own": made.own.contiguous()}
+        tensors: dict[str, Tensor] = {"means": made.means.contiguous(), "values": made.values.contiguous()}
         save_file(tensors, folder / _FILE)
 
     def _row(self, pair: Example, with_end: bool) -> Trajectory:
