@@ -14,7 +14,7 @@ from refine_af.config import Config
 from refine_af.errors import UsageError
 from refine_af.evaluation.likelihood import Questions
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Example, Feedback
 from refine_af.feedback.check import check_feedback, check_teachers
 from refine_af.files import write_text
 from refine_af.parts import Parts
@@ -24,7 +24,7 @@ from refine_af.run import open_run
 from refine_af.stages.candidates import by_instruction
 from refine_af.stages.context import calibration_pairs, generated_instructions, seed_tasks
 from refine_af.store import Store
-from refine_af.validation.choices import BEST, CHANCE, WORST, Candidate, by_chance, by_reward, nonsense
+from refine_af.validation.choices import BEST, CHANCE, WORST, Candidate, Group, by_chance, by_reward, nonsense
 from refine_af.validation.gains import Gain, gains
 from refine_af.validation.questions import Measured, of_seeds, of_tasks
 from refine_af.validation.students import Students
@@ -79,9 +79,7 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
         questions = of_seeds(parts, held_out) if tasks is None else of_tasks(parts, tasks)
         progress.note(f"{folder}: {sum(map(len, groups))} candidates for {len(groups)} instructions are being judged")
         with Store(work / "scores.db") as memory:
-            judged = parts.feedback(seeds, memory).judge([pair for group in groups for pair in group])
-        rewards = iter(judged)
-        scored = [[Candidate(pair, (j := next(rewards)).reward, j.sound) for pair in group] for group in groups]
+            scored = judged(groups, parts.feedback(seeds, memory))
         arms = [arms_of(scored, config.seed + training) for training in range(trainings)]
         students = Students(parts, questions, work / "students.jsonl", progress.note, by_task=tasks is not None)
         results = _tuned(students, arms, progress)
@@ -91,18 +89,25 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
     return found
 
 
-def candidates(store: Store) -> list[list[Example]]:
-    """Of each generated instruction the pairs of the initial policy, where there are two or more."""
+def candidates(store: Store) -> list[list[Candidate]]:
+    """Of each generated instruction the pairs of the initial policy, where there are two or more, with the run's own
+    rewards."""
     texts = {one.id: one.text for one in generated_instructions(store)}
     groups = by_instruction(store.instances(policy="initial"))
     return [
-        [Example(texts[id], one.input, one.output) for one in members]
+        [Candidate(Example(texts[id], one.input, one.output), one.reward or 0.0, one.sound) for one in members]
         for id, members in sorted(groups.items())
         if id in texts and len(members) > 1
     ]
 
 
-def arms_of(groups: Sequence[Sequence[Candidate]], seed: int) -> dict[str, list[Example]]:
+def judged(groups: Sequence[Group], reward: Feedback) -> list[list[Candidate]]:
+    """The same candidates by another reward."""
+    found = iter(reward.judge([one.pair for group in groups for one in group]))
+    return [[Candidate(one.pair, (j := next(found)).reward, j.sound) for one in group] for group in groups]
+
+
+def arms_of(groups: Sequence[Group], seed: int) -> dict[str, list[Example]]:
     """The data sets of one training, chance first."""
     chosen = by_chance(groups, seed)
     return {
@@ -138,7 +143,7 @@ def _tuned(
 
 def _compared(
     reward: str,
-    groups: Sequence[Sequence[Example]],
+    groups: Sequence[Group],
     arms: Sequence[dict[str, list[Example]]],
     results: dict[str, list[Measured]],
     questions: Sequence[Questions],
