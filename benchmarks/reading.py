@@ -1,14 +1,15 @@
 """A blind reading of pairs: a shuffled sheet for readers who know neither version nor purpose, and their marks.
 
     python benchmarks/reading.py sheet --version new=RUN,RUN,RUN --version old=RUN,RUN,RUN --to FOLDER [--pairs 60]
+    python benchmarks/reading.py sheet --version best=PAIRS.jsonl --version chance=PAIRS.jsonl --to FOLDER
     python benchmarks/reading.py greedy FOLDER --version new --to FOLDER
-    python benchmarks/reading.py tally FOLDER READER.jsonl READER.jsonl [--as reading | greedy]
+    python benchmarks/reading.py tally FOLDER READER.jsonl READER.jsonl [--as reading | greedy | choice]
 
-``sheet`` draws selected pairs, as many of each version, evenly of its runs, shuffles them, and writes sheet.jsonl
-(number, instruction, input, output) and key.json. ``greedy`` makes one of the greedy answers to a sheet's prompts of a
-version, and to the held-out seed tasks, which people wrote: what the model can do at its best. A reader's file has a
-line for each number: {"number", "task", "input", "answer", "language"}, marks of 0 or 1. ``tally`` puts the rows with
-their marks into reading.json or reading_greedy.json beside this script, and the table into docs/benchmarks.md.
+``sheet`` draws selected pairs of runs, or pairs of files, as many of each version, evenly, shuffles them, and writes
+sheet.jsonl (number, instruction, input, output) and key.json. ``greedy`` makes one of the greedy answers to a sheet's
+prompts of a version, and to the held-out seed tasks, which people wrote: what the model can do at its best. A reader's
+file has a line for each number: {"number", "task", "input", "answer", "language"}, marks of 0 or 1. ``tally`` puts the
+rows with their marks into reading.json, or another of that name, and the table into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from section import write_section
+from students import read_pairs
 
 from refine_af.config import SamplingConfig, load_config
 from refine_af.engines.base import Prompts, Stop
 from refine_af.evaluation.significance import wilson_interval
+from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.prompts.answers import answer_frame, asked
 from refine_af.records import derived_random
@@ -45,13 +49,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     commands = arguments.add_subparsers(dest="command", required=True)
     sheet = commands.add_parser("sheet")
-    sheet.add_argument("--version", action="append", required=True, help="NAME=RUN,RUN,…")
+    sheet.add_argument("--version", action="append", required=True, help="NAME=RUN,RUN,… or NAME=FILE.jsonl,…")
     sheet.add_argument("--to", type=Path, required=True)
     sheet.add_argument("--pairs", type=int, default=60, help="of a version")
     tally = commands.add_parser("tally")
     tally.add_argument("folder", type=Path)
     tally.add_argument("readers", type=Path, nargs="+")
-    tally.add_argument("--as", choices=("reading", "greedy"), default="reading", dest="kind")
+    tally.add_argument("--as", choices=("reading", "greedy", "choice"), default="reading", dest="kind")
     greedy = commands.add_parser("greedy")
     greedy.add_argument("folder", type=Path, help="of the sheet whose prompts are answered")
     greedy.add_argument("--version", required=True)
@@ -62,7 +66,7 @@ def main() -> None:
     elif chosen.command == "greedy":
         make_greedy_sheet(chosen.folder, chosen.version, chosen.to)
     else:
-        name = {"reading": "reading", "greedy": "reading_greedy"}[chosen.kind]
+        name = "reading" if chosen.kind == "reading" else f"reading_{chosen.kind}"
         found = tallied(chosen.folder, [read_marks(path) for path in chosen.readers])
         target = Path(__file__).with_name(f"{name}.json")
         target.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -75,16 +79,16 @@ def make_sheet(versions: list[list[str]], folder: Path, pairs_each: int) -> None
     for name, runs in versions:
         each = pairs_each // len(runs.split(","))
         for run in runs.split(","):
-            with open_run(Path(run)) as store:
-                texts = {i.id: i.text for i in store.instructions()}
-                pairs = store.instances(selected=True)
-                derived_random(0, "reading", name).shuffle(pairs)
-                rows += [
-                    {"version": name, "run": Path(run).name, "instruction": texts[p.instruction_id],
-                     "input": p.input, "output": p.output}
-                    for p in pairs[:each]
-                ]  # fmt: skip
+            pairs = read_pairs(Path(run)) if run.endswith(".jsonl") else selected(Path(run))
+            derived_random(0, "reading", name).shuffle(pairs)
+            rows += [{"version": name, "run": Path(run).name, **asdict(pair)} for pair in pairs[:each]]
     write_sheet(rows, folder)
+
+
+def selected(run: Path) -> list[Example]:
+    with open_run(run) as store:
+        texts = {i.id: i.text for i in store.instructions()}
+        return [Example(texts[p.instruction_id], p.input, p.output) for p in store.instances(selected=True)]
 
 
 def make_greedy_sheet(source: Path, version: str, folder: Path) -> None:

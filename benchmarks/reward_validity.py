@@ -86,13 +86,13 @@ class Pool:
         chosen = by_chance(self.groups, training)
         made = {CHANCE: chosen}
         for name in rewards:
-            scored = self.groups if name == OWN else self._judged(name, threads)
+            scored = self.groups if name == OWN else self.judged_by(name, threads)
             made[f"best by {name}"] = by_reward(scored)
             if name in worst:
                 made[f"worst by {name}"] = by_reward(scored, highest=False)
         return made | nonsense(self.groups, chosen, training) | {PEOPLE: self.people[: len(chosen)]}
 
-    def _judged(self, name: str, threads: int) -> list[list[Candidate]]:
+    def judged_by(self, name: str, threads: int) -> list[list[Candidate]]:
         """By a reward, in the run's config; the scores are kept in the pool's folder."""
         feedback = FeedbackConfig.model_validate(REWARDS[name])
         parts = Parts(self.config.model_copy(update={"feedback": feedback, "threads": threads}), self.folder)

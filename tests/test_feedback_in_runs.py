@@ -63,7 +63,7 @@ def config(tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     return tiny_config.model_copy(update=update)
 
 
-def test_too_few_seeds_for_the_evaluator_are_told_before_anything_is_written(
+def test_too_few_seeds_for_the_embedded_reward_are_told_before_anything_is_written(
     tiny_config: Config, tmp_path: Path
 ) -> None:
     few = tiny_config.model_copy(
@@ -72,7 +72,7 @@ def test_too_few_seeds_for_the_evaluator_are_told_before_anything_is_written(
             "seeds": tiny_config.seeds.model_copy(update={"held_out": 0.97, "path": None}),
         }
     )
-    with pytest.raises(UsageError, match="the embedded reward learns from 10 or more: lower it"):
+    with pytest.raises(UsageError, match=r"influence: \d seed tasks .* hold out fewer"):
         Run(few, tmp_path / "run").execute()
     assert not (tmp_path / "run").exists()
 

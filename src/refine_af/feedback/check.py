@@ -26,7 +26,7 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         from refine_af.feedback.embedded import WEIGHTS
 
         check_weights("embedded", config.weights, list(WEIGHTS))
-        if not any({**WEIGHTS, **config.weights}.values()):
+        if not any((WEIGHTS | config.weights).values()):
             raise UsageError("feedback.weights: every weight is zero, so every pair would get the same reward")
         locate_encoder(EMBEDDED)
         return
@@ -52,19 +52,21 @@ def check_teachers(config: Config) -> None:
         from refine_af.feedback.influence.split import split_anchors
 
         split_anchors(config)
-    names = [name for name, _ in _scorers(config.feedback)]
-    if config.feedback.name == "embedded" or "quality" in names:
+    if "quality" in [name for name, _ in _scorers(config.feedback)]:
         from refine_af.feedback.evaluator.teachers import training_pairs
 
         training_pairs(config)
 
 
+def takes_gradients(config: FeedbackConfig) -> bool:
+    """Whether the reward asks how the model would change by training."""
+    return config.name == "embedded" or any("direction" in CATALOGUE[name].takes for name, _ in _scorers(config))
+
+
 def foresees_training(config: Config) -> bool:
     """Whether the reward or the witness reads how the model will be fine-tuned."""
-    names = {name for name, _ in _scorers(config.feedback)}
-    if config.policy.trains and config.policy.guards.witness in CATALOGUE:
-        names.add(str(config.policy.guards.witness))
-    return any("direction" in CATALOGUE[name].takes for name in names)
+    witness = CATALOGUE.get(config.policy.guards.witness or "") if config.policy.trains else None
+    return takes_gradients(config.feedback) or (witness is not None and "direction" in witness.takes)
 
 
 def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:

@@ -1,51 +1,61 @@
-"""The reward that works offline: mostly a small evaluator, trained on the seeds' pairs against spoilt ones; beside it
-the likelihood and mutual information of the frozen initial model, and the output's format.
+"""The reward that works offline: what a pair would teach, as far as the run's own model can foresee it, behind gates
+for what that does not see.
 
-No part decides alone. Likelihood by itself puts rambling first, mutual information one-word answers; each enters as a
-standard score against the seeds, clipped. What is weighed how is our own choice.
+Contrastive influence is paid where learning a pair makes an answer fit its own task rather than another; plain
+influence where it makes people's answers likelier, their length and tone with it. Students of pairs that their sum
+chooses attend better to what is asked and know answers better than those of chance; see docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
-from refine_af.config import ScorerConfig
-from refine_af.feedback.catalogue import Workshop, make_scorer
-from refine_af.feedback.composite import Component, Composite, Gate, calibrated, check_weights
-from refine_af.feedback.format import CHECKS, FormatScorer
+from refine_af.feedback.catalogue import Workshop
+from refine_af.feedback.composite import Component, Composite, Gate, check_weights
+from refine_af.feedback.format import FormatScorer
+from refine_af.feedback.influence.anchors import Direction
+from refine_af.feedback.influence.scorer import InfluenceScorer
 from refine_af.feedback.passages import EchoScorer
-from refine_af.feedback.rules import SubstanceScorer, VarietyScorer
+from refine_af.feedback.people import BorrowedScorer
+from refine_af.feedback.rules import AddedWordsScorer, SubstanceScorer, VarietyScorer
 
-WEIGHTS: dict[str, float] = {"quality": 0.6, "likelihood": 0.1, "pmi": 0.15, "format": 0.15}
+WEIGHTS: dict[str, float] = {"contrastive": 0.5, "plain": 0.5}
+_DIRECTIONS: tuple[Direction, ...] = ("contrastive", "plain")
 FLOOR = -3.0
+_CLIP = 3.0  # spreads of people's pairs
 # An answer in a whole sentence takes the question up: "The most popular sport among the five listed is football."
 _ECHO_OF_INSTRUCTION = 0.85
-_ECHO_OF_INPUT, _CAP_OF_AN_ECHO = 0.7, -1.0
-_FORMAT_CLIP = 2.0
-_QUALITY_CLIP = 3.0  # spreads: spoilt pairs lie farther below people's than those lie apart
+_ECHO_OF_INPUT = 0.7
+_CAP = -1.0  # of what may be right all the same: editing leaves most of an input as it is
+_DOUBLINGS = 1.5  # about a third of people's fewest words, or three times their most
 
 
 def embedded_feedback(workshop: Workshop) -> Composite:
-    """Calibrated on the seeds' pairs: a reward of 0 is that of a pair as a person writes it, −3 the floor.
+    """Calibrated on the anchors, each judged by the others: a reward of 0 is that of a pair as a person writes it, −3
+    the floor.
 
-    Raises UsageError for a weight whose name is no component.
+    Raises UsageError for a weight whose name is no component, and for too few seeds.
     """
     given = workshop.config.feedback.weights
     check_weights("embedded", given, list(WEIGHTS))
-    weights = {**WEIGHTS, **given}
-    quality = workshop.quality(ScorerConfig())
-    # Against what people's pairs get from networks that have not seen them, not from those that were taught by them.
-    head = quality.head
-    components = [Component(quality, weights["quality"], head.good_mean, head.good_spread, _QUALITY_CLIP)]
-    for name in ("likelihood", "pmi"):
-        scorer = make_scorer(workshop, name, ScorerConfig())
-        components.append(calibrated(scorer, weights[name], workshop.seeds))
-    # People's pairs pass all checks, so there is no spread to measure with: a failed check counts one.
+    influence = workshop.influence(witness=False)
+    components = []
+    for direction in _DIRECTIONS:
+        mean, spread = influence.people(direction)
+        scorer = InfluenceScorer(influence, direction, direction)
+        components.append(Component(scorer, given.get(direction, WEIGHTS[direction]), mean, spread or 1.0, _CLIP))
+    return Composite("embedded", components, floor=FLOOR, gates=_gates(workshop))
+
+
+def _gates(workshop: Workshop) -> list[Gate]:
     language = workshop.config.reads
-    components.append(Component(FormatScorer(language), weights["format"], 1.0, 1 / len(CHECKS), _FORMAT_CLIP))
-    gates = [
+    # The encoder, by which people's instructions are alike, knows English alone.
+    length = [Gate(workshop.unusual_length(), maximum=_DOUBLINGS, cap=_CAP)] if language.is_english else []
+    return [
         Gate(SubstanceScorer(), minimum=1.0),
         Gate(VarietyScorer(language), minimum=0.4),
+        Gate(FormatScorer(language), minimum=0.6),
         Gate(EchoScorer("instruction", language), maximum=_ECHO_OF_INSTRUCTION),
-        # Editing may leave most of an input as it is, so its echo is capped and not condemned.
-        Gate(EchoScorer("input", language), maximum=_ECHO_OF_INPUT, cap=_CAP_OF_AN_ECHO),
+        Gate(AddedWordsScorer(language), minimum=0.1),
+        Gate(BorrowedScorer(workshop.people, language), maximum=0.7),
+        Gate(EchoScorer("input", language), maximum=_ECHO_OF_INPUT, cap=_CAP),
+        *length,
     ]
-    return Composite("embedded", components, floor=FLOOR, gates=gates)

@@ -19,13 +19,14 @@ from refine_af.records import content_id
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NEAREST = 5  # people's instructions, whose outputs say how long one should be
+_NEAREST = 8  # people's instructions, whose outputs say how long one should be
 _FEWEST = 4  # words: shorter outputs are labels, names and numbers, which several tasks may have in common
 
 
 class UnusualLengthScorer:
-    """How far the output's length is from people's for the five instructions most like its own: 0 within the range of
-    their words, 1 for half of the fewest or twice the most, 2 for a quarter or four times."""
+    """How far the output's length is from people's for the eight instructions most like its own: 0 within the range of
+    their words, the fewest and the most left out; 1 for half of the fewest that is left or twice the most, 2 for a
+    quarter or four times."""
 
     name = "unusual_length"
     low, high = 0.0, math.inf
@@ -49,9 +50,10 @@ class UnusualLengthScorer:
 
     def _one(self, example: Example) -> float:
         cosines = self._near(example.instruction)
-        usual = self._words[np.argsort(-cosines, kind="stable")[:_NEAREST]]
+        usual = np.sort(self._words[np.argsort(-cosines, kind="stable")[:_NEAREST]])
+        fewest, most = (usual[1], usual[-2]) if len(usual) > 2 else (usual[0], usual[-1])
         words = max(1, self._language.count(example.output))
-        return max(0.0, math.log2(usual.min() / words), math.log2(words / usual.max()))
+        return max(0.0, math.log2(fewest / words), math.log2(words / most))
 
 
 class BorrowedScorer:

@@ -12,6 +12,8 @@ from typing import Literal
 
 from refine_af.config import Config
 from refine_af.evaluation.tasks import load_tasks
+from refine_af.feedback.check import takes_gradients
+from refine_af.feedback.influence.split import LONGEST, MOST
 from refine_af.planning.lengths import (
     FRAME_TOKENS,
     LABEL_TOKENS,
@@ -27,8 +29,6 @@ from refine_af.planning.lengths import (
     turns,
 )
 from refine_af.planning.models import ModelFacts, reward_models, short_name
-
-TAUGHT_BY_A_SEED = 9  # pairs that the evaluator reads: seeds, exercises made of them, and spoilt ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,18 +315,14 @@ def _tasks_read(path: str, instances: int | None) -> tuple[int, float]:
 
 def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pass]:
     """Passes that the reward takes. A function of the user's own counts nothing."""
-    if config.feedback.name == "embedded":
-        # Each pair is read with its task and without one; so are the seeds, on which the scores are
-        # calibrated.
-        written = pairs * (2 * (FRAME_TOKENS + new) + instruction_tokens())
-        calibrated = min(shown, config.feedback.calibrated_on)
-        by_people = calibrated * (2 * FRAME_TOKENS + 1.5 * mean_words(80, pairs=True) * TOKENS_PER_WORD)
-        taught = shown * TAUGHT_BY_A_SEED * (FRAME_TOKENS + 1.5 * mean_words(60, pairs=True) * TOKENS_PER_WORD)
-        return (
-            Pass("rewards: with and without the task, seeds too", written + by_people, "score"),
-            *((Pass("the evaluator's training, the first time", taught, "score"),) if shown else ()),
-        )
     length = instruction_tokens() + new
+    if takes_gradients(config.feedback):
+        # What prompts begin with is read once. Of each anchor three gradients are taken.
+        anchors = 3 * min(MOST, shown // 2) * mean_words(LONGEST, pairs=True) * TOKENS_PER_WORD
+        return (
+            Pass("rewards: gradients", pairs * length, "train"),
+            *((Pass("gradients of the anchors, the first time", anchors, "train"),) if shown else ()),
+        )
     return [
         Pass(f"rewards: {short_name(model.name)}", model.passes * pairs * length, "reward", model.active)
         for model in reward_models(config.feedback)

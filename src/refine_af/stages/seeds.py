@@ -46,11 +46,6 @@ def _of_language(config: Config, tasks: Sequence[SeedTask]) -> Iterator[str]:
         return
     if config.seeds.path is None:
         yield f"language is {config.language}, but the built-in seeds are English; bring your own with seeds.path"
-    if config.feedback.name == "embedded":
-        yield (
-            f"language is {config.language}, but the embedded reward learns from English tasks and with an English "
-            "sentence encoder; a composite of likelihood, pmi and format does without them"
-        )
 
 
 def _instruction(task: SeedTask, held_out: bool) -> Instruction:

@@ -8,20 +8,20 @@ from refine_af.feedback.base import Example
 from refine_af.records import derived_random
 from refine_af.seeds import shown_tasks
 
-_LONGEST = 80  # words of a pair: longer ones cost more, and rows are not like them
-_FEWEST, _MOST = 8, 48  # anchors of the reward, and of its witness
+LONGEST = 80  # words of a pair: longer ones cost more, and rows are not like them
+_FEWEST, MOST = 8, 48  # anchors of the reward, and of its witness
 
 
 def split_anchors(config: Config) -> tuple[list[Example], list[Example]]:
     """Of the shown seed tasks those that a reward may know, and as many others for a witness: short ones, chosen by the
     seed. Raises UsageError where they are too few."""
-    short = [t for t in shown_tasks(config.seeds, config.seed) if t.words(config.reads) <= _LONGEST]
+    short = [t for t in shown_tasks(config.seeds, config.seed) if t.words(config.reads) <= LONGEST]
     if len(short) < 2 * _FEWEST:
         raise UsageError(
-            f"influence: {len(short)} seed tasks of at most {_LONGEST} words are shown, and it takes {2 * _FEWEST}, a "
+            f"influence: {len(short)} seed tasks of at most {LONGEST} words are shown, and it takes {2 * _FEWEST}, a "
             "half for the reward and a half for its witness; give more, or hold out fewer (seeds.held_out)"
         )
     derived_random(config.seed, "anchors").shuffle(short)
     pairs = [Example(t.instruction, t.input, t.output) for t in short]
-    count = min(_MOST, len(pairs) // 2)
+    count = min(MOST, len(pairs) // 2)
     return pairs[:count], pairs[count : 2 * count]
