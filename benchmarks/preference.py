@@ -5,8 +5,8 @@
 
 ``sheet`` takes, of each instruction of a run, the initial policy's candidate that the reward would choose and one by
 chance, where they differ, in an order of chance: sheet.jsonl for readers (number, instruction, first, second), and
-key.json. A reader's file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair that
-would be the better training example. ``tally`` writes preference.json beside this script and a section of
+key.json. A reader's file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair
+that would be the better training example. ``tally`` writes preference.json beside this script and a section of
 docs/benchmarks.md.
 """
 
@@ -86,8 +86,8 @@ def section(found: dict[str, Any]) -> str:
         "## Blind preferences (`benchmarks/preference.py`, `benchmarks/preference.json`)",
         "",
         f"Of {found['instructions']} instructions (run {found['run']}) the pair that {found['reward']} chooses out of",
-        f"the initial policy's candidates, and one by chance; {len(found['rows'])} differ. Two readers who knew neither,",
-        "each by itself, said which would be the better training example; they agree on",
+        f"the initial policy's candidates, and one by chance: {len(found['rows'])} differ. Two readers said of each,",
+        "knowing neither, which would be the better training example. They agree on",
         f"{found['agree']:.0%}.",
         "",
         "| reader | the reward's | tied | chance's | share of the decided (95 %, Wilson) | sign test |",
