@@ -110,7 +110,7 @@ def section(found: dict[str, Any]) -> str:
         f"| **whole command** | **{found['wall_seconds']}** |",
         "",
         f"{memory}The model's preparation (about 25 s, once a machine) and the",
-        "evaluator's training (two to four minutes, once for a model and its seeds) "
+        "anchors' gradients (a minute or two, once for a model and its seeds) "
         + (
             "were in the cache, and are not in these times."
             if found["prepared"]

@@ -249,7 +249,7 @@ def section(found: dict[str, Any]) -> str:
         "What ends up in the data set for the same instructions: the best of each one's candidates. The control is the "
         "initial policy with as many candidates as the tuned one; best-of-n has the rollouts' completions besides. "
         "Minutes are those of both stages on a machine that may have done other work too; the first run of a seed has "
-        "the evaluator's training in them.",
+        "the anchors' gradients in them.",
         "",
         "| algorithm | seed | rollouts | candidates | best of the control | best | difference | minutes |",
         "|---|---|---|---|---|---|---|---|",

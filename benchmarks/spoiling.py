@@ -1,5 +1,5 @@
-"""Pairs for the benchmarks of rewards: people's pairs of Super-NaturalInstructions, spoilt in ways that the evaluator
-was trained on, in ways that it was not, and in ways that a policy might try."""
+"""Pairs for the benchmarks of rewards: people's pairs of Super-NaturalInstructions, spoilt by rules, and in ways that a
+policy might try."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from itertools import islice
 from pathlib import Path
 from statistics import median
 
+from corruptions import RULES, Rule, corrupted
+
 from refine_af.feedback.base import Example
-from refine_af.feedback.evaluator.corruptions import RULES, Rule, corrupted
 
 # Tasks that ask for a text of the writer's own: not a label, a list by rule, code, or a wrong answer on purpose.
 GENERATION = (

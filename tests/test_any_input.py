@@ -24,9 +24,7 @@ from refine_af.endpoint import Endpoint
 from refine_af.errors import RefineError
 from refine_af.evaluation.score import read_predictions
 from refine_af.evaluation.tasks import load_tasks
-from refine_af.feedback.evaluator.styles import _SIGN
 from refine_af.feedback.judge import EndpointJudge
-from refine_af.feedback.passages import _SENTENCE_END
 from refine_af.feedback.ranking.rows import read_pairs
 from refine_af.filters import instruction_fault
 from refine_af.novelty.screen import read_rows
@@ -59,8 +57,6 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "rules of instructions": lambda text: instruction_fault(text, CONFIG),
     "cut": lambda text: [cut_answer(text, rule) for rule in ("none", "first_line", "blank_line")],
     "completion": lambda text: answer_of({"message": {"content": text}}),
-    "sentences": _SENTENCE_END.split,
-    "signs": lambda text: _SIGN.sub(r" \1", text),
 }
 NAMES = ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "rows.csv.gz", "rows.parquet", "rows.txt", "rows.yaml"]
 

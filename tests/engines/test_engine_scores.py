@@ -8,9 +8,7 @@ import pytest
 import torch
 from engine_cases import FREE, PREFIX, PROMPTS, SCORED, written
 
-from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Engine, Stop
-from refine_af.engines.ending import closing_tokens
 
 
 def test_log_probs_are_those_of_the_network(engine: Engine, reference: tuple[Any, Any]) -> None:
@@ -39,34 +37,20 @@ def test_token_scores_are_those_of_the_network(engine: Engine, reference: tuple[
         expected = logits.log_softmax(-1)  # (n + 1, V)
         chosen = [float(expected[i, token]) for i, token in enumerate(tokens)]
         assert found.log_probs == pytest.approx(chosen, abs=1e-3)
-        assert found.peaks == pytest.approx(expected[:-1].amax(-1).numpy(), abs=1e-3)
         assert found.ends == pytest.approx(expected[:, tokenizer.eos_token_id].numpy(), abs=1e-3)
-        closing = expected[:, closing_tokens(tokenizer, Ends(2, (2,)))].logsumexp(-1)
-        assert found.closings == pytest.approx(closing.numpy(), abs=1e-3)
-
-
-def test_what_closes_a_sentence_is_known_by_how_it_begins(reference: tuple[Any, Any]) -> None:
-    tokenizer = reference[1]
-    closing = closing_tokens(tokenizer, Ends(2, (2,)))
-    assert closing == sorted(set(closing))
-    assert tokenizer.eos_token_id in closing
-    for text, closes in ((".", True), ("\n", True), ("?", True), ("a", False), (",", False)):
-        (token,) = tokenizer.encode(text, add_special_tokens=False)
-        assert (token in closing) is closes
 
 
 def test_token_scores_keep_no_logits_in_memory(engine: Engine) -> None:
     """A view of a column would keep all columns: 4 MB for an answer of 20 tokens in 49,152 pieces."""
     for found in engine.token_scores(SCORED):
-        for one in (found.log_probs, found.peaks, found.ends, found.closings):
+        for one in (found.log_probs, found.ends):
             assert one.flags.c_contiguous
 
 
 def test_token_scores_hold_the_log_probs(engine: Engine) -> None:
     for log_probs, found in zip(engine.log_probs(SCORED), engine.token_scores(SCORED), strict=True):
         assert found.log_probs == pytest.approx(log_probs, abs=1e-3)
-        assert len(found.peaks) == len(found.log_probs)
-        assert (found.peaks >= found.log_probs - 1e-4).all()
+        assert len(found.ends) == len(found.log_probs) + 1
     assert engine.token_scores([]) == []
 
 

@@ -20,7 +20,6 @@ from refine_af.config import SamplingConfig, load_config
 from refine_af.engines import transformers as ours
 from refine_af.engines.base import Engine
 from refine_af.engines.decoder import Decoder
-from refine_af.engines.ending import closing_tokens
 from refine_af.parts import Parts
 
 LONG = FREE.model_copy(update={"max_tokens": 60})
@@ -99,8 +98,6 @@ def test_scores_count_all_ends_together(name: str, made: Made, tiny_base_model: 
     parts = made(name, model=renamed(tiny_base_model, tmp_path / "several", 2, 4))
     assert parts.ends.all == (1, 2, 4)
     network, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_base_model).eval(), parts.tokenizer
-    closing = closing_tokens(tokenizer, parts.ends)
-    assert set(parts.ends.all) <= set(closing)
     for (context, continuation), found in zip(SCORED, parts.initial_engine.token_scores(SCORED), strict=True):
         before = tokenizer.encode(context, add_special_tokens=False) or [1]
         tokens = tokenizer.encode(continuation, add_special_tokens=False)
@@ -108,5 +105,4 @@ def test_scores_count_all_ends_together(name: str, made: Made, tiny_base_model: 
             logits: Any = network(torch.tensor([before + tokens])).logits[0, len(before) - 1 :].double()
         expected = logits.log_softmax(-1)
         assert found.ends == pytest.approx(expected[:, [1, 2, 4]].logsumexp(-1).numpy(), abs=1e-3)
-        assert found.closings == pytest.approx(expected[:, closing].logsumexp(-1).numpy(), abs=1e-3)
         assert found.ends.flags.c_contiguous

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from refine_af.errors import RefineError, UsageError
 from refine_af.feedback.base import Better, Cost, Example, Scorer
 from refine_af.feedback.composite import Component, Composite, Gate, calibrated, floor_below, is_empty
+from refine_af.feedback.rules import SubstanceScorer
 from refine_af.store import Store
 
 
@@ -184,11 +185,25 @@ def test_a_gate_can_only_lower_a_reward(value: float, minimum: float, cap: float
     assert gated.judge(examples(value))[0].reward <= without
 
 
-def test_the_shares_of_a_gated_pair_are_those_before_the_gate() -> None:
+def test_the_shares_of_a_capped_pair_are_those_before_the_gate() -> None:
     scorer = Scripted()
-    feedback = Composite("f", [Component(scorer, 2.0)], floor=-3.0, gates=[Gate(scorer, 5.0)])
+    feedback = Composite("f", [Component(scorer, 2.0)], floor=-3.0, gates=[Gate(scorer, 5.0, cap=1.0)])
     (judgement,) = feedback.judge(examples(4))
-    assert (judgement.reward, judgement.shares) == (-3.0, {"scripted": 8.0})
+    assert (judgement.reward, judgement.shares) == (1.0, {"scripted": 8.0})
+
+
+def test_a_pair_that_a_gate_sends_to_the_floor_is_shown_to_no_component() -> None:
+    asked: list[str] = []
+
+    class Dear(Scripted):
+        def score(self, examples: Sequence[Example]) -> list[float]:
+            asked.extend(e.output for e in examples)
+            return [1.0] * len(examples)
+
+    pairs = [Example("Say it.", "", output) for output in ("a good answer", "?!", "", "another one")]
+    feedback = Composite("f", [Component(Dear(), 2.0)], floor=-3.0, gates=[Gate(SubstanceScorer(), 1.0)])
+    assert [j.reward for j in feedback.judge(pairs)] == [2.0, -3.0, -3.0, 2.0]
+    assert asked == ["a good answer", "another one"]
 
 
 # -- outputs that are none -----------------------------------------------------------------------------

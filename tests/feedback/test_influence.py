@@ -106,15 +106,27 @@ def test_another_task_has_an_input_where_its_anchor_has_one_and_another_output(t
         assert one.output != other.output
 
 
+def own_seeds(count: int, folder: Path) -> str:
+    rows = [{"instruction": f"Say the number {n}.", "input": "", "output": str(n)} for n in range(count)]
+    (folder / "seeds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return f"seeds.path={folder / 'seeds.jsonl'}"
+
+
+def test_a_few_seeds_of_the_users_own_are_joined_by_built_in_ones(tmp_path: Path) -> None:
+    anchors = split_anchors(load_config(overrides=[own_seeds(10, tmp_path)]))
+    assert [len(some) for some in anchors] == [8, 8]
+    assert [sum("number" in one.instruction for one in some) for some in anchors] == [4, 4]
+    anchors = split_anchors(load_config(overrides=[own_seeds(40, tmp_path)]))
+    assert [sum("number" in one.instruction for one in some) for some in anchors] == [16, 16]
+
+
 def test_too_few_anchors_are_told_before_a_run(tmp_path: Path, tiny_settings: list[str]) -> None:
-    seeds = tmp_path / "seeds.jsonl"
-    rows = [{"instruction": f"Say the number {n}.", "input": "", "output": str(n)} for n in range(12)]
-    seeds.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     for reward in ("feedback.name=influence", "policy.guards.witness=influence_witness"):
-        config = load_config(overrides=[*tiny_settings, f"seeds.path={seeds}", reward])
-        with pytest.raises(UsageError, match=r"10 seed tasks .* it takes 16"):
-            Run(config, tmp_path / "run").execute()
-        assert not (tmp_path / "run").exists()
+        for few in (["seeds.held_out=0.95"], [own_seeds(12, tmp_path), "language=zh"]):
+            config = load_config(overrides=[*tiny_settings, *few, reward])
+            with pytest.raises(UsageError, match=r"\d seed tasks of at most 80 words are shown, and it takes 16"):
+                Run(config, tmp_path / "run").execute()
+            assert not (tmp_path / "run").exists()
 
 
 def test_a_run_is_paid_by_both_directions_and_watched_by_the_witness(tmp_path: Path, tiny_settings: list[str]) -> None:

@@ -42,15 +42,12 @@ class Completion:
 class TokenScores:
     """What a model finds of a continuation of n tokens: log-probabilities in nats, each after what stands before it.
 
-    ``log_probs`` (n,): of the tokens. ``peaks`` (n,): of the token that is likeliest in each one's place. ``ends``
-    (n + 1,): of the model's end tokens together in each one's place, and behind the last. ``closings`` (n + 1,): there,
-    of what closes a sentence or a text, that is of all :func:`refine_af.engines.ending.closing_tokens` together.
+    ``log_probs`` (n,): of the tokens. ``ends`` (n + 1,): of the model's end tokens together in each one's place, and
+    behind the last.
     """
 
     log_probs: Floats
-    peaks: Floats
     ends: Floats
-    closings: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +119,7 @@ class Engine(Protocol):
         ...
 
     def token_scores(self, texts: Sequence[tuple[str, str]]) -> list[TokenScores]:
-        """The same, with what else the model would have written in each token's place."""
+        """The same, with how likely an end would have been in each token's place."""
         ...
 
 

@@ -21,7 +21,7 @@ from refine_af.batching import alike, cheapest_batches
 from refine_af.config import SamplingConfig
 from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
-from refine_af.engines.ending import Ending, closing_tokens
+from refine_af.engines.ending import Ending
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -274,7 +274,7 @@ class CTranslate2Engine:
                 context, continuation = pieces[i]
                 places = logits[row, len(context) - 1 : len(context) + len(continuation)]
                 tokens = self._tokenizer.convert_tokens_to_ids(continuation)
-                results[i] = _token_scores(places, tokens, self._ends.all, self._closing_tokens)
+                results[i] = _token_scores(places, tokens, self._ends.all)
 
         self._share_out(pieces, score)
         return [r for r in results if r is not None]
@@ -296,10 +296,6 @@ class CTranslate2Engine:
             jobs = [pool.submit(work, w, batches[k :: len(workers)]) for k, w in enumerate(workers)]
             for job in jobs:
                 job.result()
-
-    @cached_property
-    def _closing_tokens(self) -> list[int]:
-        return closing_tokens(self._tokenizer, self._ends)
 
     @cached_property
     def _workers(self) -> list[Any]:
@@ -327,14 +323,12 @@ class CTranslate2Engine:
         return pieces
 
 
-def _token_scores(logits: Floats, tokens: Sequence[int], end: Sequence[int], closing: Sequence[int]) -> TokenScores:
+def _token_scores(logits: Floats, tokens: Sequence[int], end: Sequence[int]) -> TokenScores:
     """From the logits (n + 1, V) in each of n tokens' places and behind the last."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     chosen, ends = shifted[np.arange(len(tokens)), list(tokens)], np.logaddexp.reduce(shifted[:, list(end)], axis=1)
-    chances = np.exp(shifted, out=shifted)
-    normalizer = np.log(chances.sum(axis=1))  # (n + 1,)
-    closings = np.log(chances[:, closing].sum(axis=1))
-    return TokenScores(chosen - normalizer[:-1], -normalizer[:-1], ends - normalizer, closings - normalizer)
+    normalizer = np.log(np.exp(shifted, out=shifted).sum(axis=1))  # (n + 1,)
+    return TokenScores(chosen - normalizer[:-1], ends - normalizer)
 
 
 def _split(rows: list[int], workers: int) -> list[list[int]]:

@@ -5,21 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from refine_af.ends import Ends
 from refine_af.engines.base import Completion, Stop
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_CLOSING = (".", "!", "?", "。", "！", "？", "\n")
 _INCOMPLETE = "\ufffd"  # a character of which the token has some bytes only
-
-
-def closing_tokens(tokenizer: PreTrainedTokenizerBase, ends: Ends) -> list[int]:
-    """The end tokens, and all that begin with a sentence's last sign or a new line, in ascending order."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    closing = {token for token, text in enumerate(texts) if text.lstrip(" ").startswith(_CLOSING)}
-    return sorted(closing.union(ends.all))
 
 
 class Ending:

@@ -13,7 +13,7 @@ from refine_af.config import SamplingConfig
 from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
 from refine_af.engines.decoder import Decoder, Written, can_decode
-from refine_af.engines.ending import Ending, closing_tokens
+from refine_af.engines.ending import Ending
 from refine_af.engines.fused import SAMPLE, MakeProduct, fused_copy
 from refine_af.engines.own_generate import OwnGenerate
 from refine_af.engines.reading import Text
@@ -75,10 +75,6 @@ class TransformersEngine:
     @cached_property
     def _own_generate(self) -> OwnGenerate:
         return OwnGenerate(self._network, self._tokenizer, ends=self._ends, batch_size=self._batch_size)
-
-    @cached_property
-    def _closing_tokens(self) -> torch.Tensor:
-        return torch.tensor(closing_tokens(self._tokenizer, self._ends), device=self._given.device)
 
     @property
     def _sample(self) -> list[int]:
@@ -182,15 +178,13 @@ class TransformersEngine:
         """Of each text, by its number, from the logits (N, V) and its own: which of them stand in its n tokens' places
         and behind the last (n + 1), and the tokens (n)."""
         log_probs = logits.log_softmax(-1)
-        peaks, ends = log_probs.amax(-1), log_probs[:, list(self._ends.all)].logsumexp(-1)
-        closings = log_probs[:, self._closing_tokens].logsumexp(-1)
+        ends = log_probs[:, list(self._ends.all)].logsumexp(-1).cpu().numpy()
         places = [place for own, _ in texts.values() for place in own[:-1]]
         chosen = log_probs[places, [token for _, tokens in texts.values() for token in tokens]].cpu().numpy()
-        peaks, ends, closings = (one.cpu().numpy() for one in (peaks, ends, closings))
         scores, start = {}, 0
         for number, (own, tokens) in texts.items():
             stop = start + len(tokens)
-            scores[number] = TokenScores(chosen[start:stop], peaks[own[:-1]], ends[own], closings[own])
+            scores[number] = TokenScores(chosen[start:stop], ends[own])
             start = stop
         return scores
 

@@ -23,7 +23,6 @@ from refine_af.seeds import shown_tasks
 
 if TYPE_CHECKING:
     from refine_af.feedback.embedding import Embedder
-    from refine_af.feedback.evaluator import QualityScorer
     from refine_af.feedback.influence.scorer import Influence
     from refine_af.feedback.likelihood import TaskLikelihood
     from refine_af.feedback.unieval import UniEval
@@ -93,15 +92,6 @@ class Workshop:
 
         made: tuple[TaskLikelihood, str] = self._once(("likelihood", settings.model, settings.revision), make)
         return made
-
-    def quality(self, settings: ScorerConfig) -> QualityScorer:
-        from refine_af.feedback.evaluator import QualityScorer
-        from refine_af.feedback.evaluator.teachers import training_pairs
-
-        engine, _, _ = self.engine(settings)
-        measure, identity = self.likelihood(settings)
-        pairs = training_pairs(self.config)
-        return QualityScorer(pairs, engine, measure, self.embedder(ScorerConfig()), identity)
 
     def influence(self, *, witness: bool) -> Influence:
         """What foresees how learning a pair changes the run's own model; the witness's shares nothing with the reward's
@@ -257,7 +247,6 @@ def _neighbour_distance(workshop: Workshop, label: str, settings: ScorerConfig) 
 
 CATALOGUE: MappingProxyType[str, Entry] = MappingProxyType(
     {
-        "quality": Entry(lambda w, label, s: w.quality(s), ("model", "revision")),
         "likelihood": Entry(_likelihood, ("model", "revision")),
         "pmi": Entry(_pmi, ("model", "revision")),
         "influence": Entry(_influence, ("direction",)),

@@ -52,10 +52,6 @@ def check_teachers(config: Config) -> None:
         from refine_af.feedback.influence.split import split_anchors
 
         split_anchors(config)
-    if "quality" in [name for name, _ in _scorers(config.feedback)]:
-        from refine_af.feedback.evaluator.teachers import training_pairs
-
-        training_pairs(config)
 
 
 def takes_gradients(config: FeedbackConfig) -> bool:
@@ -183,8 +179,6 @@ def _check_scorer(label: str, settings: ScorerConfig) -> Better:
         model = settings.model or CATALOGUE[name].model
         if settings.revision is not None and model is None:
             raise UsageError(f"{where}.revision: {settings.revision!r} of which model? Give its model too")
-        if name == "quality":
-            locate_encoder(EMBEDDED)  # beside the model that its settings may name
         if CATALOGUE[name].model == EMBEDDED:
             locate_encoder(model or EMBEDDED)
         elif model is not None:

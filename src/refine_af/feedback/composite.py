@@ -56,6 +56,10 @@ class Gate:
     def holds(self, value: float) -> bool:
         return self.minimum <= value <= self.maximum
 
+    def condemns(self, value: float) -> bool:
+        """Whether the pair is at the floor, whatever else it scores."""
+        return self.cap == -math.inf and not self.holds(value)
+
 
 class Composite:
     """reward = offset + Σ contribution of each component; at most the cap of each gate that fails; at least the floor.
@@ -86,18 +90,36 @@ class Composite:
                 raise UsageError(f"feedback {name!r} has two scorers called {part.name!r}; give them different names")
 
     def judge(self, examples: Sequence[Example]) -> list[Judgement]:
-        """Raises RefineError where a scorer returns a number that isn't finite, or too few of them."""
+        """A pair that a gate sends to the floor is shown to no component: it has the gates' scores alone.
+
+        Raises RefineError where a scorer returns a number that isn't finite, or too few of them.
+        """
         judgements = [Judgement(self.floor, {}, sound=False)] * len(examples)
         places = [i for i, example in enumerate(examples) if not is_empty(example.output)]
-        if not places:
-            return judgements
-        asked = [examples[i] for i in places]
-        columns = {name: checked_scores(scorer, asked, name) for name, scorer in self._scorers.items()}
-        for row, place in enumerate(places):
-            judgements[place] = self._judged({name: column[row] for name, column in columns.items()})
+        gates = {gate.name: gate.scorer for gate in self.gates}
+        found = self._values(gates, examples, places)
+        condemned = {i for i in places if any(gate.condemns(found[i][gate.name]) for gate in self.gates)}
+        for place in condemned:
+            judgements[place] = Judgement(self.floor, found[place], sound=False)
+        places = [i for i in places if i not in condemned]
+        others = {name: scorer for name, scorer in self._scorers.items() if name not in gates}
+        for place, values in self._values(others, examples, places).items():
+            judgements[place] = self._judged(found[place] | values)
         return judgements
 
+    @staticmethod
+    def _values(
+        scorers: Mapping[str, Scorer], examples: Sequence[Example], places: Sequence[int]
+    ) -> dict[int, dict[str, float]]:
+        """By place, what each scorer finds of the example there."""
+        if not places:
+            return {}
+        asked = [examples[i] for i in places]
+        columns = {name: checked_scores(scorer, asked, name) for name, scorer in scorers.items()}
+        return {place: {name: column[row] for name, column in columns.items()} for row, place in enumerate(places)}
+
     def _judged(self, values: dict[str, float]) -> Judgement:
+        values = {name: values[name] for name in self._scorers}
         shares = dict.fromkeys(values, 0.0)
         for component in self.components:
             shares[component.name] += component.contribution(values[component.name])

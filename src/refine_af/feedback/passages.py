@@ -1,8 +1,7 @@
-"""Passages of texts: sentences, and the longest passage that an output shares with its task, which tells an echo."""
+"""The longest passage that an output shares with its task, which tells an echo."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import Literal
@@ -12,15 +11,6 @@ from refine_af.language import ENGLISH, Language
 
 _COMPARED = 300  # words of each text: the cost grows with their square
 _FEWEST = 3  # words: shorter outputs are labels, names and numbers, which a task may well hold
-
-
-_SENTENCE_END = re.compile(r"(?<=[.!?؟۔।॥።။។])\s+|(?<=[。！？])(?![。！？」』”）])|(?<=[。！？][」』”）])|\n+")
-
-
-def sentences(text: str) -> list[str]:
-    """What ends in a full stop, a question or an exclamation mark of any script, or with its line; blank ones are left
-    out."""
-    return [s for s in _SENTENCE_END.split(text) if s.strip()]
 
 
 def longest_passage(one: Sequence[str], other: Sequence[str]) -> int:

@@ -75,7 +75,7 @@ class GpuMachine:
     def passes(self, kind: str, tokens: float, parameters: int) -> Estimate:
         """Bound by computing. Reward models run in float32, so that a pair's score doesn't depend on its
         batch."""
-        flops = {"train": 4, "finetune": 6}.get(kind, 2)
+        flops = {"gradient": 4, "train": 4, "finetune": 6}.get(kind, 2)
         share = self.train_share if flops > 2 else self.forward_share
         peak = self.float32_flops if kind == "reward" else self.peak_flops
         formula = (
@@ -137,7 +137,7 @@ class CpuMachine:
 
     def passes(self, kind: str, tokens: float, parameters: int) -> Estimate:
         """The way back costs twice the way there, so a forward pass is three times as fast as training."""
-        rate = self.train_rate if kind in ("train", "finetune") else 3 * self.train_rate
+        rate = self.train_rate if kind in ("gradient", "train", "finetune") else 3 * self.train_rate
         if kind == "score":
             rate = self.score_rate if self.rounded else self.float_score_rate
         rate /= self._size(parameters)

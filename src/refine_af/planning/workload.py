@@ -53,13 +53,14 @@ class Generation:
 class Pass:
     """Tokens that go through a model without being generated.
 
-    ``kind``: "score" in the engine, "forward" in torch, "reward" by a reward model in float32, "train" with the way
-    back, "finetune" too, with activations that a GPU computes twice. ``parameters`` None: the config's own model.
+    ``kind``: "score" in the engine, "forward" in torch, "reward" by a reward model in float32, "gradient" with the way
+    back and nothing learnt, "train" with both, "finetune" too, with activations that a GPU computes twice.
+    ``parameters`` None: the config's own model.
     """
 
     name: str
     tokens: float
-    kind: Literal["score", "forward", "reward", "train", "finetune"]
+    kind: Literal["score", "forward", "reward", "gradient", "train", "finetune"]
     parameters: int | None = None
 
 
@@ -320,8 +321,8 @@ def _rewards(config: Config, pairs: int, new: float, shown: int) -> Sequence[Pas
         # What prompts begin with is read once. Of each anchor three gradients are taken.
         anchors = 3 * min(MOST, shown // 2) * mean_words(LONGEST, pairs=True) * TOKENS_PER_WORD
         return (
-            Pass("rewards: gradients", pairs * length, "train"),
-            *((Pass("gradients of the anchors, the first time", anchors, "train"),) if shown else ()),
+            Pass("rewards: gradients", pairs * length, "gradient"),
+            *((Pass("gradients of the anchors, the first time", anchors, "gradient"),) if shown else ()),
         )
     return [
         Pass(f"rewards: {short_name(model.name)}", model.passes * pairs * length, "reward", model.active)

@@ -1,4 +1,4 @@
-"""What bad pairs look like: people's pairs, spoilt by rules, from which the evaluator learns what a good one is.
+"""What bad pairs look like: people's pairs, spoilt by rules.
 
 Each rule takes a pair and gives an output that is worse than the pair's own, or None where it can't: a text of two
 words can't be cut. The way is UniEval's (arXiv 2210.07197, section 3.2), the rules are our own.
@@ -12,11 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from refine_af.feedback.base import Example
-from refine_af.feedback.passages import sentences
 
 Rule = Callable[[random.Random, Example, Example], "str | None"]  # chance, the pair, a pair of another task
 
 _WORD = re.compile(r"\S+")
+_SENTENCE_END = re.compile(r"(?<=[.!?؟۔।॥።။។])\s+|(?<=[。！？])(?![。！？」』”）])|(?<=[。！？][」』”）])|\n+")
+
+
+def sentences(text: str) -> list[str]:
+    """What ends in a full stop, a question or an exclamation mark of any script, or with its line; blank ones are left
+    out."""
+    return [s for s in _SENTENCE_END.split(text) if s.strip()]
 
 
 def other_task(chance: random.Random, pair: Example, other: Example) -> str | None:
