@@ -68,7 +68,7 @@ def test_a_pair_by_people_is_worth_nothing_more_or_less(shop: Workshop, reward: 
     anchors = shop.influence(witness=False)._anchors
     judged = reward.judge(anchors)
     for name in WEIGHTS:
-        assert fmean(j.shares[name] for j in judged) == pytest.approx(0, abs=0.05)
+        assert fmean(j.shares[name] for j in judged if j.shares) == pytest.approx(0, abs=0.05)
 
 
 def test_nothing_is_worse_than_an_empty_answer(reward: Composite) -> None:
@@ -82,11 +82,17 @@ def test_what_is_no_answer_by_its_words_is_at_the_floor(config: Config, reward: 
     echoes = [Example(e.instruction, e.input, e.instruction) for e in GOOD]
     circles = with_output("and so on and so on and so on and so on and so on and so on")
     borrowed = max((t.output for t in shown_tasks(config.seeds, config.seed)), key=len)
-    mixed = [Example("Name three animals that live in the sea.", "", "Three animals live in the sea.")]
-    for bad in (echoes, circles, with_output(borrowed), mixed):
+    for bad in (echoes, circles, with_output(borrowed)):
         judged = reward.judge(bad)
         assert [j.reward for j in judged] == [FLOOR] * len(bad)
         assert not any(j.sound for j in judged)
+
+
+def test_words_of_the_instruction_alone_are_no_answer(reward: Composite) -> None:
+    task = "Name three animals that live in the sea."
+    (judged,) = reward.judge([Example(task, "", "Three animals live in the sea.")])
+    assert judged.reward <= -1
+    assert not judged.sound
 
 
 def test_an_edited_input_is_not_taken_for_an_echo(reward: Composite) -> None:

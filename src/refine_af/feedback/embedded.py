@@ -24,7 +24,7 @@ _CLIP = 3.0  # spreads of people's pairs
 # An answer in a whole sentence takes the question up: "The most popular sport among the five listed is football."
 _ECHO_OF_INSTRUCTION = 0.85
 _ECHO_OF_INPUT = 0.7
-_CAP = -1.0  # of what may be right all the same: editing leaves most of an input as it is
+_CAP = -1.0  # of what may be right all the same: editing leaves most of a text as it is
 _DOUBLINGS = 1.5  # about a third of people's fewest words, or three times their most
 
 
@@ -54,8 +54,8 @@ def _gates(workshop: Workshop) -> list[Gate]:
         Gate(VarietyScorer(language), minimum=0.4),
         Gate(FormatScorer(language), minimum=0.6),
         Gate(EchoScorer("instruction", language), maximum=_ECHO_OF_INSTRUCTION),
-        Gate(AddedWordsScorer(language), minimum=0.1),
         Gate(BorrowedScorer(workshop.people, language), maximum=0.7),
         Gate(EchoScorer("input", language), maximum=_ECHO_OF_INPUT, cap=_CAP),
+        Gate(AddedWordsScorer(language), minimum=0.1, cap=_CAP),
         *length,
     ]
