@@ -47,16 +47,19 @@ PEOPLE, OWN = "people's pairs", "the run's own reward"
 _LONGEST = 100  # words of a pair by people: about what a student may be tuned on (finetune.max_length)
 
 
-def _influence(*directions: str) -> dict[str, Any]:
-    return {"name": "composite", "scorers": {d: {"use": "influence", "direction": d} for d in directions}}
+def _influence(**weights: float) -> dict[str, Any]:
+    """Directions and what a spread of each is worth."""
+    scorers = {d: {"use": "influence", "direction": d, "weight": weight} for d, weight in weights.items()}
+    return {"name": "composite", "scorers": scorers}
 
 
 REWARDS: dict[str, dict[str, Any]] = {
-    "contrastive + plain": _influence("contrastive", "plain"),
-    "contrastive": _influence("contrastive"),
-    "plain": _influence("plain"),
-    "content": _influence("content"),
-    "contrastive + content": _influence("contrastive", "content"),
+    "contrastive + plain": _influence(contrastive=1, plain=1),
+    "contrastive + 2 plain": _influence(contrastive=1, plain=2),
+    "contrastive": _influence(contrastive=1),
+    "plain": _influence(plain=1),
+    "content": _influence(content=1),
+    "contrastive + content": _influence(contrastive=1, content=1),
     "likelihood": {"name": "likelihood"},
     "pmi": {"name": "pmi"},
     "high IFD": {"name": "pmi", "scorers": {"pmi": {"weight": -1.0}}},
