@@ -30,6 +30,7 @@ from refine_af.config import Config, FeedbackConfig
 from refine_af.environment import give_back_memory, quiet_libraries
 from refine_af.errors import RefineError, UsageError
 from refine_af.evaluation.likelihood import Questions
+from refine_af.evaluation.references import of_tasks
 from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.records import derived_random
@@ -38,7 +39,6 @@ from refine_af.stages.context import calibration_pairs, seed_tasks
 from refine_af.store import Store
 from refine_af.validation.choices import CHANCE, Candidate, by_chance, by_reward, nonsense
 from refine_af.validation.gains import Gain, gains
-from refine_af.validation.questions import of_tasks
 from refine_af.validation.students import UNTOUCHED, Students
 from refine_af.validation.validate import candidates, judged
 

@@ -22,6 +22,7 @@ from statistics import fmean
 from refine_af.config import Config, load_config
 from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError, UsageError
+from refine_af.evaluation.references import LONGEST_PROMPT, of_tasks
 from refine_af.feedback.base import Example
 from refine_af.files import write_text
 from refine_af.parts import Parts
@@ -29,7 +30,6 @@ from refine_af.seeds.load import load_seeds
 from refine_af.user_files import json_rows, read_text
 from refine_af.validation.choices import last_words, shuffled
 from refine_af.validation.gains import gains, table
-from refine_af.validation.questions import LONGEST_PROMPT, of_tasks
 from refine_af.validation.students import UNTOUCHED, Students
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -59,6 +59,11 @@ def test_a_run_ends_with_data_set_model_evaluation_and_report(finished: Path, ti
     assert len((finished / "evaluation" / "tuned.jsonl").read_text().splitlines()) == round(
         175 * tiny_config.seeds.held_out
     )
+    scores = json.loads((finished / "evaluation" / "scores.json").read_text())
+    for figure in ("content", "margin"):
+        gain = scores[f"tuned_{figure}"] - scores[f"base_{figure}"]
+        assert scores[f"{figure}_difference"] == pytest.approx(gain, abs=1e-3)
+        assert scores[f"{figure}_difference_low"] <= gain <= scores[f"{figure}_difference_high"]
     assert "</html>" in (finished / "report.html").read_text()
 
 

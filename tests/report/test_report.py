@@ -243,6 +243,24 @@ def test_what_the_witness_found_stands_beside_the_reward(low: float, high: float
     assert f"nothing was trained on, {said}: 0.500 before and 0.700 after" in page_of(store)
 
 
+@pytest.mark.parametrize(
+    ("margin", "said"),
+    [((0.1, 0.3), "its kind better than"), ((-0.1, 0.3), "no better, as far"), ((-3, -1), "worse than")],
+)
+def test_how_likely_peoples_answers_are_is_said_where_it_was_measured(
+    margin: tuple[float, float], said: str, store: Store
+) -> None:
+    assert "Content, nats" not in page_of(store)
+    figures = {"base_content": -2.5, "tuned_content": -2.25, "base_margin": 1.5, "tuned_margin": 1.75}
+    figures |= {"content_difference": 0.25, "content_difference_low": 0.125, "content_difference_high": 0.5}
+    figures |= {"margin_difference": 0.25, "margin_difference_low": margin[0], "margin_difference_high": margin[1]}
+    store.add_metrics("evaluate", 0, figures)
+    page = page_of(store)
+    assert "<td>Content, nats a token</td><td>−2.50</td><td>−2.25</td>" in page
+    assert "people's answers are likelier (+0.250 nats a token" in html.unescape(page)
+    assert said in page
+
+
 def test_how_much_could_be_read_stands_beside_the_reward(store: Store) -> None:
     assert "could be read" not in page_of(store)
     store.add_metrics("policy", 0, {"held_out_readable_before": 0.5, "held_out_readable_after": 0.75})

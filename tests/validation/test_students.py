@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from refine_af.config import Config
 from refine_af.evaluation.likelihood import Questions
+from refine_af.evaluation.references import FIGURES, Measured
 from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.prompts.answers import answer_frame
 from refine_af.validation import students
 from refine_af.validation.choices import last_words, shuffled
 from refine_af.validation.gains import Gain, gains
-from refine_af.validation.questions import FIGURES, Measured
 from refine_af.validation.students import Students
 
 PAIRS = [Example(f"Name the {word}.", "", f"A short {word}") for word in ("city", "river", "garden", "school", "tree")]

@@ -100,6 +100,8 @@ class Task:
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     rouge_l: Interval
+    content: Interval  # nats a token of the references
+    margin: Interval  # nats
     exact_match: tuple[float | None, float | None]
     outcomes: tuple[int, int, int] | None  # wins, ties, losses
     tasks: list[Task]  # the largest gain first
@@ -264,6 +266,8 @@ def _evaluation(store: Store) -> Evaluation | None:
     wins, ties, losses = (None if n is None else int(n) for n in counts)
     return Evaluation(
         rouge_l=_interval(values, "base_rouge_l", "tuned_rouge_l", "difference"),
+        content=_interval(values, "base_content", "tuned_content", "content_difference"),
+        margin=_interval(values, "base_margin", "tuned_margin", "margin_difference"),
         exact_match=(values.get("base_exact_match"), values.get("tuned_exact_match")),
         outcomes=None if wins is None or ties is None or losses is None else (wins, ties, losses),
         tasks=tasks,

@@ -16,7 +16,7 @@ from refine_af.report.arms_view import arms_view
 from refine_af.report.charts import FunnelRow, Series, bar_chart, funnel_chart, histogram, line_chart
 from refine_af.report.contributions import Contributions
 from refine_af.report.curves import Figure, component_figures, curve_figures, one_line, other_figures
-from refine_af.report.data import Event, Funnel, HeldOut, Interval, Report, Stage, Task
+from refine_af.report.data import Evaluation, Event, Funnel, HeldOut, Interval, Report, Stage, Task
 from refine_af.report.numbers import number, signed
 from refine_af.report.verbs import verb_objects
 from refine_af.report.wording import (
@@ -29,6 +29,7 @@ from refine_af.report.wording import (
     minutes,
     moment,
     readable_note,
+    references_conclusion,
     reward_conclusion,
     witness_conclusion,
     worded,
@@ -224,11 +225,13 @@ def _evaluation(report: Report) -> Figure | None:
         "rows": [
             ("ROUGE-L", number(evaluation.rouge_l.before), number(evaluation.rouge_l.after)),
             ("Exact match", number(evaluation.exact_match[0]), number(evaluation.exact_match[1])),
+            *_likelihoods(evaluation),
         ],
         "difference": difference(evaluation.rouge_l),
         "between": between(evaluation.rouge_l),
         "outcomes": f"{number(wins)} won, {number(ties)} tied, {number(losses)} lost",
         "conclusion": evaluation_conclusion(evaluation.rouge_l, len(decided)),
+        "likelihoods": references_conclusion(evaluation.content, evaluation.margin),
         "differences": histogram(
             [("tasks", [t.difference or 0.0 for t in decided])],
             title="Differences of the tasks",
@@ -239,6 +242,12 @@ def _evaluation(report: Report) -> Figure | None:
         "losses": [_task(t) for t in falls],
         "tasks": [_task(t) for t in evaluation.tasks],
     }
+
+
+def _likelihoods(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """Of runs from before these were measured there are none."""
+    named = [("Content, nats a token", evaluation.content), ("Margin, nats", evaluation.margin)]
+    return [(name, number(one.before), number(one.after)) for name, one in named if one.before is not None]
 
 
 def _sample(sample: Any) -> dict[str, Any]:

@@ -1,13 +1,16 @@
-"""Asks the base and the tuned model the held-out seed tasks, greedily, and scores the answers."""
+"""Asks the base and the tuned model the held-out seed tasks, greedily, scores the answers, and reads how likely either
+model finds what people answered."""
 
 from __future__ import annotations
 
 import json
+from statistics import fmean
 from typing import Literal
 
 from refine_af.config import SamplingConfig
 from refine_af.engines.base import Engine, Prompts
 from refine_af.evaluation.metrics import exact_match, rouge_l
+from refine_af.evaluation.references import Measured, measured, of_seeds
 from refine_af.evaluation.significance import paired_difference
 from refine_af.files import write_text
 from refine_af.prompts.answers import answer_frame, asked, cut_answer, scored_part
@@ -27,13 +30,14 @@ def run_evaluate(context: Context) -> str:
         return "nothing to evaluate"
     done = _predictions(context)
     context.progress.begin(STAGE, len(tasks) * len(MODELS), "answers", len(done))
+    questions = of_seeds(context.parts, tasks)
+    found: list[Measured] = []
     for model in MODELS:
-        missing = [t for t in tasks if (model, t.id) not in done]
-        if not missing:
-            continue
         with context.parts.adapted_engine(context.folder / "model" if model == "tuned" else None) as engine:
-            _answer(context, engine, model, tasks)
-    summary = _summarise(context, tasks)
+            if any((model, t.id) not in done for t in tasks):
+                _answer(context, engine, model, tasks)
+            found.append(measured(engine, questions, by_task=False))
+    summary = _summarise(context, tasks, _likelihoods(context, *found) if questions else {})
     count = len(_predictions(context))
     store.finish_stage(STAGE, StageCounts(read=len(tasks) * len(MODELS), kept=count))
     return summary
@@ -76,7 +80,23 @@ def _answer(context: Context, engine: Engine, model: Literal["base", "tuned"], t
         context.progress.update(count, {"model": model, "ROUGE-L": f"{mean:.1f}"})
 
 
-def _summarise(context: Context, tasks: list[SeedTask]) -> str:
+def _likelihoods(context: Context, base: Measured, tuned: Measured) -> dict[str, float]:
+    """Content and margin of both models, and their differences with intervals over the references."""
+    figures: dict[str, float] = {}
+    for name in ("content", "margin"):
+        before, after = ([one[name] for one in model.values()] for model in (base, tuned))
+        difference = paired_difference(before, after, seed=context.config.seed)
+        figures |= {
+            f"base_{name}": fmean(before),
+            f"tuned_{name}": fmean(after),
+            f"{name}_difference": difference.mean,
+            f"{name}_difference_low": difference.low,
+            f"{name}_difference_high": difference.high,
+        }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _summarise(context: Context, tasks: list[SeedTask], likelihoods: dict[str, float]) -> str:
     predictions = _predictions(context)
     columns = {m: [predictions[m, t.id] for t in tasks] for m in MODELS}
     base, tuned = ([p.rouge_l for p in columns[m]] for m in MODELS)
@@ -92,6 +112,7 @@ def _summarise(context: Context, tasks: list[SeedTask]) -> str:
         "wins": sum(t > b for b, t in zip(base, tuned, strict=True)),
         "losses": sum(t < b for b, t in zip(base, tuned, strict=True)),
         "ties": sum(t == b for b, t in zip(base, tuned, strict=True)),
+        **likelihoods,
     }
     with context.store.transaction():
         context.store.add_metrics(STAGE, 0, figures)

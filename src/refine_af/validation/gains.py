@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
+from refine_af.evaluation.references import FIGURES, Measured
 from refine_af.evaluation.significance import paired_difference
-from refine_af.validation.questions import FIGURES, Measured
 
 
 @dataclass(frozen=True, slots=True)

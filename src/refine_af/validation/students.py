@@ -11,6 +11,7 @@ from pathlib import Path
 
 from refine_af.environment import give_back_memory
 from refine_af.evaluation.likelihood import Questions
+from refine_af.evaluation.references import Measured, measured
 from refine_af.feedback.base import Example
 from refine_af.files import write_text
 from refine_af.parts import Parts
@@ -19,7 +20,6 @@ from refine_af.records import Instance, Instruction, content_id, derived_seed
 from refine_af.stages.context import Context
 from refine_af.stages.finetune import tune
 from refine_af.store import Store
-from refine_af.validation.questions import Measured, measured
 
 UNTOUCHED = "untouched"
 

@@ -13,6 +13,7 @@ from typing import Any
 from refine_af.config import Config
 from refine_af.errors import UsageError
 from refine_af.evaluation.likelihood import Questions
+from refine_af.evaluation.references import Measured, of_seeds, of_tasks
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.base import Example, Feedback
 from refine_af.feedback.check import check_feedback, check_teachers
@@ -26,7 +27,6 @@ from refine_af.stages.context import calibration_pairs, generated_instructions, 
 from refine_af.store import Store
 from refine_af.validation.choices import BEST, CHANCE, WORST, Candidate, Group, by_chance, by_reward, nonsense
 from refine_af.validation.gains import Gain, gains
-from refine_af.validation.questions import Measured, of_seeds, of_tasks
 from refine_af.validation.students import Students
 from refine_af.validation.verdict import verdict
 
@@ -77,6 +77,11 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
         work.mkdir(exist_ok=True)
         parts = Parts(_exact(config), Path(scratch))
         questions = of_seeds(parts, held_out) if tasks is None else of_tasks(parts, tasks)
+        if not questions:
+            raise UsageError(
+                f"{folder}: {len(held_out)} held-out seed tasks are too few to ask a student; start a run that holds "
+                "out more (seeds.held_out), or give tasks with --tasks"
+            )
         progress.note(f"{folder}: {sum(map(len, groups))} candidates for {len(groups)} instructions are being judged")
         with Store(work / "scores.db") as memory:
             scored = judged(groups, parts.feedback(seeds, memory))

@@ -1,4 +1,4 @@
-"""What students are asked: references that people wrote, several of one kind of task behind each of its prompts."""
+"""What people wrote, references of one kind of task behind each of its prompts, and what a model finds of it."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def _of_task(parts: Parts, task: EvaluationTask, instances: int, longest: int) -
 
 def of_seeds(parts: Parts, seeds: Sequence[SeedTask]) -> list[Questions]:
     """Seed tasks in groups of five that have an input or not, are classification or not, and have outputs of about
-    one length; a seed whose output stands in its group already is left out. Raises UsageError where there are fewer
-    than ``FEWEST``."""
+    one length. A seed whose output stands in its group already is left out, and so is a kind of fewer than ``FEWEST``:
+    of too few there are no questions."""
     frame, ruler = answer_frame(parts.dialect), TokenRuler(parts.tokenizer)
     kinds: dict[tuple[bool, bool], dict[str, str]] = {}
     for one in sorted(seeds, key=lambda t: (len(t.output), t.id)):
@@ -75,11 +75,6 @@ def of_seeds(parts: Parts, seeds: Sequence[SeedTask]) -> list[Questions]:
         for start, rows in enumerate(_parted(list(known.items()))):
             references, prompts = zip(*rows, strict=True)
             found.append(Questions(f"seeds {number}.{start}", tuple(prompts), tuple(references)))
-    if not found:
-        raise UsageError(
-            f"{len(seeds)} held-out seed tasks are too few to ask a student: hold out more of them (seeds.held_out), "
-            "or give tasks with --tasks"
-        )
     return found
 
 
