@@ -2,8 +2,9 @@
 for what that does not see.
 
 Contrastive influence is paid where learning a pair makes an answer fit its own task rather than another; plain
-influence where it makes people's answers likelier, their length and tone with it. Students of pairs that their sum
-chooses attend better to what is asked and know answers better than those of chance; see docs/benchmarks.md.
+influence where it makes people's answers likelier, their length and tone with it. Alone, the first costs knowledge of
+answers and the second attention to what is asked; students of what both choose together gain in both, see
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from refine_af.feedback.passages import EchoScorer
 from refine_af.feedback.people import BorrowedScorer
 from refine_af.feedback.rules import AddedWordsScorer, SubstanceScorer, VarietyScorer
 
-WEIGHTS: dict[str, float] = {"contrastive": 0.5, "plain": 0.5}
+WEIGHTS: dict[str, float] = {"contrastive": 1 / 3, "plain": 2 / 3}
 _DIRECTIONS: tuple[Direction, ...] = ("contrastive", "plain")
 FLOOR = -3.0
 _CLIP = 3.0  # spreads of people's pairs
