@@ -7,6 +7,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,7 +37,7 @@ from refine_af.prompts.pairs import read_turn
 from refine_af.prompts.pointing import points_at
 from refine_af.seeds import load_seeds
 
-EXAMPLES = 500  # to be raised for a long look
+EXAMPLES = int(os.environ.get("EXAMPLES", "500"))  # of each property; for a long look, more
 SLOW = 0.05  # seconds for 100 kB, on a quiet core; a test allows ten times as much, and what is quadratic takes minutes
 ANY = settings(
     max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from refine_af.config import LoraSettings
+from refine_af.errors import UsageError
+from refine_af.models import check_targets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,18 +31,39 @@ def lora_config(lora: LoraSettings) -> LoraConfig:
 
 
 def adaptable_layers(network: PreTrainedModel) -> set[str]:
-    """The names of the linear layers, without the output layer: it stays frozen, and PPO never keeps its gradients."""
+    """The names of the linear layers, without the output layer: it stays frozen, and PPO never keeps its gradients.
+    Routers that are written as linear layers give more than a product, and names that other layers have too would mean
+    these as well."""
     output = network.get_output_embeddings()
-    named = ((name.rsplit(".", 1)[-1], module) for name, module in network.named_modules())
-    return {name for name, module in named if isinstance(module, (nn.Linear, Conv1D)) and module is not output}
+    linear: set[str] = set()
+    others: set[str] = set()
+    for path, module in network.named_modules():
+        is_linear = isinstance(module, (nn.Linear, Conv1D)) and module is not output and not is_router(module)
+        (linear if is_linear else others).add(path.rpartition(".")[2])
+    return linear - others
 
 
-def layers_there(folder: Path) -> set[str]:
-    """The names of the layers that may get adapters, of a model that is not loaded: its layers are made without their
-    weights, in a second or less."""
+def is_router(layer: nn.Module) -> bool:
+    """Whether a layer chooses among experts; some are written as linear layers, and give more than a product."""
+    return type(layer).__name__.endswith("Router")
+
+
+def bare_network(folder: Path) -> PreTrainedModel:
+    """The network of a model that is not loaded: its layers without their weights, in a second or less."""
     with torch.device("meta"):
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        return adaptable_layers(AutoModelForCausalLM.from_config(settings, trust_remote_code=False))
+        return AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+
+
+def check_layers(section: str, lora: LoraSettings, network: PreTrainedModel, name: str) -> None:
+    """Raises UsageError where a layer that ``section`` names is not there, or is one that peft puts no adapter on. The
+    network is as it was afterwards."""
+    check_targets(section, lora.targets, adaptable_layers(network), name)
+    try:
+        get_peft_model(network, lora_config(lora)).unload()
+    except ValueError as error:  # Mamba's output layers, of which the weights are read and the layers never called
+        problem = " ".join(str(error).split())[:200]
+        raise UsageError(f"{section}.targets don't fit {name}: {problem}") from None
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:

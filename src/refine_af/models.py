@@ -323,19 +323,35 @@ def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
     else:
         model.to(torch_device(config))
     model.eval().requires_grad_(False)
-    _check_numbers(located.label, model)
+    _check_forward(located.label, model)
     return model
 
 
-def _check_numbers(label: str, model: PreTrainedModel) -> None:
-    """Raises RefineError where a few tokens show that the model's numbers are too large for its dtype."""
+def _check_forward(label: str, model: PreTrainedModel) -> None:
+    """Raises RefineError where a few tokens show that the model's numbers are too large for its dtype, and UsageError
+    where it can't read them, or looks at what comes after a token."""
     import torch
 
+    tokens = torch.arange(8, device=model.device)[None]
     with torch.no_grad(), quiet_libraries():
-        logits = model(input_ids=torch.arange(8, device=model.device)[None], use_cache=False).logits
+        try:
+            logits, first = (model(input_ids=ids, use_cache=False).logits for ids in (tokens, tokens[:, :5]))
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            problem = " ".join(str(error).split())[:120]
+            raise UsageError(
+                f"{label} can't read a text ({problem}): a {type(model).__name__} of these settings is not supported"
+            ) from None
     if not logits.isfinite().all():
         dtype = str(model.dtype).removeprefix("torch.")
         raise RefineError(f"{label} computes numbers that are not finite in {dtype}; set model.dtype to float32")
+    difference = (logits[:, : first.shape[1]] - first).float().norm()
+    if difference > (1e-4 if first.dtype == torch.float32 else 0.05) * first.float().norm():
+        raise UsageError(
+            f"{label}, a {type(model).__name__}, looks at what comes after a token, so it can't write; give a causal "
+            "model (of BERT's kind: with is_decoder in its config.json)"
+        )
 
 
 def _check_head(located: LocatedModel) -> None:
