@@ -2,8 +2,8 @@
 
     python benchmarks/loading.py
 
-Loads in turn with all checks and with none, in this process, on one thread, once before counting. Counts the processor's
-seconds, which don't depend on what else the machine does. Writes loading.json beside.
+Loads in turn with all checks and with none, in this process, on one thread, once before counting. Counts the
+processor's seconds, which hardly depend on what else the machine does. Writes loading.json beside.
 """
 
 from __future__ import annotations
