@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_overrides
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
@@ -107,25 +106,27 @@ def test_routers_that_are_written_as_linear_layers_get_none() -> None:
 # -- the model itself ----------------------------------------------------------------------------------
 
 
-def saved(tiny_model: Path, folder: Path, name: str, **settings: Any) -> list[str]:
+def saved(tiny_settings: list[str], folder: Path, name: str, targets: str, **settings: Any) -> list[str]:
     """Settings of a run on a random model with the tiny one's tokenizer."""
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    tokenizer = AutoTokenizer.from_pretrained(load_config(overrides=tiny_settings).model.name)
     sizes = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     AutoModelForCausalLM.from_config(AutoConfig.for_model(name, **sizes, **settings)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return tiny_overrides(folder, finetune__lora__targets=["dense"], policy__lora__targets=["dense"])
+    adapted = [f"{section}.lora.targets=[{targets}]" for section in ("policy", "finetune")]
+    return [*tiny_settings, f"model.name={folder}", *adapted]
 
 
-def test_a_model_that_looks_ahead_is_refused_before_anything_is_written(tiny_model: Path, tmp_path: Path) -> None:
-    settings = saved(tiny_model, tmp_path / "m", "bert", intermediate_size=24)
+def test_a_model_that_looks_ahead_is_refused_before_anything_is_written(
+    tiny_settings: list[str], tmp_path: Path
+) -> None:
+    settings = saved(tiny_settings, tmp_path / "m", "bert", "query", intermediate_size=24)
     with pytest.raises(UsageError, match=r"m, a BertLMHeadModel, looks at what comes after a token"):
         Run(load_config(overrides=settings), tmp_path / "run").execute()
     assert not (tmp_path / "run").exists()
 
 
-def test_settings_that_can_compute_nothing_are_told_in_one_line(tiny_model: Path, tmp_path: Path) -> None:
-    settings = saved(tiny_model, tmp_path / "m", "gptj", rotary_dim=64, n_positions=64)
-    settings = [one for one in settings if ".targets" not in one]
+def test_settings_that_can_compute_nothing_are_told_in_one_line(tiny_settings: list[str], tmp_path: Path) -> None:
+    settings = saved(tiny_settings, tmp_path / "m", "gptj", "q_proj", rotary_dim=64, n_positions=64)
     with pytest.raises(UsageError, match=r"m can't read a text \(.*\): a GPTJForCausalLM of these settings"):
         Run(load_config(overrides=settings), tmp_path / "run").execute()
     assert not (tmp_path / "run").exists()
@@ -133,13 +134,21 @@ def test_settings_that_can_compute_nothing_are_told_in_one_line(tiny_model: Path
 
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_a_model_that_padding_changes_is_not_trained_in_groups(
-    algorithm: str, tiny_model: Path, tmp_path: Path
+    algorithm: str, tiny_settings: list[str], tmp_path: Path
 ) -> None:
     """GPT-2 counts positions from the first column, and TRL hands on none."""
-    settings = saved(tiny_model, tmp_path / "m", "gpt2")
-    targets = [f"{section}.lora.targets=[c_attn]" for section in ("policy", "finetune")]
+    settings = saved(tiny_settings, tmp_path / "m", "gpt2", "c_attn")
     shape = ["policy.group_size=2", "policy.minibatch=2", "policy.micro_batch=2"]
-    config = load_config(overrides=[*settings, *targets, *shape, f"policy.algorithm={algorithm}"])
+    config = load_config(overrides=[*settings, *shape, f"policy.algorithm={algorithm}"])
     with pytest.raises(UsageError, match=rf"policy\.algorithm={algorithm} pads prompts .*GPT2LMHeadModel.*ppo"):
         Run(config, tmp_path / "run").execute()
     assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_of_a_model_that_looks_ahead_leaves_no_folder(tiny_settings: list[str], tmp_path: Path) -> None:
+    saved(tiny_settings, tmp_path / "m", "bert", "query", intermediate_size=24)
+    (tmp_path / "t.jsonl").write_text('{"task": "a", "instruction": "Name a colour.", "references": ["Blue"]}\n')
+    given = [str(tmp_path / "m"), "--tasks", str(tmp_path / "t.jsonl"), "--out", str(tmp_path / "e")]
+    shown = CliRunner().invoke(app, ["evaluate", *given])
+    assert "looks at what comes after a token" in str(shown.exception)
+    assert not (tmp_path / "e").exists()

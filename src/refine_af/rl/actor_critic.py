@@ -10,7 +10,7 @@ generator needs to have its next tokens in one column, needs both.)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -262,10 +262,15 @@ class ActorCritic(nn.Module):
 
     @contextmanager
     def _layers_checkpointed(self) -> Iterator[None]:
-        """Not by transformers' own switch, which asks for training mode, and in it some layers drop values out."""
+        """Not by transformers' own switch, which asks for training mode, and in it some layers drop values out. What is
+        computed again, in a backward pass that may come later, is computed with the adapter that is on now."""
+        role = self._as_critic if self.policy.active_adapter == _CRITIC else nullcontext
+        again = partial(
+            checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), role())
+        )
         try:
             for layer in self._checkpointed:
-                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+                layer.forward = partial(again, layer.forward)
             yield
         finally:
             for layer in self._checkpointed:
