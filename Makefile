@@ -35,6 +35,8 @@ lint: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	$(BIN)/python benchmarks/novelty.py
 	$(BIN)/python benchmarks/engines.py
+	$(BIN)/python benchmarks/architectures.py
+	$(BIN)/python benchmarks/loading.py
 	$(BIN)/python benchmarks/feedback.py
 	$(BIN)/python benchmarks/reward_attacks.py
 	$(BIN)/python benchmarks/demo.py

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-_ROOT = Path(__file__).resolve().parents[1]
-PAGE = _ROOT / "docs" / "benchmarks.md"
-README = _ROOT / "README.md"
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "benchmarks.md"
+README = ROOT / "README.md"
 
 
 def write_section(name: str, script: str, text: str, page: Path = PAGE) -> None:

@@ -35,6 +35,12 @@ def test_the_text_is_what_stands_behind_the_thinking(content: Any, text: str) ->
         assert answer_of({"text": content}, plain=True) == Answer(text)
 
 
+def test_a_silence_is_told_in_one_line() -> None:
+    found = answer_of(chat("", finish="a\n reason\n"))
+    assert found is not None
+    assert found.silence == "empty text (finish_reason a reason)"
+
+
 @pytest.mark.parametrize(
     ("choice", "silence"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -50,3 +51,22 @@ def test_every_option_that_is_named_exists(page: str) -> None:
     for section, option in re.findall(r"`(?:--set )?([a-z]+)\.([a-z_]+)[`=.]", text):
         if section in sections:
             assert option in sections[section], f"{section}.{option}"
+
+
+def test_every_promise_has_a_test_that_holds_it() -> None:
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    rows = guide.partition("## Right, or refused")[2].partition("\n## ")[0].splitlines()
+    promises = [row for row in rows if row.startswith("| ")][1:]
+    assert len(promises) >= 20
+    for promise in promises:
+        held_by = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
+        assert held_by, promise
+        for file, test in held_by:
+            assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), test
+
+
+def test_what_the_checks_of_a_model_cost_is_what_was_measured() -> None:
+    measured = json.loads((ROOT / "benchmarks" / "loading.json").read_text(encoding="utf-8"))["median_seconds_more"]
+    guide = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8")
+    assert f"The checks of a model cost {measured:.2f} s" in guide
+    assert measured <= 0.5

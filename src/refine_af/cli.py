@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -106,24 +107,28 @@ def plan(
     set_: Override = None,
     as_json: Json = False,
 ) -> None:
-    """Shows what would run: tokens, hours, memory and disk, without running it.
+    """Shows what would run: tokens, hours, memory and disk, and what would be refused, without running it.
 
     refine-af plan --preset paper-llama2-7b
     """
     settings = made_config(config, preset, seeds, set_)
+    from refine_af.checks import refusals
+    from refine_af.parts import Parts
     from refine_af.planning import make_plan
     from refine_af.seeds import load_seeds
 
     seeds_read = load_seeds(settings.seeds.path)
     tell(*seeds_read.notes)
     made = make_plan(settings, len(seeds_read.tasks))
+    with tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
+        refused = refusals(settings, Parts(settings, Path(scratch)))
     if as_json:
-        print_json(made.as_dict())
+        print_json({**made.as_dict(), "refused": refused})
         return
     from refine_af.console import plain_console
     from refine_af.planning.render import render
 
-    render(made, plain_console())
+    render(made, refused, plain_console())
 
 
 @app.command()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-_THINKING = ("think", "thinking")  # tags around what a reasoning model writes before its answer
+from refine_af.thoughts import without_thoughts
 
 
 class AskAgainError(Exception):
@@ -56,7 +56,7 @@ def answer_of(choice: Mapping[str, Any], *, plain: bool = False) -> Answer | Non
     parts = content if isinstance(content, list) else [content]
     if not all(part is None or isinstance(part, str | dict) for part in parts):
         return None
-    text, thinking = _without_thinking("".join(map(_text, parts)))
+    text, thinking = without_thoughts("".join(map(_text, parts)))
     if text.strip():
         return Answer(text)
     return Answer("", _silence(choice, message, null=content is None, thinking=thinking))
@@ -65,20 +65,6 @@ def answer_of(choice: Mapping[str, Any], *, plain: bool = False) -> Answer | Non
 def _text(part: Any) -> str:
     text = part.get("text") if isinstance(part, dict) and "thinking" not in part else part
     return text if isinstance(text, str) else ""
-
-
-def _without_thinking(text: str) -> tuple[str, bool]:
-    """The text behind its thoughts, and whether there were any. Some templates open the block, so that its end alone is
-    written; one that doesn't end has nothing behind it."""
-    thought = False
-    for tag in _THINKING:
-        before, end, after = text.rpartition(f"</{tag}>")
-        begins = text.lstrip().startswith(f"<{tag}>")
-        if end and (begins or f"<{tag}>" not in before):
-            text, thought = after.lstrip(), True
-        elif begins:
-            return "", True
-    return text, thought
 
 
 def _silence(choice: Mapping[str, Any], message: Mapping[str, Any], *, null: bool, thinking: bool) -> str:
@@ -93,4 +79,4 @@ def _silence(choice: Mapping[str, Any], message: Mapping[str, Any], *, null: boo
         return "content filter"
     reasons = any(message.get(key) for key in ("reasoning_content", "reasoning", "thinking"))
     kind = "reasoning without an answer" if thinking or reasons else "null content" if null else "empty text"
-    return f"{kind} (finish_reason {str(end)[:40]})"
+    return f"{kind} (finish_reason {said_of(end)[:40]})"

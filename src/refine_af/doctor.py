@@ -1,9 +1,8 @@
 """What is installed here, which model and engine a run would use, and what is missing with the command that
 gets it.
 
-Versions come from packages' metadata and models from their files: nothing heavy is imported, nothing is
-asked of
-the network.
+Versions come from packages' metadata and models from their files: nothing is asked of the network, and nothing heavy is
+imported but for another model than the embedded one, whose tokenizer and layers are looked at.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import os
 import platform
 import re
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -24,12 +24,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from refine_af.checks import refusals
 from refine_af.config import Config, load_config
 from refine_af.console import mark
 from refine_af.engines.vllm import check_server
 from refine_af.errors import UsageError
 from refine_af.feedback.check import check_feedback, models_needed
 from refine_af.models import cache_folder
+from refine_af.parts import Parts
 from refine_af.planning import hub
 from refine_af.planning.hardware import Hardware, detect, disk_free_gb, has_int8_instructions
 from refine_af.planning.models import OASST, UNIEVAL, known_facts
@@ -65,6 +67,7 @@ def examine(config: Config | None = None, out: Path = Path(".")) -> list[Check]:
         _model(config),
         _engine(config, hardware),
         *_feedback(config),
+        *_before_a_run(config),
         Check("CPU", None, f"{hardware.cores} cores usable, {platform.machine()}"),
         _memory(hardware),
         _gpu(hardware, config),
@@ -254,6 +257,19 @@ def _feedback(config: Config) -> list[Check]:
     there = sum(check.ok is True for check in checks)
     found = f"{config.feedback.name}: no reward model needed ({there} of 2 for instructmining_v2 are here)"
     return [Check("feedback", None, found)]
+
+
+_TOLD_ABOVE = ("packages", "model", "server", "feedback")
+
+
+def _before_a_run(config: Config) -> list[Check]:
+    """What else a run would refuse before it begins."""
+    with tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
+        refused = refusals(config, Parts(config, Path(scratch)))
+    others = {name: said for name, said in refused.items() if name not in _TOLD_ABOVE}
+    if others:
+        return [Check(name, False, "a run would be refused", said) for name, said in others.items()]
+    return [Check("before a run", None if refused else True, "nothing else would be refused")]
 
 
 def _role(name: str) -> str:

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from refine_af.config import LoraSettings
+from refine_af.errors import UsageError
+from refine_af.models import check_targets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -32,33 +34,56 @@ def lora_config(lora: LoraSettings) -> LoraConfig:
 
 
 def linear_layers(network: PreTrainedModel) -> dict[str, nn.Module]:
-    """By their full names, as they are below any adapter on them; without the output layer: it stays frozen, and PPO
-    never keeps its gradients."""
+    """By their full names, as they are below any adapter on them; without the output layer, which stays frozen, so that
+    PPO never keeps its gradients, and without routers that are written as linear layers."""
     output = network.get_output_embeddings()
-    found: dict[str, nn.Module] = {}
-    adapted: set[str] = set()
-    for name, module in network.named_modules():
-        if isinstance(module, BaseTunerLayer):
-            adapted.add(name)
-            module = module.get_base_layer()
-        elif any(name.startswith(f"{one}.") for one in adapted):
-            continue
-        if isinstance(module, (nn.Linear, Conv1D)) and module is not output:
-            found[name] = module
-    return found
+    return {
+        name: module
+        for name, module in _below_adapters(network)
+        if isinstance(module, (nn.Linear, Conv1D)) and module is not output and not is_router(module)
+    }
 
 
 def adaptable_layers(network: PreTrainedModel) -> set[str]:
-    """The names of the linear layers by which adapters are asked for."""
-    return {name.rsplit(".", 1)[-1] for name in linear_layers(network)}
+    """The names of the linear layers by which adapters are asked for. A name that another layer has too would mean that
+    as well."""
+    linear = linear_layers(network)
+    others = {name.rpartition(".")[2] for name, _ in _below_adapters(network) if name not in linear}
+    return {name.rpartition(".")[2] for name in linear} - others
 
 
-def layers_there(folder: Path) -> set[str]:
-    """The names of the layers that may get adapters, of a model that is not loaded: its layers are made without their
-    weights, in a second or less."""
+def _below_adapters(network: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """The network's modules by their full names, as if there were no adapters on it."""
+    adapted: list[str] = []
+    for name, module in network.named_modules():
+        if isinstance(module, BaseTunerLayer):
+            adapted.append(f"{name}.")
+            yield name, module.get_base_layer()
+        elif not name.startswith(tuple(adapted)):
+            yield name, module
+
+
+def is_router(layer: nn.Module) -> bool:
+    """Whether a layer chooses among experts; some are written as linear layers, and give more than a product."""
+    return type(layer).__name__.endswith("Router")
+
+
+def bare_network(folder: Path) -> PreTrainedModel:
+    """The network of a model that is not loaded: its layers without their weights, in a second or less."""
     with torch.device("meta"):
         settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        return adaptable_layers(AutoModelForCausalLM.from_config(settings, trust_remote_code=False))
+        return AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
+
+
+def check_layers(section: str, lora: LoraSettings, network: PreTrainedModel, name: str) -> None:
+    """Raises UsageError where a layer that ``section`` names is not there, or is one that peft puts no adapter on. The
+    network is as it was afterwards."""
+    check_targets(section, lora.targets, adaptable_layers(network), name)
+    try:
+        get_peft_model(network, lora_config(lora)).unload()
+    except ValueError as error:  # Mamba's output layers, of which the weights are read and the layers never called
+        problem = " ".join(str(error).split())[:200]
+        raise UsageError(f"{section}.targets don't fit {name}: {problem}") from None
 
 
 @contextmanager

@@ -323,19 +323,37 @@ def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
     else:
         model.to(torch_device(config))
     model.eval().requires_grad_(False)
-    _check_numbers(located.label, model)
+    _check_forward(located.label, model)
     return model
 
 
-def _check_numbers(label: str, model: PreTrainedModel) -> None:
-    """Raises RefineError where a few tokens show that the model's numbers are too large for its dtype."""
+def _check_forward(label: str, model: PreTrainedModel) -> None:
+    """Raises RefineError where a few tokens show that the model's numbers are too large for its dtype, and UsageError
+    where it can't read them, or looks at what comes after a token."""
     import torch
 
+    common = 5
+    tokens = torch.arange(8, device=model.device).repeat(2, 1)
+    tokens[1, common:] = 0  # another end, which must not matter to what stands before
     with torch.no_grad(), quiet_libraries():
-        logits = model(input_ids=torch.arange(8, device=model.device)[None], use_cache=False).logits
+        try:
+            logits = model(input_ids=tokens, use_cache=False).logits
+        except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            problem = " ".join(str(error).split())[:120]
+            raise UsageError(
+                f"{label} can't read a text ({problem}): a {type(model).__name__} of these settings is not supported"
+            ) from None
     if not logits.isfinite().all():
         dtype = str(model.dtype).removeprefix("torch.")
         raise RefineError(f"{label} computes numbers that are not finite in {dtype}; set model.dtype to float32")
+    one, other = logits[:, :common].float()
+    if (one - other).norm() > (1e-4 if logits.dtype == torch.float32 else 0.05) * one.norm():
+        raise UsageError(
+            f"{label}, a {type(model).__name__}, looks at what comes after a token, so it can't write; give a causal "
+            "model (of BERT's kind: with is_decoder in its config.json)"
+        )
 
 
 def _check_head(located: LocatedModel) -> None:

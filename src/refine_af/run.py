@@ -14,21 +14,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from refine_af import __version__
+from refine_af.checks import OF_THE_MODEL, checks
 from refine_af.config import Config, as_yaml, differences, shown_differences
-from refine_af.engines.vllm import check_server
 from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.experiment.check import check_experiment
-from refine_af.feedback.check import check_feedback, check_teachers, check_witness, foresees_training
+from refine_af.feedback.check import foresees_training
 from refine_af.files import check_folder, one_process, write_text
-from refine_af.models import EMBEDDED, check_model, check_packages, check_targets
+from refine_af.models import EMBEDDED
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
-from refine_af.rl.trackers import check_trackers
-from refine_af.seeds import shown_tasks
-from refine_af.stages.context import Context, calibration_pairs
+from refine_af.stages.context import Context
 from refine_af.stages.ppo_team import check_team
+from refine_af.stages.trial import try_model
 from refine_af.store import Store
 from refine_af.team import Team
 from refine_af.weights import fingerprint
@@ -55,7 +53,6 @@ _FIRST_READ = {
     "evaluation": "evaluate",
     "experiment": "arms",
 }
-_LAYERS_OF_LLAMA = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 
@@ -79,12 +76,11 @@ class Run:
             raise UsageError(f"no stage {until!r}; there are: {', '.join(STAGES)}")
         scratch = self.folder / ".scratch"
         parts = Parts(self.config, scratch)
-        self._check(parts)
-        if until != "seeds":
-            self._check_template(parts)
-            self._check_layers(parts)
+        self._check(parts, until)
         self._progress.note(f"refine-af: {self.config.model.name} in {self.folder}")
         with exhaustion_explained(self.folder):
+            if until != "seeds" and not (self.folder / "run.db").exists():
+                try_model(parts)
             self.folder.mkdir(parents=True, exist_ok=True)
             with one_process(self.folder), Store(self.folder / "run.db") as store:
                 self._adopt(store, parts)
@@ -95,18 +91,12 @@ class Run:
                 shutil.rmtree(scratch, ignore_errors=True)
         self._team.dismiss()
 
-    def _check(self, parts: Parts) -> None:
-        """What can be known before anything is written: seeds, model, and whose folder it is."""
-        shown = shown_tasks(self.config.seeds, self.config.seed)
-        check_packages()
-        check_model(self.config.model)
-        check_server(self.config.model)
-        calibration = calibration_pairs(shown, self.config)
-        check_feedback(self.config.feedback, len(calibration))
-        check_teachers(self.config)
-        check_witness(self.config.policy, self.config.feedback)
-        check_trackers(self.config.policy.report_to)
-        check_experiment(self.config)
+    def _check(self, parts: Parts, until: str | None) -> None:
+        """What can be known before anything is written: of the config, and whose folder it is. The first stage does
+        without the model's tokenizer and layers."""
+        for name, check in checks(self.config, parts):
+            if until != "seeds" or name not in OF_THE_MODEL:
+                check()
         check_team(self.config, self._team)
         check_folder(self.folder)
         database = self.folder / "run.db"
@@ -114,25 +104,6 @@ class Run:
             with Store(database, read_only=True) as store:
                 self._refuse_other_config(store)
                 self._refuse_other_model(store, parts)
-
-    def _check_template(self, parts: Parts) -> None:
-        """Of the tokenizer, which the first stage does without. The embedded model's is known to do, and that model may
-        have to be converted first."""
-        if self.config.model.name != EMBEDDED:
-            shown = self.config.instances.demonstrations or self.config.instances.answer_demonstrations
-            parts.dialect.check(turns=bool(shown))
-
-    def _check_layers(self, parts: Parts) -> None:
-        """That the layers which are to get adapters are there: hours later it would be late to learn it. The embedded
-        model may have to be converted first, and has Llama's layers."""
-        name, found = self.config.model.name, _LAYERS_OF_LLAMA
-        if name != EMBEDDED:
-            from refine_af.lora import layers_there
-
-            found = layers_there(parts.located.folder)
-        if self.config.policy.trains:
-            check_targets("policy.lora", self.config.policy.lora.targets, found, name)
-        check_targets("finetune.lora", self.config.finetune.lora.targets, found, name)
 
     def _refuse_other_config(self, store: Store) -> None:
         known = store.run_config() if store.has_schema() else None

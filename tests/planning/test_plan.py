@@ -64,7 +64,7 @@ def test_a_plan_is_json_with_its_totals(preset: str) -> None:
 def test_no_line_is_cut_or_wider_than_the_screen(preset: str) -> None:
     plan = plan_of(preset)
     out = io.StringIO()
-    render(plan, Console(file=out, width=100))
+    render(plan, {}, Console(file=out, width=100))
     text = out.getvalue()
     assert max(map(len, text.splitlines())) <= 100
     assert "…" not in text
@@ -246,7 +246,7 @@ def test_a_model_of_unknown_size_has_tokens_but_no_hours_and_says_what_to_do() -
     assert plan.fit.ok is None
     assert "hf download someone/unheard-of config.json" in plan.problem
     json.dumps(plan.as_dict())
-    render(plan, Console(file=io.StringIO(), width=100))
+    render(plan, {}, Console(file=io.StringIO(), width=100))
 
 
 def test_a_folder_is_measured_by_its_files(tmp_path: Path) -> None:

@@ -39,10 +39,17 @@ class Chat(Plain):
         return str(self.chat_template)
 
     def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: bool, add_generation_prompt: bool, chat_template: str
+        self,
+        messages: list[dict[str, str]],
+        *,
+        tokenize: bool,
+        add_generation_prompt: bool,
+        chat_template: str,
+        enable_thinking: bool,
     ) -> Any:
         assert tokenize is False
         assert add_generation_prompt is True
+        assert enable_thinking is False
         return "".join(f"<{m['role']}>{m['content']}</>" for m in messages) + "<assistant>"
 
 

@@ -309,6 +309,19 @@ def test_checkpointing_changes_no_figure_and_no_gradient_and_keeps_less(network:
     assert not any("forward" in vars(module) for module in network.modules())
 
 
+def test_checkpointing_computes_a_critic_again_with_its_own_adapter(network: Any) -> None:
+    items, found = trajectories(), []
+    for checkpointing in (False, True):
+        actor = disturb(actor_on(network, checkpointing=checkpointing, own_critic=True))
+        disturb_critic(actor)
+        now = actor.evaluate(items)
+        (now.log_probs.sum() + now.values.square().sum()).backward()
+        found.append([p.grad for p in (*actor.adapter_parameters(), *actor.critic_adapter().values())])
+        actor.release()
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
 def test_checkpointing_asks_for_layers_that_can(network: Any) -> None:
     without = torch.nn.Module()
     without.get_output_embeddings = lambda: None  # type: ignore[assignment]

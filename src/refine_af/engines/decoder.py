@@ -235,8 +235,8 @@ _ANSWERS: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()  # an a
 
 def can_decode(network: PreTrainedModel, sample: list[int]) -> bool:
     """Whether the network, asked once on a few tokens, computes with our attention what it computes with its own.
-    Networks whose tokens don't see all that stands before them (a state, chunks) aren't asked; one with a window is, on
-    no more tokens than it holds."""
+    Networks of which :func:`sees_by_masks` isn't true aren't asked; one with a window is, on no more tokens than it
+    holds."""
     if network not in _ANSWERS:
         _ANSWERS[network] = _computes_the_same(network, sample)
     return _ANSWERS[network]
@@ -248,21 +248,24 @@ def window_of(network: PreTrainedModel) -> int | None:
     return found or None
 
 
-def _computes_the_same(network: PreTrainedModel, sample: list[int]) -> bool:
-    config = network.config.get_text_config()
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+def sees_by_masks(network: PreTrainedModel) -> bool:
+    """Whether transformers' masks, of all that stands before or of a window, are all that says what a token sees."""
+    kinds = set(getattr(network.config.get_text_config(), "layer_types", None) or ["full_attention"])
     if network._is_stateful or not network._supports_attention_backend:
         return False
-    window = window_of(network)
-    if kinds - _KINDS or ("sliding_attention" in kinds and window is None):
+    return not kinds - _KINDS and ("sliding_attention" not in kinds or window_of(network) is not None)
+
+
+def _computes_the_same(network: PreTrainedModel, sample: list[int]) -> bool:
+    if not sees_by_masks(network):
         return False
-    sample = sample[:window]
+    sample = sample[: window_of(network)]
     if len(sample) < _SHORTEST_SAMPLE:
         return False
     try:
         ours = Decoder(network, ends=(), most_rows=1).replayed(sample)
-    except (TypeError, AttributeError):
-        return False  # its layers don't hand on what they are called with, or have no numbers
+    except (TypeError, AttributeError, RuntimeError):
+        return False  # its layers don't hand on what they are called with, have no numbers, or heads of two sizes
     with torch.no_grad():
         theirs = network(input_ids=torch.tensor([sample], device=network.device), use_cache=False).logits[0, -1]
     allowed = 1e-3 if theirs.dtype == torch.float32 else 0.1

@@ -12,6 +12,8 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from refine_af.lora import is_router
+
 SAMPLE = (
     "Write a short letter to a friend about the weather.\nInput: none\nOutput: Dear Anna, it has rained for 3 days, "
     "and the garden is under water. 12 + 7 = 19.\n\nInstruction: Translate the sentence into French, then classify "
@@ -115,7 +117,8 @@ def _families(network: Any, sample: Tensor) -> list[tuple[list[str], Tensor]]:
 
 def _is_linear(layer: nn.Module) -> bool:
     """An adapter on a layer of another kind stays as it is."""
-    return isinstance(layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer, nn.Linear)
+    base = layer.get_base_layer() if isinstance(layer, BaseTunerLayer) else layer
+    return isinstance(base, nn.Linear) and not is_router(base)
 
 
 def _weight(layer: Any) -> tuple[Tensor, Tensor | None]:

@@ -1,7 +1,9 @@
-"""Decoding by a network's own ``generate``: for what our decoder can't do, in batches that are padded on the left."""
+"""Decoding by a network's own ``generate``: for what our decoder can't do, in batches that are padded on the left, or
+of rows of one length where padding would matter."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from transformers import LogitsProcessor, LogitsProcessorList, StoppingCriteria,
 from refine_af.config import SamplingConfig
 from refine_af.ends import Ends
 from refine_af.engines.base import Completion, Stop
-from refine_af.engines.decoder import window_of
+from refine_af.engines.decoder import sees_by_masks, window_of
 from refine_af.engines.ending import Ending, completion_of
 from refine_af.records import content_id, derived_seed
 
@@ -20,10 +22,14 @@ if TYPE_CHECKING:
 
 
 class OwnGenerate:
-    """Of any causal network. A row's draws depend on the rows of its batch."""
+    """Of any causal network; ``pads`` says whether rows that are padded on the left come out as they do alone. A row's
+    draws depend on the rows of its batch."""
 
-    def __init__(self, network: Any, tokenizer: PreTrainedTokenizerBase, *, ends: Ends, batch_size: int) -> None:
+    def __init__(
+        self, network: Any, tokenizer: PreTrainedTokenizerBase, *, ends: Ends, batch_size: int, pads: bool
+    ) -> None:
         self._network = network
+        self._pads = pads
         self._tokenizer = tokenizer
         self._ends = ends
         self._batch_size = batch_size
@@ -38,24 +44,34 @@ class OwnGenerate:
         log_probs: bool,
     ) -> list[Completion]:
         """One completion a suffix, in order; the prefix goes through the network once for all."""
-        order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
         results: list[Completion | None] = [None] * len(suffixes)
         longest = len(prefix) + max(map(len, suffixes), default=0) + sampling.max_tokens
         cache = self._cached(prefix, longest) if len(suffixes) > 1 else None
-        for start in range(0, len(order), self._batch_size):
-            chunk = order[start : start + self._batch_size]
+        for start, chunk in self._chunks(suffixes):
             batch_seed = derived_seed(seed, start, content_id(*(str(prefix + suffixes[i]) for i in chunk)))
             made = self._run(prefix, [suffixes[i] for i in chunk], cache, sampling, batch_seed, stop, log_probs)
             for i, completion in zip(chunk, made, strict=True):
                 results[i] = completion
         return [r for r in results if r is not None]
 
+    def _chunks(self, suffixes: list[list[int]]) -> Iterator[tuple[int, list[int]]]:
+        """The places of what is decoded together, the short ones first, with how many come before."""
+        order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
+        start = 0
+        while start < len(order):
+            chunk = order[start : start + self._batch_size]
+            if not self._pads:
+                chunk = [i for i in chunk if len(suffixes[i]) == len(suffixes[chunk[0]])]
+            yield start, chunk
+            start += len(chunk)
+
     @torch.no_grad()
     def _cached(self, prefix: list[int], longest: int) -> Any:
         """The keys and values of the prefix; None where there is none, and where padding behind it would matter: to a
-        network with a state of another kind, and in rows that outgrow a window, in which it would take up places."""
+        network that keeps something else or counts places, and in rows that outgrow a window, in which it would take
+        up places."""
         window = window_of(self._network)
-        if not prefix or self._network._is_stateful or (window is not None and longest > window):
+        if not prefix or not sees_by_masks(self._network) or (window is not None and longest > window):
             return None
         ids = torch.tensor([prefix], device=self._network.device)
         return self._network(input_ids=ids, use_cache=True, logits_to_keep=1).past_key_values

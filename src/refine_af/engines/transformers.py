@@ -16,6 +16,7 @@ from refine_af.engines.decoder import Decoder, Written, can_decode
 from refine_af.engines.ending import Ending
 from refine_af.engines.fused import SAMPLE, MakeProduct, fused_copy
 from refine_af.engines.own_generate import OwnGenerate
+from refine_af.engines.padding import takes_padding
 from refine_af.engines.reading import Text
 from refine_af.engines.steps import cuda_recorder
 from refine_af.lora import untouched
@@ -74,7 +75,8 @@ class TransformersEngine:
 
     @cached_property
     def _own_generate(self) -> OwnGenerate:
-        return OwnGenerate(self._network, self._tokenizer, ends=self._ends, batch_size=self._batch_size)
+        pads = takes_padding(self._given, self._sample[:24], self._tokenizer.pad_token_id)
+        return OwnGenerate(self._network, self._tokenizer, ends=self._ends, batch_size=self._batch_size, pads=pads)
 
     @property
     def _sample(self) -> list[int]:
@@ -200,7 +202,7 @@ def _computes_alike(copy: Any, network: Any, sample: list[int]) -> bool:
     ids = torch.tensor([sample], device=network.device)
     try:
         ours = copy(input_ids=ids, use_cache=False).logits.float()
-    except (AttributeError, TypeError, RuntimeError):
+    except (AttributeError, TypeError, ValueError, RuntimeError):
         return False
     theirs = network(input_ids=ids, use_cache=False).logits.float()
     return bool((ours - theirs).norm() <= _ROUNDING * theirs.norm())

@@ -73,6 +73,8 @@ def evaluate(
         unseen = unseen_note(references(loaded.tasks), "the references", options.language, "--language")
         for note in (*loaded.notes, *filter(None, (unseen,))):
             progress.note(note)
+        if not is_complete(out):
+            subject.try_out()
         out.mkdir(parents=True, exist_ok=True)
         with one_process(out):
             if is_complete(out):

@@ -59,6 +59,10 @@ class Subject(Protocol):
         """Tokens of the prompt that is made of a source; only where ``positions`` are known."""
         ...
 
+    def try_out(self) -> None:
+        """Raises RefineError where the model is on this machine and can't be loaded, or can't write."""
+        ...
+
     def at_work(self) -> AbstractContextManager[AtWork]:
         """Loads what is dear, while the context lasts."""
         ...
@@ -149,6 +153,13 @@ class LocalSubject:
     def length(self, source: str) -> int:
         return len(self._parts.tokenizer.encode(self._frame.prompt(source), add_special_tokens=False))
 
+    def try_out(self) -> None:
+        if self._parts.engine_name != "transformers":
+            return
+        with self._parts.adapted_engine(self._adapter) as engine:
+            if self._adapter is None:  # with one, an engine is made anew each time, and its copy is dear
+                engine.answers([["Name a colour."]], 1)
+
     @contextmanager
     def at_work(self) -> Iterator[AtWork]:
         with self._parts.adapted_engine(self._adapter) as engine:
@@ -232,6 +243,9 @@ class EndpointSubject:
             "prompt": "plain" if self._plain else "chat",
             "max_source_counted_in": "4 characters a token",
         }
+
+    def try_out(self) -> None:
+        """Nothing: each request may cost something."""
 
     @contextmanager
     def at_work(self) -> Iterator[AtWork]:

@@ -3,7 +3,7 @@ was assumed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich import box
 from rich.console import Console
@@ -17,8 +17,9 @@ from refine_af.planning.plan import Plan, StagePlan
 from refine_af.planning.units import count, duration, gigabytes
 
 
-def render(plan: Plan, console: Console) -> None:
-    """Prints the plan; lines wrap at the console's width, nothing is cut off."""
+def render(plan: Plan, refused: Mapping[str, str], console: Console) -> None:
+    """Prints the plan, and by its check's name what would be refused before a run; lines wrap at the console's width,
+    nothing is cut off."""
     size = f", {count(plan.facts.parameters)} parameters ({plan.facts.source})" if plan.facts else ""
     name = plan.model if plan.facts is None or plan.model != "embedded" else f"embedded ({plan.facts.name})"
     console.print(Text.assemble(("Plan", "bold"), f" for {name}{size}"))
@@ -33,6 +34,10 @@ def render(plan: Plan, console: Console) -> None:
     console.print(_disk(plan))
     findings = [(mark(finding.ok), finding.text) for finding in plan.fit.findings]
     _say(console, f"This machine ({_machine(plan.hardware)})", findings)
+    if refused:
+        _say(
+            console, "A run would be refused now", [(mark(False), f"{name}: {said}") for name, said in refused.items()]
+        )
     _say(console, "Assumptions", [(Text("•"), sentence) for sentence in plan.assumptions])
 
 

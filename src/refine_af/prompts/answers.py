@@ -10,6 +10,7 @@ from refine_af.engines.base import Stop
 from refine_af.feedback.base import Example
 from refine_af.prompts.dialect import Dialect, Frame
 from refine_af.records import SeedTask
+from refine_af.thoughts import without_thoughts
 
 Cut = Literal["none", "first_line", "blank_line"]
 _SEPARATORS: dict[Cut, str] = {"none": "", "first_line": "\n", "blank_line": "\n\n"}
@@ -31,8 +32,8 @@ def asked(instruction: str, input: str) -> str:
 
 
 def cut_answer(text: str, rule: Cut) -> str:
-    """The part of an answer that is scored. Scores depend on the rule, so it is printed with them."""
-    return scored_part(rule).cut(text.strip())[0].strip()
+    """The part of an answer that is scored, behind thoughts. Scores depend on the rule, so it is printed with them."""
+    return scored_part(rule).cut(without_thoughts(text)[0].strip())[0].strip()
 
 
 def scored_part(rule: Cut, *strings: str) -> Stop:

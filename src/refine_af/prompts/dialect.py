@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from refine_af.errors import UsageError
+from refine_af.thoughts import closed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -92,7 +93,11 @@ class Dialect:
 
         try:
             text: str = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=True, chat_template=self._template()
+                messages,
+                tokenize=False,
+                add_generation_prompt=True,
+                chat_template=self._template(),
+                enable_thinking=False,  # of models that do on demand; other templates don't look at it
             )
         except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
             raise self._fails(" ".join(str(error).split())[:150]) from None
@@ -109,7 +114,7 @@ class Dialect:
             raise self._fails("it leaves the user's message out")
         if _MARK in after:
             raise self._fails("it writes the user's message twice")
-        return Frame(before, after)
+        return Frame(before, closed(after))
 
     def _fails(self, problem: str) -> UsageError:
         """A template is code of a model's makers; what it minds is theirs to say."""

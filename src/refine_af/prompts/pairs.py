@@ -15,6 +15,7 @@ from typing import Literal
 from refine_af.prompts.answers import answer_frame, asked
 from refine_af.prompts.dialect import Dialect, Frame
 from refine_af.records import SeedTask
+from refine_af.thoughts import without_thoughts
 
 # What a turn writes, of a task that needs no input ("answer"), of one that needs one, and label first.
 Turn = Literal["answer", "input", "answer to input", "label", "input of label"]
@@ -79,8 +80,8 @@ def turn_task(turn: Turn, instruction: str, *, input: str = "", label: str = "")
 
 
 def read_turn(turn: Turn, text: str, *, ended: bool) -> str | Unreadable:
-    """What a turn's completion says; there are no headings in it to look for."""
+    """What a turn's completion says, behind thoughts; there are no headings in it to look for."""
     what = {"answer": "output", "answer to input": "output", "label": "output"}.get(turn, "input")
     if not ended:
         return Unreadable("cut by length", what)
-    return text.strip() or Unreadable(f"empty {what}")
+    return without_thoughts(text)[0].strip() or Unreadable(f"empty {what}")

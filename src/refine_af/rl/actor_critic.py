@@ -3,8 +3,8 @@ on those of an adapter of its own)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +79,7 @@ class ActorCritic(nn.Module):
             base,
             temperature=temperature,
             checkpointing=checkpointing,
+            role=self._role,
             refusal=f"policy.algorithm=ppo can't train {label}: the log-probabilities that it finds are not those of a "
             f"{type(base).__name__}; take another model, or policy.algorithm=grpo",
         )
@@ -150,3 +151,7 @@ class ActorCritic(nn.Module):
         """(N, H). What the reference keeps of beginnings holds for good."""
         keeps = self._is_reference and not torch.is_grad_enabled()
         return self._reader.states(trajectories, self._reference_beginnings if keeps else None)
+
+    def _role(self) -> Callable[[], AbstractContextManager[None]]:
+        """Makes the context in which the adapter that is on now is on again."""
+        return self._as_critic if self.policy.active_adapter == _CRITIC else nullcontext

@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from refine_af.config import PolicyConfig
+from refine_af.errors import UsageError
 from refine_af.lora import adaptable_layers, lora_config, save_adapter, take_off
 from refine_af.models import check_targets, quiet_libraries
 from refine_af.records import derived_seed
@@ -84,6 +85,23 @@ def train_in_groups(
             shutil.rmtree(work, ignore_errors=True)
 
 
+@torch.no_grad()
+def check_padding(network: PreTrainedModel, algorithm: str, label: str) -> None:
+    """Raises UsageError where a row that is padded on the left has other logits than alone. TRL pads prompts so, and
+    gives a mask alone: positions that are counted from the first column (GPT-2) and states (RWKV) don't heed it."""
+    row, pads = [5, 9, 3, 8, 4, 7], 3
+    mask = torch.tensor([[0] * pads + [1] * len(row)], device=network.device)
+    padded = torch.tensor([[0] * pads + row], device=network.device)
+    found = network(input_ids=padded, attention_mask=mask, use_cache=False).logits[:, pads:]
+    expected = network(input_ids=padded[:, pads:], use_cache=False).logits
+    allowed = 1e-4 if expected.dtype == torch.float32 else 0.1
+    if (found - expected).float().norm() > allowed * expected.float().norm():
+        raise UsageError(
+            f"policy.algorithm={algorithm} pads prompts on the left, which changes what {label} computes "
+            f"({type(network).__name__}); set it to ppo"
+        )
+
+
 def _trainer(
     network: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -96,6 +114,7 @@ def _trainer(
     work: Path,
 ) -> Any:
     check_targets("policy.lora", config.lora.targets, adaptable_layers(network), label)
+    check_padding(network, config.algorithm, label)
     on_gpu = network.device.type == "cuda"
     micro = min(config.micro_batch, config.minibatch)
     steps = config.epochs * responses // config.minibatch  # of the optimiser, in an iteration

@@ -34,8 +34,10 @@ def possible_heads(network: Any) -> Iterator[Head]:
 
 
 def decoder_of(network: Any) -> Any:
-    """The layers of a causal network, without what makes logits of their states."""
-    return getattr(network, network.base_model_prefix)
+    """The layers of a causal network, without what makes logits of their states: its part that holds the embeddings,
+    which not every network calls as its class says."""
+    embeddings = network.get_input_embeddings()
+    return next(part for part in network.children() if any(one is embeddings for one in part.modules()))
 
 
 def _own_logits(network: Any, states: Tensor) -> Tensor:

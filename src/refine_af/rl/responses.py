@@ -8,8 +8,8 @@ generator needs to have its next tokens in one column, needs both.)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -29,6 +29,7 @@ from refine_af.rl.log_probs import TokenFigures, token_figures
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Again = Callable[[], AbstractContextManager[None]]
 Beginnings = dict[tuple[int, ...], DynamicCache]  # what a network keeps of beginnings that it has read
 
 
@@ -54,12 +55,23 @@ class ResponseReader:
     (Chen et al. 2016, arXiv 1604.06174). A shared beginning would be computed again for each row's pass, so then
     each row has its own; as it has in a network whose state after a beginning can't be copied.
 
+    ``role`` makes, while layers are computed, what makes the context in which they are computed again.
+
     Raises UsageError, whose text is ``refusal``, for a network whose own log-probabilities are not found in a trial.
     """
 
-    def __init__(self, network: PreTrainedModel, *, temperature: float, checkpointing: bool, refusal: str) -> None:
+    def __init__(
+        self,
+        network: PreTrainedModel,
+        *,
+        temperature: float,
+        refusal: str,
+        checkpointing: bool = False,
+        role: Callable[[], Again] | None = None,
+    ) -> None:
         self._network = network
         self._temperature = temperature
+        self._role = role or (lambda: nullcontext)
         self._checkpointed = [m for m in network.modules() if checkpointing and can_recompute(m)]
         self._head, self.shares = self._way(refusal)
 
@@ -146,10 +158,15 @@ class ResponseReader:
 
     @contextmanager
     def _layers_checkpointed(self) -> Iterator[None]:
-        """Not by transformers' own switch, which asks for training mode, and in it some layers drop values out."""
+        """Not by transformers' own switch, which asks for training mode, and in it some layers drop values out. What is
+        computed again, in a backward pass that may come later, is computed in the role that the network is in now."""
+        role = self._role()
+        again = partial(
+            checkpoint, use_reentrant=False, preserve_rng_state=False, context_fn=lambda: (nullcontext(), role())
+        )
         try:
             for layer in self._checkpointed:
-                layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+                layer.forward = partial(again, layer.forward)
             yield
         finally:
             for layer in self._checkpointed:

@@ -18,6 +18,7 @@ from refine_af.stages.team_engine import Done, Write, write
 from refine_af.team import Team
 
 if TYPE_CHECKING:
+    from refine_af.rl.actor_critic import ActorCritic
     from refine_af.rl.ppo import PPO
     from refine_af.rl.responses import Trajectory
 
@@ -41,11 +42,21 @@ class Learn:
 @contextmanager
 def ppo_trainer(parts: Parts, team: Team) -> Iterator[PPO]:
     """The trainer of ``parts.config``, on ``parts.network`` while the context lasts. The same in every process."""
-    from refine_af.rl.actor_critic import ActorCritic
     from refine_af.rl.ppo import PPO
 
+    actor = make_actor(parts)
+    try:
+        yield PPO(actor, parts.config.policy, parts.config.seed, team)
+    finally:
+        actor.release()
+
+
+def make_actor(parts: Parts) -> ActorCritic:
+    """Policy, reference and critic, before any training. Raises UsageError for a model that PPO can't train."""
+    from refine_af.rl.actor_critic import ActorCritic
+
     config = parts.config
-    actor = ActorCritic(
+    return ActorCritic(
         parts.network,
         config.policy.lora,
         temperature=config.instances.sampling.temperature,
@@ -54,10 +65,6 @@ def ppo_trainer(parts: Parts, team: Team) -> Iterator[PPO]:
         checkpointing=config.policy.gradient_checkpointing,
         own_critic=config.policy.has_own_critic,
     )
-    try:
-        yield PPO(actor, config.policy, config.seed, team)
-    finally:
-        actor.release()
 
 
 def learn(trainer: PPO, order: Learn, parts: Parts, team: Team) -> dict[str, float]:

@@ -36,6 +36,8 @@ def csv_rows(text: str, name: str, known: Callable[[str], bool], check: Check) -
     line = above
     try:
         for cells in reader:
+            if not cells and header is not None:
+                continue
             line = above + reader.line_num
             if header is None:
                 header = [cell.strip() for cell in cells]

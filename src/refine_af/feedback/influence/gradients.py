@@ -95,7 +95,6 @@ class PairGradients:
             self._reader = ResponseReader(
                 network,
                 temperature=1.0,
-                checkpointing=False,
                 refusal=f"the scorer influence can't read with {label}: the log-probabilities that it finds are not "
                 f"those of a {type(network).__name__}; take another scorer",
             )

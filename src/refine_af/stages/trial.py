@@ -1,0 +1,24 @@
+"""A model is tried before a run begins, so that one which is refused leaves no folder behind."""
+
+from __future__ import annotations
+
+from refine_af.models import EMBEDDED
+from refine_af.parts import Parts
+from refine_af.stages.ppo_team import make_actor
+
+
+def try_model(parts: Parts) -> None:
+    """Loads the network, which the run needs in any case, lets it write a token, and asks whether the policy's
+    algorithm can train it. Raises RefineError where it can't. The embedded model is known to do."""
+    config = parts.config
+    if config.model.name == EMBEDDED:
+        return
+    network = parts.network
+    if parts.engine_name != "vllm":
+        parts.initial_engine.answers([["Name a colour."]], 1)
+    if config.policy.algorithm == "ppo":
+        make_actor(parts).release()
+    elif config.policy.trains:
+        from refine_af.rl.group import check_padding
+
+        check_padding(network, config.policy.algorithm, parts.located.label)
