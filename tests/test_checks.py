@@ -24,7 +24,7 @@ from refine_af.run import Run
 WRONG: dict[str, tuple[str, str]] = {
     "layers for adapters": ("finetune.lora.targets=[q_proj, v_prj]", "no such layers in .*: .*v_proj"),
     "seeds": ("seeds.path=./none.jsonl", "none.jsonl"),
-    "feedback": ("feedback.name=qualty", "did you mean 'quality'"),
+    "feedback": ("feedback.name=influense", "did you mean 'influence'"),
     "witness": ("policy.guards.witness=nobody", "no scorer named 'nobody'"),
     "experiment": ("experiment={arms: [initial, tuned], tasks: ./none}", "none"),
 }

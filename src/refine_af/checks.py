@@ -8,7 +8,7 @@ from refine_af.config import Config
 from refine_af.engines.vllm import check_server
 from refine_af.errors import RefineError
 from refine_af.experiment.check import check_experiment
-from refine_af.feedback.check import check_feedback, check_teachers, check_witness
+from refine_af.feedback.check import check_anchors, check_feedback, check_witness
 from refine_af.models import EMBEDDED, check_model, check_packages, check_targets
 from refine_af.parts import Parts
 from refine_af.rl.trackers import check_trackers
@@ -27,7 +27,7 @@ def checks(config: Config, parts: Parts) -> Iterator[tuple[str, Callable[[], Non
     yield "model", lambda: check_model(config.model)
     yield "server", lambda: check_server(config.model)
     yield "feedback", lambda: check_feedback(config.feedback, _calibrated(config))
-    yield "evaluator's teachers", lambda: check_teachers(config)
+    yield "anchors", lambda: check_anchors(config)
     yield "witness", lambda: check_witness(config.policy, config.feedback)
     yield "trackers", lambda: check_trackers(config.policy.report_to)
     yield "experiment", lambda: check_experiment(config)

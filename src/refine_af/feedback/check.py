@@ -46,7 +46,7 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         _check_own(config.name, [*NAMED, *CATALOGUE], "feedback")
 
 
-def check_teachers(config: Config) -> None:
+def check_anchors(config: Config) -> None:
     """Raises UsageError where a reward or a witness learns from seeds, and too few may teach it."""
     if foresees_training(config):
         from refine_af.feedback.influence.split import split_anchors

@@ -9,14 +9,17 @@ docs/benchmarks.md.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from refine_af.feedback.catalogue import Workshop
 from refine_af.feedback.composite import Component, Composite, Gate, check_weights
 from refine_af.feedback.format import FormatScorer
-from refine_af.feedback.influence.anchors import Direction
-from refine_af.feedback.influence.scorer import InfluenceScorer
 from refine_af.feedback.passages import EchoScorer
 from refine_af.feedback.people import BorrowedScorer
 from refine_af.feedback.rules import AddedWordsScorer, SubstanceScorer, VarietyScorer
+
+if TYPE_CHECKING:
+    from refine_af.feedback.influence.anchors import Direction
 
 WEIGHTS: dict[str, float] = {"contrastive": 1 / 3, "plain": 2 / 3}
 _DIRECTIONS: tuple[Direction, ...] = ("contrastive", "plain")
@@ -35,6 +38,8 @@ def embedded_feedback(workshop: Workshop) -> Composite:
 
     Raises UsageError for a weight whose name is no component, and for too few seeds.
     """
+    from refine_af.feedback.influence.scorer import InfluenceScorer
+
     given = workshop.config.feedback.weights
     check_weights("embedded", given, list(WEIGHTS))
     influence = workshop.influence(witness=False)

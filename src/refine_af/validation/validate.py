@@ -16,7 +16,7 @@ from refine_af.evaluation.likelihood import Questions
 from refine_af.evaluation.references import Measured, of_seeds, of_tasks
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.base import Example, Feedback
-from refine_af.feedback.check import check_feedback, check_teachers
+from refine_af.feedback.check import check_anchors, check_feedback
 from refine_af.files import write_text
 from refine_af.parts import Parts
 from refine_af.progress import Progress
@@ -68,7 +68,7 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
         )
     seeds = calibration_pairs(shown, config)
     check_feedback(config.feedback, len(seeds))
-    check_teachers(config)
+    check_anchors(config)
     work = folder / FOLDER
     with (
         exhaustion_explained(folder),

@@ -9,7 +9,7 @@ from pathlib import Path
 from refine_af.config import Config
 from refine_af.errors import UsageError
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.feedback.check import check_feedback, check_teachers, runs_models
+from refine_af.feedback.check import check_anchors, check_feedback, runs_models
 from refine_af.feedback.ranking.rank import Ranked, check_writable, rank
 from refine_af.feedback.ranking.rows import read_pairs
 from refine_af.language import unseen_note
@@ -32,7 +32,7 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
         check_writable(out)
     seeds = calibration_pairs(shown_tasks(config.seeds, config.seed), config)
     check_feedback(config.feedback, len(seeds))
-    check_teachers(config)
+    check_anchors(config)
     if runs_models(config.feedback):
         check_packages()
     texts = (text for row in rows for text in (row.example.prompt, row.example.output))
