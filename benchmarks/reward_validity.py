@@ -33,6 +33,7 @@ from refine_af.evaluation.likelihood import Questions
 from refine_af.evaluation.references import of_tasks
 from refine_af.feedback.base import Example
 from refine_af.parts import Parts
+from refine_af.progress import Silent
 from refine_af.records import derived_random
 from refine_af.run import open_run
 from refine_af.stages.context import calibration_pairs, seed_tasks
@@ -102,7 +103,7 @@ class Pool:
         with open_run(self.folder) as store:
             seeds = calibration_pairs(seed_tasks(store, "kept"), self.config)
         with Store(self.folder / "validity.db") as memory:
-            found = judged(self.groups, parts.feedback(seeds, memory))
+            found = judged(self.groups, parts.feedback(seeds, memory), Silent())
         give_back_memory()
         return found
 

@@ -15,7 +15,7 @@ from refine_af.errors import UsageError
 from refine_af.evaluation.likelihood import Questions
 from refine_af.evaluation.references import Measured, of_seeds, of_tasks
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.feedback.base import Example, Feedback
+from refine_af.feedback.base import Example, Feedback, Judgement
 from refine_af.feedback.check import check_anchors, check_feedback
 from refine_af.files import write_text
 from refine_af.parts import Parts
@@ -31,6 +31,7 @@ from refine_af.validation.students import Students
 from refine_af.validation.verdict import verdict
 
 _FEWEST = 20  # instructions with candidates to choose from: a student of fewer pairs learns too little to tell
+_AT_ONCE = 64  # pairs that are judged before their scores are kept
 FOLDER = "validation"
 
 
@@ -84,7 +85,7 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
             )
         progress.note(f"{folder}: {sum(map(len, groups))} candidates for {len(groups)} instructions are being judged")
         with Store(work / "scores.db") as memory:
-            scored = judged(groups, parts.feedback(seeds, memory))
+            scored = judged(groups, parts.feedback(seeds, memory), progress)
         arms = [arms_of(scored, config.seed + training) for training in range(trainings)]
         students = Students(parts, questions, work / "students.jsonl", progress.note, by_task=tasks is not None)
         results = _tuned(students, arms, progress)
@@ -106,10 +107,16 @@ def candidates(store: Store) -> list[list[Candidate]]:
     ]
 
 
-def judged(groups: Sequence[Group], reward: Feedback) -> list[list[Candidate]]:
-    """The same candidates by another reward."""
-    found = iter(reward.judge([one.pair for group in groups for one in group]))
-    return [[Candidate(one.pair, (j := next(found)).reward, j.sound) for one in group] for group in groups]
+def judged(groups: Sequence[Group], reward: Feedback, progress: Progress) -> list[list[Candidate]]:
+    """The same candidates by another reward, some at a time: a reward with a memory goes on where it was stopped."""
+    pairs = [one.pair for group in groups for one in group]
+    found: list[Judgement] = []
+    progress.begin("candidates", len(pairs), "pairs judged")
+    for start in range(0, len(pairs), _AT_ONCE):
+        found += reward.judge(pairs[start : start + _AT_ONCE])
+        progress.update(len(found))
+    judgements = iter(found)
+    return [[Candidate(one.pair, (j := next(judgements)).reward, j.sound) for one in group] for group in groups]
 
 
 def arms_of(groups: Sequence[Group], seed: int) -> dict[str, list[Example]]:
