@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import get_peft_model
 from torch import Tensor
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig
+from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MambaConfig
 
 from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
@@ -113,6 +113,25 @@ def test_a_row_has_its_gradient_whatever_stands_beside_it() -> None:
     made = PairGradients(network, lora, label="tiny", seed=0)
     alone = torch.cat([made.gradients([row]) for row in ROWS])
     torch.testing.assert_close(made.gradients(ROWS), alone, rtol=0, atol=1e-5)
+
+
+def test_a_beginning_that_can_not_be_shared_is_read_with_each_row() -> None:
+    torch.manual_seed(5)
+    config = MambaConfig(vocab_size=60, hidden_size=16, state_size=4, num_hidden_layers=2)
+    network = AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+    made = PairGradients(network, LoraSettings(rank=3, targets=("in_proj",)), label="tiny", seed=0)
+    whole = [Trajectory((), row.prefix_ids + row.prompt_ids, row.response_ids) for row in ROWS]
+    found = made.gradients(ROWS)
+    assert found.isfinite().all()
+    torch.testing.assert_close(found, made.gradients(whole), rtol=0, atol=1e-5)
+
+
+def test_a_layer_that_is_never_asked_is_named() -> None:
+    network, _ = network_of("llama")
+    network.model.layers[1].mlp.spare = torch.nn.Linear(16, 16)
+    made = PairGradients(network, LoraSettings(rank=3, targets=("spare",)), label="tiny", seed=0)
+    with pytest.raises(UsageError, match=r"can't watch model\.layers\.1\.mlp\.spare: the network never asks"):
+        made.gradients(ROWS)
 
 
 def test_the_network_is_left_as_it_was() -> None:

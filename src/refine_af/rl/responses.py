@@ -110,8 +110,7 @@ class ResponseReader:
     def states(self, trajectories: Sequence[Trajectory], known: Beginnings | None = None) -> Tensor:
         """(N, H): the states from which the responses' tokens are predicted, one response after another. What is kept
         of beginnings is looked for in ``known``, and put there."""
-        if not self.shares:
-            trajectories = [replace(t, prefix_ids=(), prompt_ids=t.prefix_ids + t.prompt_ids) for t in trajectories]
+        trajectories = self.as_read(trajectories)
         by_place: dict[int, Tensor] = {}
         beginnings: Beginnings = {} if known is None else known
         order = sorted(range(len(trajectories)), key=lambda i: trajectories[i].prefix_ids)
@@ -126,6 +125,12 @@ class ResponseReader:
                 sizes = [len(trajectories[i].response_ids) for i in places]
                 by_place.update(zip(places, states.split(sizes), strict=True))
         return torch.cat([by_place[i] for i in range(len(trajectories))])
+
+    def as_read(self, trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+        """With their beginnings as their own, where those can't be shared."""
+        if self.shares:
+            return list(trajectories)
+        return [replace(t, prefix_ids=(), prompt_ids=t.prefix_ids + t.prompt_ids) for t in trajectories]
 
     def beginning(self, prefix: tuple[int, ...]) -> DynamicCache:
         """The keys and values of a beginning, computed once, with their gradient, for all rows that begin with it."""

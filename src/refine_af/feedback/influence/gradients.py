@@ -52,7 +52,10 @@ class _Layer:
             output = output + (x.float() @ self.a.T @ self.b.T * self.scale).to(output.dtype)
         if torch.is_grad_enabled():
             if x.dim() != 3:
-                raise UsageError(f"feedback influence can't watch layer {self.name}: it sees tokens without their rows")
+                raise UsageError(
+                    f"the scorer influence can't watch {self.name}, which sees tokens without their rows; take it out "
+                    "of finetune.lora.targets, or take another scorer"
+                )
             self.inputs.append(x.detach())
             self.probes.append(torch.zeros_like(output, requires_grad=True))
             output = output + self.probes[-1]
@@ -141,6 +144,7 @@ class PairGradients:
 
     def _batches(self, rows: Sequence[Trajectory]) -> Iterator[tuple[list[int], Iterator[Tensor]]]:
         """Places of rows, and their gradients (B, p) layer by layer."""
+        rows = self._reader.as_read(rows)
         lengths = [len(one.prompt_ids) + len(one.response_ids) for one in rows]
         groups: dict[tuple[int, ...], list[int]] = {}
         for place, one in enumerate(rows):
@@ -160,6 +164,12 @@ class PairGradients:
             log_probs = self._reader.figures(states, rows).log_probs
             means = torch.cat([torch.full((len(one.response_ids),), 1 / len(one.response_ids)) for one in rows])
             objective = (log_probs * means.to(log_probs.device)).sum()
+            unseen = [layer.name for layer in self._layers if not layer.probes]
+            if unseen:
+                raise UsageError(
+                    f"the scorer influence can't watch {unseen[0]}: the network never asks this layer; take it "
+                    "out of finetune.lora.targets, or take another scorer"
+                )
             probes = [probe for layer in self._layers for probe in layer.probes]
             slopes = iter(torch.autograd.grad(objective, probes))
         for layer in self._layers:
