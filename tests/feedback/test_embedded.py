@@ -139,13 +139,12 @@ def test_weights_are_the_users_to_change(config: Config, shop: Workshop, tmp_pat
 
 @pytest.mark.embedded
 def test_people_are_paid_for_answers_to_their_own_tasks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(split, "MOST", 16)
-    config = load_config(preset="embedded")
-    reward = make_feedback(Workshop(Parts(config, tmp_path), []))
+    monkeypatch.setattr(split, "MOST", 10)
+    config = load_config(preset="embedded", overrides=["threads=1"])
+    influence = Workshop(Parts(config, tmp_path), []).influence(witness=False)
     shown = {t.instruction for t in shown_tasks(config.seeds, config.seed)}
-    held_out = [t for t in built_in_tasks() if t.instruction not in shown and t.words() <= 40][:12]
+    held_out = [t for t in built_in_tasks() if t.instruction not in shown and t.words() <= 30]
     own = [Example(t.instruction, t.input, t.output) for t in held_out]
     other = [Example(a.instruction, a.input, b.output) for a, b in zip(own, [*own[1:], own[0]], strict=True)]
-    paid = [sum(j.shares.values()) for j in reward.judge([*own, *other])]
-    won = sum(a > b for a, b in zip(paid[:12], paid[12:], strict=True))
-    assert won >= 9
+    found = influence([*own, *other])
+    assert (found[: len(own)].mean(0) > found[len(own) :].mean(0)).all()  # in every direction
