@@ -40,7 +40,7 @@ def test_seeds_that_english_does_not_see_are_told(chinese: list[str], tmp_path: 
 def test_what_is_made_for_english_is_told_where_another_language_is_named(
     chinese: list[str], tiny_settings: list[str], tmp_path: Path
 ) -> None:
-    plain = [*chinese, "language=zh", "feedback.name=variety"]
+    plain = [*chinese, "language=zh", "feedback.name=variety", "policy.guards.witness=pmi"]
     assert warnings(load_config(overrides=plain), tmp_path / "plain") == []
     built_in = [*tiny_settings, "language=zh", "feedback.name=variety"]
     [told] = warnings(load_config(overrides=built_in), tmp_path / "built_in")
