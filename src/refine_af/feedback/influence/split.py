@@ -24,9 +24,9 @@ def split_anchors(config: Config) -> tuple[list[Example], list[Example]]:
         short += more[: max(0, 2 * _FEWEST - len(short))]
     if len(short) < 2 * _FEWEST:
         raise UsageError(
-            f"influence: {len(short)} seed tasks of at most {LONGEST} words are shown, and it takes {2 * _FEWEST}, half "
-            "for the reward and half for its witness; give more, hold out fewer (seeds.held_out), or take another reward "
-            "and witness (feedback.name, policy.guards.witness)"
+            f"influence: {len(short)} seed tasks of at most {LONGEST} words are shown, and it takes {2 * _FEWEST}, "
+            "half for the reward and half for its witness; give more, hold out fewer (seeds.held_out), or take another "
+            "reward and witness (feedback.name, policy.guards.witness)"
         )
     count = min(MOST, len(short) // 2)
     return short[::2][:count], short[1::2][:count]
