@@ -142,7 +142,7 @@ def _trained(parts: Parts) -> tuple[bool, float, tuple[int, float]]:
             distances.append(_far(actor.evaluate(ROWS).log_probs.tolist(), _rows(actor)))
         engine = parts.shared_engine(adapter=True)
         assert isinstance(engine, TransformersEngine)
-        return actor._shares, max(distances), _compared(engine, parts)
+        return actor._reader.shares, max(distances), _compared(engine, parts)
     finally:
         actor.release()
 
