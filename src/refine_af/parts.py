@@ -192,15 +192,12 @@ class Parts:
             with self._server.adapter(adapter) as endpoint:
                 yield self._vllm_engine(endpoint, None)
             return
-        from refine_af.adapters import merged, put_on
-
         if self.engine_name == "transformers":
-            adapted = put_on(self.network, adapter)
-            try:
-                yield self.shared_engine(adapter=True)
-            finally:
-                adapted.unload()
+            with self._adapted_network(adapter) as engine:
+                yield engine
             return
+        from refine_af.adapters import merged
+
         network = merged(self._network_to_convert(), adapter)
         folder = self._scratch / "engine"
         shutil.rmtree(folder, ignore_errors=True)
@@ -211,6 +208,27 @@ class Parts:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
             give_back_memory()  # the copy that was merged, and what the engine generated with
+
+    @contextmanager
+    def reading(self, engine: Engine, adapter: Path | None) -> Iterator[Engine]:
+        """What reads likelihoods with the adapter, given :meth:`adapted_engine`'s engine: that itself, or one in torch
+        where a server writes, which tells none."""
+        if adapter is None or self.engine_name != "vllm":
+            yield engine
+            return
+        with self._adapted_network(adapter) as reader:
+            yield reader
+
+    @contextmanager
+    def _adapted_network(self, adapter: Path) -> Iterator[Engine]:
+        """The transformers engine with the adapter, which is on :attr:`network` while the context lasts."""
+        from refine_af.adapters import put_on
+
+        adapted = put_on(self.network, adapter)
+        try:
+            yield self.shared_engine(adapter=True)
+        finally:
+            adapted.unload()
 
     def shared_engine(self, *, adapter: bool) -> Engine:
         """The transformers engine on :attr:`network`, with the adapter that is on it (where the engine works on a copy:

@@ -33,10 +33,12 @@ def run_evaluate(context: Context) -> str:
     questions = of_seeds(context.parts, tasks)
     found: list[Measured] = []
     for model in MODELS:
-        with context.parts.adapted_engine(context.folder / "model" if model == "tuned" else None) as engine:
+        adapter = context.folder / "model" if model == "tuned" else None
+        with context.parts.adapted_engine(adapter) as engine:
             if any((model, t.id) not in done for t in tasks):
                 _answer(context, engine, model, tasks)
-            found.append(measured(engine, questions, by_task=False))
+            with context.parts.reading(engine, adapter) as reader:
+                found.append(measured(reader, questions, by_task=False))
     summary = _summarise(context, tasks, _likelihoods(context, *found) if questions else {})
     count = len(_predictions(context))
     store.finish_stage(STAGE, StageCounts(read=len(tasks) * len(MODELS), kept=count))

@@ -65,8 +65,8 @@ class Students:
             with tempfile.TemporaryDirectory(prefix="refine-af-student-") as folder:
                 adapter = None if seed is None else self._tuned(pairs, seed, Path(folder))
                 trained = time.perf_counter()
-                with self._parts.adapted_engine(adapter) as engine:
-                    found = measured(engine, self._questions, by_task=self._by_task)
+                with self._parts.adapted_engine(adapter) as engine, self._parts.reading(engine, adapter) as reader:
+                    found = measured(reader, self._questions, by_task=self._by_task)
             give_back_memory()
             seconds = {"training": round(trained - started, 1), "measure": round(time.perf_counter() - trained, 1)}
             row = {"key": key, "name": name, "seed": seed, "pairs": len(pairs), "seconds": seconds, "tasks": found}
