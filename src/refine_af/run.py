@@ -180,9 +180,9 @@ def _may_change(option: str, store: Store, foresees: bool) -> bool:
     if option in _CHANGEABLE:
         return True
     stage = next((_FIRST_READ[one] for one in _FIRST_READ if f"{option}.".startswith(f"{one}.")), None)
-    if stage == "finetune" and foresees:
-        stage = "policy"
-    return stage is not None and not store.stage_begun(stage)
+    if stage is None or store.stage_begun(stage):
+        return False
+    return not (stage == "finetune" and foresees and store.stage_begun("policy"))
 
 
 def _stage_function(stage: str) -> Callable[[Context], str]:
