@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -22,14 +22,14 @@ from statistics import fmean
 from refine_af.config import Config, load_config
 from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError, UsageError
-from refine_af.evaluation.references import LONGEST_PROMPT, of_tasks
+from refine_af.evaluation.references import FIGURES, LONGEST_PROMPT, Measured, of_tasks
 from refine_af.feedback.base import Example
 from refine_af.files import write_text
 from refine_af.parts import Parts
 from refine_af.seeds.load import load_seeds
 from refine_af.user_files import json_rows, read_text
 from refine_af.validation.choices import last_words, shuffled
-from refine_af.validation.gains import gains, table
+from refine_af.validation.gains import by_unit, gains
 from refine_af.validation.students import UNTOUCHED, Students
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,6 +68,26 @@ def arms_of(name: str, pairs: Sequence[Example], seed: int = 0) -> dict[str, lis
 def words(pairs: Sequence[Example]) -> float:
     """The mean length of an answer."""
     return fmean(len(one.output.split()) for one in pairs)
+
+
+def table(control: str, lengths: Mapping[str, float], results: Mapping[str, Sequence[Measured]]) -> list[str]:
+    """Lines of Markdown: each arm over the control, which has its own figures below its name. ``lengths``: mean words
+    of an answer, of the arms that have pairs."""
+    lines = ["| arm | words | content | margin | loss (lower is better) | end |", "|---|---|---|---|---|---|"]
+    for name, students in results.items():
+        if name == control:
+            own = [f"{fmean(by_unit(students, figure)):.3f}" for figure in FIGURES]
+            cells = [f"control: {name}", _length(lengths, name), *own]
+        else:
+            one = gains(results[control], students)
+            shown = [str(one["content"]), str(one["margin"])]
+            cells = [name, _length(lengths, name), *shown, *(f"{one[figure].mean:+.3f}" for figure in FIGURES[2:])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _length(lengths: Mapping[str, float], name: str) -> str:
+    return f"{lengths[name]:.1f}" if name in lengths else ""
 
 
 def say(text: str) -> None:

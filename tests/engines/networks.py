@@ -5,22 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from tiny_sizes import SIZES, VOCABULARY
 from transformers import AutoModelForCausalLM
 
-VOCABULARY = 60
-SIZES: dict[str, Any] = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
-    "max_position_embeddings": 512,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
+__all__ = ["SIZES", "TRIAL", "VOCABULARY", "alone", "network_of"]
+
 TRIAL = [5, 9, 3, 33, 8, 21, 4, 17, 50, 11, 7, 13]
 
 

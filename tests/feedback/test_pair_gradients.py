@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from peft import get_peft_model
+from tiny_sizes import SIZES
 from torch import Tensor
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config, LlamaConfig, MambaConfig
 
@@ -16,17 +17,6 @@ from refine_af.feedback.influence.gradients import PairGradients
 from refine_af.lora import lora_config
 from refine_af.rl.responses import Trajectory
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 60,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 CONFIGS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "llama": (LlamaConfig(**SIZES), ("q_proj", "v_proj", "down_proj")),
     "gemma2": (Gemma2Config(**SIZES, final_logit_softcapping=2.0), ("q_proj", "v_proj")),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_sizes import SIZES
 from transformers import (
     AutoModelForCausalLM,
     CohereConfig,
@@ -26,18 +27,6 @@ from refine_af.rl import responses
 from refine_af.rl.actor_critic import ActorCritic
 from refine_af.rl.responses import Trajectory
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 60,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "head_dim": 4,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
 OWN = ["granite", "cohere", "gemma2", "llama", "qwen3_moe"]
 CONFIGS: dict[str, Any] = {
     "granite": GraniteConfig(**SIZES, logits_scaling=8.0),

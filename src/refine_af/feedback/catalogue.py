@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ class Workshop:
         torch.set_num_threads(self.parts.threads)
         return torch_device(self.config.model)
 
-    @property
+    @cached_property
     def people(self) -> list[Example]:
         """All pairs by people that may be learnt from, of any length."""
         tasks = shown_tasks(self.config.seeds, self.config.seed)

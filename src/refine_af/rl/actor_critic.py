@@ -3,8 +3,8 @@ on those of an adapter of its own)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
 from refine_af.lora import adaptable_layers, lora_config, save_adapter
 from refine_af.models import check_targets
-from refine_af.rl.responses import Beginnings, ResponseReader, Trajectory, can_recompute
+from refine_af.rl.responses import Again, Beginnings, ResponseReader, Trajectory, can_recompute
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -152,6 +152,6 @@ class ActorCritic(nn.Module):
         keeps = self._is_reference and not torch.is_grad_enabled()
         return self._reader.states(trajectories, self._reference_beginnings if keeps else None)
 
-    def _role(self) -> Callable[[], AbstractContextManager[None]]:
+    def _role(self) -> Again:
         """Makes the context in which the adapter that is on now is on again."""
         return self._as_critic if self.policy.active_adapter == _CRITIC else nullcontext

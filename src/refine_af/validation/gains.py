@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
@@ -39,23 +39,3 @@ def gains(control: Sequence[Measured], arm: Sequence[Measured], seed: int = 0) -
 
 def by_unit(students: Sequence[Measured], figure: str) -> list[float]:
     return [fmean(one[unit][figure] for one in students) for unit in students[0]]
-
-
-def table(control: str, lengths: Mapping[str, float], results: Mapping[str, Sequence[Measured]]) -> list[str]:
-    """Lines of Markdown: each arm over the control, which has its own figures below its name. ``lengths``: mean words
-    of an answer, of the arms that have pairs."""
-    lines = ["| arm | words | content | margin | loss (lower is better) | end |", "|---|---|---|---|---|---|"]
-    for name, students in results.items():
-        if name == control:
-            own = [f"{fmean(by_unit(students, figure)):.3f}" for figure in FIGURES]
-            cells = [f"control: {name}", _length(lengths, name), *own]
-        else:
-            one = gains(results[control], students)
-            shown = [str(one["content"]), str(one["margin"])]
-            cells = [name, _length(lengths, name), *shown, *(f"{one[figure].mean:+.3f}" for figure in FIGURES[2:])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _length(lengths: Mapping[str, float], name: str) -> str:
-    return f"{lengths[name]:.1f}" if name in lengths else ""
