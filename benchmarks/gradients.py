@@ -26,7 +26,7 @@ from refine_af.environment import quiet_libraries
 from refine_af.feedback.base import Example
 from refine_af.feedback.catalogue import Workshop
 from refine_af.parts import Parts
-from refine_af.records import derived_random
+from refine_af.records import content_id, derived_random
 from refine_af.seeds import built_in_tasks
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -65,8 +65,8 @@ def pair_by_pair(parts: Parts, pairs: list[Example]) -> tuple[list[float], list[
 
     influence = Workshop(parts, []).influence(witness=False)
     influence(pairs[:2])
-    (file,) = (cache_folder() / "anchors").glob("*/anchors.safetensors")
-    direction = load_file(file)["means"][0]
+    folder = cache_folder() / "anchors" / content_id(influence.identity)
+    direction = load_file(folder / "anchors.safetensors")["means"][0]
     layers = {layer.name: layer.a for layer in influence._reader()._layers}
     model = get_peft_model(parts.network, lora_config(parts.config.finetune.lora))
     weights = []

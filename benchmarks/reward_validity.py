@@ -5,6 +5,7 @@
 A pool is a run that has its pairs (`--set policy.algorithm=none --until instances`). Of each instruction one pair by
 the initial policy is chosen: by the highest of each reward, by chance (another draw for each training), and in the
 ways of nonsense; by the lowest of the rewards that `--worst` names. People's pairs, the shown seeds, stand beside them.
+Nonsense and people's pairs are trained once in each pool, the rest `--trainings` times.
 Students are asked tasks of Super-NI's train split. Each is kept in its pool's folder, so the same command goes on, and
 processes of their own may work on other pools. `--table` trains nothing: it writes reward_validity.json and the section
 of docs/benchmarks.md out of what is kept.
@@ -55,6 +56,7 @@ def _influence(**weights: float) -> dict[str, Any]:
 
 
 REWARDS: dict[str, dict[str, Any]] = {
+    "embedded": {"name": "embedded"},
     "contrastive + plain": _influence(contrastive=1, plain=1),
     "contrastive + 2 plain": _influence(contrastive=1, plain=2),
     "contrastive": _influence(contrastive=1),
@@ -94,6 +96,8 @@ class Pool:
             made[f"best by {name}"] = by_reward(scored)
             if name in worst:
                 made[f"worst by {name}"] = by_reward(scored, highest=False)
+        if training > 0:  # what tells a sound measure is told by the first
+            return made
         return made | nonsense(self.groups, chosen, training) | {PEOPLE: self.people[: len(chosen)]}
 
     def judged_by(self, name: str, threads: int) -> list[list[Candidate]]:
