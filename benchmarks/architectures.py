@@ -30,7 +30,6 @@ from refine_af.errors import RefineError
 from refine_af.lora import adaptable_layers, bare_network, check_layers
 from refine_af.parts import Parts
 from refine_af.rl.actor_critic import ActorCritic, Trajectory
-from refine_af.rl.group import check_padding
 
 RESULTS = Path(__file__).with_suffix(".json")
 CLOSE = 1e-4  # nats
@@ -50,8 +49,7 @@ ROWS = [
 @dataclass(frozen=True)
 class Found:
     """``refused`` is what is said in place of working, else empty. ``other_answers`` counts rows, alone and in batches;
-    distances are the greatest, in nats. ``ppo_refused``: what PPO alone says; ``groups``: whether GRPO and RLOO train
-    it."""
+    distances are the greatest, in nats. ``training_refused``: what training alone says."""
 
     network: str
     refused: str = ""
@@ -59,13 +57,12 @@ class Found:
     beginnings_shared: bool = False
     other_answers: int = 0
     log_probs: float = 0.0
-    ppo_refused: str = ""
-    ppo_log_probs: float = 0.0
-    groups: bool = False
+    training_refused: str = ""
+    training_log_probs: float = 0.0
 
     @property
     def is_right(self) -> bool:
-        return not self.other_answers and max(self.log_probs, self.ppo_log_probs) <= CLOSE
+        return not self.other_answers and max(self.log_probs, self.training_log_probs) <= CLOSE
 
 
 def examine(name: str) -> Found:
@@ -93,15 +90,7 @@ def _found(network: str, parts: Parts) -> Found:
     except RefineError as error:
         return Found(network, "", decoder, False, others, distance, str(error))
     both = others + adapted[0], max(distance, adapted[1])
-    return Found(network, "", decoder, shared, *both, "", ppo, _trains_in_groups(parts))
-
-
-def _trains_in_groups(parts: Parts) -> bool:
-    try:
-        check_padding(parts.network, "grpo", parts.located.label)
-    except RefineError:
-        return False
-    return True
+    return Found(network, "", decoder, shared, *both, "", ppo)
 
 
 def _compared(engine: TransformersEngine, parts: Parts) -> tuple[int, float]:
@@ -193,21 +182,21 @@ def _far(found: Sequence[float], expected: Sequence[float]) -> float:
 
 def table(results: dict[str, Any]) -> str:
     """For the guide."""
-    lines = ["| Architecture | Decoded by | PPO | GRPO, RLOO | |", "|---|---|---|---|---|"]
+    lines = ["| Architecture | Decoded by | Trained with | |", "|---|---|---|---|"]
     for name, one in results["architectures"].items():
         if one["refused"]:
-            lines.append(f"| {name} | | | | refused: {one['refused']} |")
+            lines.append(f"| {name} | | | refused: {one['refused']} |")
             continue
-        ppo = "beginnings computed once" if one["beginnings_shared"] else "each row by itself"
-        groups = "yes" if one["groups"] else "refused"
-        lines.append(f"| {name} | {one['decoder']} | {one['ppo_refused'] or ppo} | {groups} | {one['verdict']} |")
+        with_ = "beginnings computed once" if one["beginnings_shared"] else "each row by itself"
+        trained = one["training_refused"] or with_
+        lines.append(f"| {name} | {one['decoder']} | {trained} | {one['verdict']} |")
     return "\n".join(lines)
 
 
 def as_row(found: Found) -> dict[str, Any]:
     verdict = "refused" if found.refused else "right" if found.is_right else "wrong"
     row = asdict(found)
-    for name in ("log_probs", "ppo_log_probs"):
+    for name in ("log_probs", "training_log_probs"):
         row[name] = float(f"{row[name]:.1e}")
     return {"verdict": verdict, **row}
 

@@ -17,7 +17,7 @@ from refine_af.errors import RefineError
 from refine_af.rl.guards import Alarm
 from refine_af.run import Run, open_run
 from refine_af.stages import policy
-from refine_af.stages.pairs import WrittenPair, WrittenTurn
+from refine_af.stages.pairs import WrittenTurn
 from refine_af.store import Store
 
 REWARD = {"name": "composite", "scorers": {"variety": {}, "format": {}}}  # no model to be trained for it
@@ -66,7 +66,6 @@ def test_a_run_in_groups_leaves_what_ppo_leaves_and_goes_on_where_it_was_stopped
     assert first.keys() == second.keys()
     assert all(first[name].equal(second[name]) for name in first)
     assert sorted(p.name for p in (whole / "policy").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-    assert not (whole / "checkpoints" / "unfinished").exists()
     with open_run(whole) as store:
         by_place = store.query("SELECT * FROM rollouts WHERE split = 'train' ORDER BY iteration, position")
         watched = ("reward_mean", "reward_std", "kl", "entropy", "response_tokens", "ended_share", "parsed_share",
@@ -80,42 +79,11 @@ def test_a_run_in_groups_leaves_what_ppo_leaves_and_goes_on_where_it_was_stopped
         assert len({r["instruction_id"] for r in by_place[start : start + 4]}) == 1, "a group is one instruction's"
 
 
-def test_a_group_is_told_of_each_turn_and_of_what_was_written_in_one_twice(
-    instructed: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    told: list[Any] = []
-    written: list[WrittenPair] = []
-    real = policy.sampled
-
-    def sampled(*given: Any) -> Any:
-        made = real(*given)
-        written.extend(made[0])
-        return made
-
-    def train(network: Any, tokenizer: Any, config: Any, sample: Any, learned: Any, **settings: Any) -> None:
-        told.extend(sample(1))
-        assert len(told) == settings["responses"] == 2 * GROUPS["rollouts"]
-        raise InterruptedError
-
-    monkeypatch.setattr(policy, "sampled", sampled)
-    monkeypatch.setattr("refine_af.rl.group.train_in_groups", train)
-    config = going_on(instructed, tmp_path / "run", tiny_config, algorithm="grpo", **GROUPS)
-    with pytest.raises(InterruptedError):
-        Run(config, tmp_path / "run").execute(until="policy")
-    first, last = told[: GROUPS["rollouts"]], told[GROUPS["rollouts"] :]
-    assert {len(w.turns) for w in written} == {1, 2}
-    for one, (opening, score), (ending, same_score) in zip(written, first, last, strict=True):
-        assert opening.response_ids == one.turns[0].completion.token_ids
-        assert ending.response_ids == one.turns[-1].completion.token_ids
-        assert (opening == ending) == (len(one.turns) == 1)
-        assert score == same_score, "that of the pair"
-
-
 @pytest.mark.parametrize("algorithm", ["grpo", "rloo"])
 def test_before_anything_is_learnt_groups_write_what_ppo_writes(
     algorithm: str, instructed: Path, tiny_config: Config, tmp_path: Path
 ) -> None:
-    """In int8, where the engine works on a copy of the network that TRL's trainer holds."""
+    """In int8, where the engine works on a copy of the network that is trained."""
     model = tiny_config.model.model_copy(update={"engine": "transformers", "quantization": "int8"})
     other = tiny_config.model_copy(update={"model": model})
     by_algorithm = {}

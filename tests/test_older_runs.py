@@ -119,3 +119,20 @@ def test_a_run_that_has_seeds_alone_goes_on_as_a_new_one(tiny_config: Config, tm
     assert test_run.rows(tmp_path / "run") == seeds
     with open_run(tmp_path / "run") as store:
         assert store.writes_pairs_as_now()
+
+
+def test_a_run_whose_policy_was_learning_otherwise_is_refused_and_one_that_is_past_it_goes_on(
+    folder: Path, tiny_config: Config
+) -> None:
+    """Before, values were clipped by an option that is no more."""
+    with Store(folder / "run.db") as store:
+        known = tiny_config.model_dump(mode="json")
+        known["policy"]["value_clip_range"] = 0.2
+        store.change_config(known, "as an earlier version wrote it")
+        store.start_stage("policy")
+    before = test_run.rows(folder)
+    with pytest.raises(UsageError, match="whose policy was learning in an earlier version"):
+        Run(tiny_config, folder).execute()
+    assert test_run.rows(folder) == before
+    done(folder, "policy", "instances", "finetune", "evaluate", "arms")
+    Run(tiny_config, folder).execute()

@@ -25,7 +25,7 @@ from refine_af.models import EMBEDDED
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
 from refine_af.stages.context import Context
-from refine_af.stages.ppo_team import check_team
+from refine_af.stages.learning import check_team
 from refine_af.stages.trial import try_model
 from refine_af.store import Store
 from refine_af.team import Team
@@ -53,6 +53,7 @@ _FIRST_READ = {
     "evaluation": "evaluate",
     "experiment": "arms",
 }
+_CLIP = "value_clip_range"  # an option of the policy stage that is no more
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 
@@ -110,6 +111,7 @@ class Run:
         if known is None:
             return
         self._refuse_old_pairs(store)
+        self._refuse_old_training(store, known)
         changed = self._changes(known)
         foresees = foresees_training(self.config)
         if any(not _may_change(line.split(":")[0], store, foresees) for line in changed):
@@ -143,8 +145,17 @@ class Run:
             "end it with the version that began it, or start over with --fresh; its rows stay as they are"
         )
 
+    def _refuse_old_training(self, store: Store, known: dict[str, Any]) -> None:
+        """A critic whose changes were clipped learnt otherwise than one from now on."""
+        if _CLIP in known["policy"] and store.stage_begun("policy") and not store.stage_done("policy"):
+            raise UsageError(
+                f"{self.folder} belongs to a run whose policy was learning in an earlier version, and can't go on in "
+                "this one: end it with the version that began it, or start over with --fresh; its rows stay as they are"
+            )
+
     def _changes(self, known: dict[str, Any]) -> list[str]:
         """In what the config differs from the run's. An option that is younger than the run stood at its default."""
+        known = known | {"policy": {k: v for k, v in known["policy"].items() if k != _CLIP}}
         with suppress(ValidationError):  # for an option that is no more, the difference is told
             known = Config.model_validate(known).model_dump(mode="json")
         return differences(known, self.config.model_dump(mode="json"))

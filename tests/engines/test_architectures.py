@@ -24,10 +24,10 @@ def test_an_architecture_is_right_or_refused(name: str) -> None:
     """Greedy answers and log-probabilities, alone and in batches, with PPO's adapter and without."""
     found = architectures.as_row(architectures.examine(name))
     assert found["verdict"] in ("right", "refused"), found
-    assert "\n" not in found["refused"] + found["ppo_refused"]
+    assert "\n" not in found["refused"] + found["training_refused"]
     if transformers.__version__ == KNOWN["transformers"]:
         known = KNOWN["architectures"][name]
-        for fact in ("verdict", "refused", "decoder", "beginnings_shared", "ppo_refused", "groups"):
+        for fact in ("verdict", "refused", "decoder", "beginnings_shared", "training_refused"):
             assert found[fact] == known[fact], "run benchmarks/architectures.py"
 
 

@@ -219,7 +219,7 @@ def disturb_critic(actor: ActorCritic) -> None:
 
 
 def test_a_critics_own_adapter_moves_values_alone(network: Any) -> None:
-    items, actor = trajectories(), disturb(actor_on(network, own_critic=True))
+    items, actor = trajectories(), disturb(actor_on(network, critic="adapter"))
     before = actor.evaluate(items, watch=True)
     disturb_critic(actor)
     after = actor.evaluate(items, watch=True)
@@ -236,7 +236,7 @@ def test_a_critics_own_adapter_moves_values_alone(network: Any) -> None:
 
 def test_policy_and_critic_with_an_adapter_each_learn_from_their_own_loss(network: Any) -> None:
     """Also where the reference is asked between a forward pass and its backward pass, as the first minibatch's is."""
-    items, actor = trajectories(), disturb(actor_on(network, own_critic=True))
+    items, actor = trajectories(), disturb(actor_on(network, critic="adapter"))
     disturb_critic(actor)
     policy, critic = actor.adapter_parameters(), list(actor.critic_adapter().values())
     assert len(policy) == len(critic) > 0
@@ -253,7 +253,7 @@ def test_policy_and_critic_with_an_adapter_each_learn_from_their_own_loss(networ
 
 
 def test_a_critics_own_adapter_is_not_among_the_policys_files(network: Any, tmp_path: Path) -> None:
-    actor_on(network, own_critic=True).save_adapter(tmp_path)
+    actor_on(network, critic="adapter").save_adapter(tmp_path)
     assert sorted(file.name for file in tmp_path.iterdir() if file.suffix != ".md") == [
         "adapter_config.json",
         "adapter_model.safetensors",
@@ -312,7 +312,7 @@ def test_checkpointing_changes_no_figure_and_no_gradient_and_keeps_less(network:
 def test_checkpointing_computes_a_critic_again_with_its_own_adapter(network: Any) -> None:
     items, found = trajectories(), []
     for checkpointing in (False, True):
-        actor = disturb(actor_on(network, checkpointing=checkpointing, own_critic=True))
+        actor = disturb(actor_on(network, checkpointing=checkpointing, critic="adapter"))
         disturb_critic(actor)
         now = actor.evaluate(items)
         (now.log_probs.sum() + now.values.square().sum()).backward()

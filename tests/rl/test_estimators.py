@@ -1,9 +1,10 @@
-"""The formulas of PPO against the same formulas written out in plain Python, on ragged responses."""
+"""The formulas of the trainer against the same formulas written out in plain Python, on ragged responses."""
 
 from __future__ import annotations
 
 import math
 import random
+import statistics
 from dataclasses import dataclass
 
 import pytest
@@ -16,11 +17,13 @@ from refine_af.rl.estimators import (
     explained_variance,
     generalized_advantages,
     importance_weights,
+    leave_one_out,
     low_variance_kl,
     masked_mean,
     masked_variance,
     next_kl_coefficient,
     policy_loss,
+    standardised_in_groups,
     token_rewards,
     value_loss,
     whitened,
@@ -199,14 +202,23 @@ def test_the_surrogate_stops_pulling_once_a_good_change_left_the_clip(
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_value_loss_is_half_the_larger_squared_error_of_the_free_and_the_clipped_value(seed: int) -> None:
-    rng = random.Random(seed)
-    new, old, returns = ([rng.uniform(-1, 1) for _ in range(30)] for _ in range(3))
-    expected = 0.0
-    for n, o, r in zip(new, old, returns, strict=True):
-        clipped = o + min(max(n - o, -0.3), 0.3)
-        expected += 0.5 * max((n - r) ** 2, (clipped - r) ** 2)
-    assert float(value_loss(*map(torch.tensor, (new, old, returns)), 0.3)) == pytest.approx(expected, abs=1e-4)
+def test_the_value_loss_is_half_the_squared_error(seed: int) -> None:
+    case = ragged(seed)
+    new, returns = flat(case.draw()), flat(case.draw())
+    expected = sum(0.5 * (v - r) ** 2 for v, r in zip(new, returns, strict=True))
+    assert float(value_loss(*map(torch.tensor, (new, returns)))) == pytest.approx(expected, abs=1e-4)
+
+
+@given(st.lists(st.lists(st.floats(-9, 9, width=32), min_size=3, max_size=3), min_size=1, max_size=5))
+def test_a_rollout_is_compared_with_the_others_of_its_group(groups: list[list[float]]) -> None:
+    scores = torch.tensor(flat(groups))
+    one_out, standard = leave_one_out(scores, 3), standardised_in_groups(scores, 3)
+    for place, value in enumerate(flat(groups)):
+        group = groups[place // 3]
+        others = [v for i, v in enumerate(group) if i != place % 3]
+        assert float(one_out[place]) == pytest.approx(value - statistics.fmean(others), abs=1e-4)
+        expected = (value - statistics.fmean(group)) / (statistics.stdev(group) + 1e-4)
+        assert float(standard[place]) == pytest.approx(expected, abs=1e-2)
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
-from toys import END, LENGTH, sampled, trainer
+from toys import CONFIG, END, LENGTH, sampled, trainer
 
+from refine_af.config import PolicyConfig
 from refine_af.rl.responses import Trajectory
 
 SEEDS = range(3)
@@ -15,12 +17,23 @@ BUDGET = 40  # iterations of 32 responses
 TOKEN, GOOD_ARM, OTHER_ARM = 3, 7, 4
 
 
-def curve(score: Callable[[Trajectory], float], seed: int, *, length: int = LENGTH) -> list[float]:
-    """The mean score at each iteration, where PPO learns from it."""
-    ppo, generator = trainer(seed=seed), torch.Generator().manual_seed(seed)
+def curve(
+    score: Callable[[Trajectory], float],
+    seed: int,
+    *,
+    length: int = LENGTH,
+    algorithm: str = "ppo",
+    budget: int = BUDGET,
+    ends: bool = True,
+    **settings: Any,
+) -> list[float]:
+    """The mean score at each iteration, where the algorithm learns from it."""
+    config = PolicyConfig.model_validate(CONFIG.model_dump() | {"algorithm": algorithm, "group_size": 8} | settings)
+    ppo, generator = trainer(config, seed), torch.Generator().manual_seed(seed)
+    each = config.group_size if config.in_groups else 1
     means = []
-    for iteration in range(1, BUDGET + 1):
-        items = sampled(ppo, generator, length)
+    for iteration in range(1, budget + 1):
+        items = sampled(ppo, generator, length, each, ends=ends)
         scores = [score(one) for one in items]
         means.append(sum(scores) / len(scores))
         ppo.iterate(iteration, items, scores)
@@ -32,8 +45,9 @@ def last(means: list[float]) -> float:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_it_learns_to_emit_a_token(seed: int) -> None:
-    means = curve(lambda one: one.response_ids.count(TOKEN) / LENGTH, seed)
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo"])
+def test_it_learns_to_emit_a_token(algorithm: str, seed: int) -> None:
+    means = curve(lambda one: one.response_ids.count(TOKEN) / LENGTH, seed, algorithm=algorithm)
     assert means[0] < 0.3
     assert last(means) > 0.9
 
@@ -52,3 +66,21 @@ def test_it_learns_which_of_two_arms_pays_more(seed: int) -> None:
     means = curve(lambda one: pay.get(one.response_ids[0], 0.0), seed, length=1)
     assert means[0] < 0.4
     assert last(means) > 0.9
+
+
+def pays_at(place: int) -> Callable[[Trajectory], float]:
+    return lambda one: float(one.response_ids[place] == TOKEN)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("place", [0, 30], ids=["first", "middle"])
+def test_it_learns_what_pays_long_before_the_response_ends(place: int, seed: int) -> None:
+    """Of sixty tokens one pays, and the score comes at the end."""
+    means = curve(pays_at(place), seed, length=60, ends=False, budget=60)
+    assert means[0] < 0.4
+    assert last(means) > 0.9
+
+
+def test_with_a_lower_lambda_a_score_fades_before_it_reaches_the_beginning() -> None:
+    """Why the default is 1."""
+    assert last(curve(pays_at(0), 0, length=60, ends=False, budget=60, gae_lambda=0.8)) < 0.4

@@ -111,7 +111,7 @@ def test_a_forward_pass_that_a_library_put_there_stays() -> None:
 
 def test_a_network_whose_log_probabilities_are_not_found_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(responses, "possible_heads", lambda network: [])
-    with pytest.raises(UsageError, match=r"policy\.algorithm=ppo can't train granite: .* GraniteForCausalLM"):
+    with pytest.raises(UsageError, match=r"the policy stage can.t train granite: .* GraniteForCausalLM"):
         actor_of("granite", network_of("granite"))
 
 

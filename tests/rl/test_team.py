@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from test_ppo import weights, with_settings, written
+from test_trainer import weights, with_settings, written
 from toys import CONFIG, actor_of
 
 from refine_af.errors import UsageError
-from refine_af.rl.ppo import PPO
+from refine_af.rl.trainer import Trainer
 from refine_af.team import Team, launched_team
 
 ITERATIONS = 3
@@ -20,7 +20,7 @@ ITERATIONS = 3
 
 def trained(team: Team, settings: dict[str, Any]) -> tuple[list[dict[str, float]], list[torch.Tensor]]:
     config = with_settings(**settings)
-    ppo = PPO(actor_of(config, 0, temperature=0.8), config, 0, team)
+    ppo = Trainer(actor_of(config, 0, temperature=0.8), config, 0, team)
     return [ppo.iterate(i, *written(i, count=11)) for i in range(1, ITERATIONS + 1)], weights(ppo)
 
 

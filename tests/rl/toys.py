@@ -9,8 +9,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from refine_af.config import LoraSettings, PolicyConfig
 from refine_af.rl.actor_critic import ActorCritic
-from refine_af.rl.ppo import PPO
 from refine_af.rl.responses import Trajectory
+from refine_af.rl.trainer import Trainer
 
 VOCABULARY, LENGTH, END = 12, 8, 1
 LORA = LoraSettings(rank=8, alpha=16, targets=("q_proj", "v_proj", "o_proj", "up_proj", "down_proj"))
@@ -43,24 +43,31 @@ def network() -> Any:
     return LlamaForCausalLM(config).eval().requires_grad_(False)
 
 
-def trainer(config: PolicyConfig = CONFIG, seed: int = 0) -> PPO:
-    return PPO(actor_of(config, seed), config, seed)
+def trainer(config: PolicyConfig = CONFIG, seed: int = 0) -> Trainer:
+    return Trainer(actor_of(config, seed), config, seed)
 
 
 def actor_of(config: PolicyConfig, seed: int, temperature: float = 1.0) -> ActorCritic:
-    own = config.critic == "adapter"
-    return ActorCritic(network(), config.lora, temperature=temperature, label="toy", seed=seed, own_critic=own)
+    critic = None if config.in_groups else config.critic
+    return ActorCritic(network(), config.lora, temperature=temperature, label="toy", seed=seed, critic=critic)
 
 
 @torch.no_grad()
-def sampled(ppo: PPO, generator: torch.Generator, length: int = LENGTH) -> list[Trajectory]:
-    """Responses of the policy as it is now, at temperature 1, to prompts of one random token behind a shared prefix."""
+def sampled(
+    ppo: Trainer, generator: torch.Generator, length: int = LENGTH, each: int = 1, *, ends: bool = True
+) -> list[Trajectory]:
+    """Responses of the policy as it is now, at temperature 1, to prompts of one random token behind a shared prefix,
+    ``each`` of them to a prompt. ``ends``: whether the end token ends one."""
     count = CONFIG.rollouts
-    ids = torch.cat([torch.zeros(count, 1, dtype=torch.long), torch.randint(2, 9, (count, 1), generator=generator)], 1)
+    own = torch.randint(2, 9, (count // each, 1), generator=generator).repeat_interleave(each, 0)
+    ids = new = torch.cat([torch.zeros_like(own), own], 1)
+    seen: Any = None
     for _ in range(length):
-        probs = torch.softmax(ppo.actor.policy(input_ids=ids).logits[:, -1], -1)
-        ids = torch.cat([ids, torch.multinomial(probs, 1, generator=generator)], 1)
-    return [Trajectory((0,), (row[1],), _ended(row[2 : 2 + length])) for row in ids.tolist()]
+        found = ppo.actor.policy(input_ids=new, past_key_values=seen, use_cache=True)
+        seen, probs = found.past_key_values, torch.softmax(found.logits[:, -1], -1)
+        new = torch.multinomial(probs, 1, generator=generator)
+        ids = torch.cat([ids, new], 1)
+    return [Trajectory((0,), (row[1],), _ended(row[2:]) if ends else tuple(row[2:])) for row in ids.tolist()]
 
 
 def _ended(ids: list[int]) -> tuple[int, ...]:

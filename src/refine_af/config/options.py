@@ -142,7 +142,7 @@ class PolicyConfig(Section):
     gradient_checkpointing: bool = Field(
         False,
         description="layers keep their inputs alone and compute the rest again: less memory, more time; what prompts "
-        "share is not shared then. grpo and rloo do so on a GPU in any case",
+        "share is not shared then",
     )
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(5e-5, description="AdamW's, for the adapter")
     value_learning_rate: Annotated[float, Field(gt=0, lt=1)] = Field(1e-3, description="AdamW's, for the value head")
@@ -154,9 +154,12 @@ class PolicyConfig(Section):
     kl_coefficient: Annotated[float, Field(ge=0)] = Field(0.05, description="first weight of the KL penalty")
     kl_target: Annotated[float, Field(gt=0)] = Field(6.0, description="nats a response that the controller aims at")
     gamma: PositiveShare = Field(1.0, description="discount")
-    gae_lambda: Share = Field(0.95, description="GAE's trade of bias and variance")
+    gae_lambda: Share = Field(
+        1.0,
+        description="GAE's trade of bias and variance; below 1 a score at the end of a response fades towards its "
+        "beginning",
+    )
     clip_range: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="clip of the probability ratio")
-    value_clip_range: Annotated[float, Field(gt=0)] = Field(0.2, description="clip of the value's change")
     importance_cap: Annotated[float, Field(ge=1)] | None = Field(
         2.0, description="cap of the weights for engine and trainer not being the same policy; none: no such weights"
     )
@@ -192,13 +195,11 @@ class PolicyConfig(Section):
 
     @model_validator(mode="after")
     def _groups_fill_iterations(self) -> PolicyConfig:
-        parts = (("group_size", self.group_size), ("minibatch", self.minibatch))
-        for name, part in parts if self.in_groups else ():
-            if self.rollouts % part:
-                raise ValueError(f"{self.algorithm} needs rollouts ({self.rollouts}) in multiples of {name} ({part})")
-        if self.in_groups and self.minibatch % min(self.micro_batch, self.minibatch):
+        if self.in_groups and self.critic == "adapter":
+            raise ValueError(f"critic is adapter, but {self.algorithm} has no critic; leave it out, or take ppo")
+        if self.in_groups and self.rollouts % self.group_size:
             raise ValueError(
-                f"{self.algorithm} needs minibatch ({self.minibatch}) in multiples of micro_batch ({self.micro_batch})"
+                f"{self.algorithm} needs rollouts ({self.rollouts}) in multiples of group_size ({self.group_size})"
             )
         return self
 

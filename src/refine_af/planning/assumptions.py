@@ -22,8 +22,7 @@ def assumptions(config: Config, setup: Setup | None) -> tuple[str, ...]:
         "unless instances.inputs says otherwise.",
         "Demonstrations and tasks are as long as the built-in seeds within the config's limits, at "
         f"{TOKENS_PER_WORD} tokens a word.",
-        "Training sends a set of demonstrations, which several prompts share, through the network once "
-        + ("a turn: TRL shares nothing." if config.policy.in_groups else "a micro-batch."),
+        "Training sends a set of demonstrations, which several prompts share, through the network once a micro-batch.",
     ]
     if reward_models(config.feedback):
         lines.append("A reward model reads the whole pair for each of its questions, in float32 without TF32.")

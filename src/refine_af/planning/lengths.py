@@ -76,11 +76,11 @@ def pair_prompt(config: Config) -> float:
 def micro_batch_tokens(config: Config, response: float, rows: int) -> float:
     """Tokens that a micro-batch of ``rows`` turns sends through the network.
 
-    PPO's shared beginnings go through once each. Rows are ordered by them, so that a micro-batch holds one, and as many
+    Shared beginnings go through once each. Rows are ordered by them, so that a micro-batch holds one, and as many
     more as begin in it: an iteration has 8 sets of demonstrations for inputs and 8 for answers. Then comes every turn's
-    own instruction and response. TRL's trainers, and checkpointing, send every prompt whole.
+    own instruction and response. Checkpointing sends every prompt whole.
     """
-    if config.policy.in_groups or config.policy.gradient_checkpointing:
+    if config.policy.gradient_checkpointing:
         return rows * (pair_prompt(config) + response)
     beginnings = min(rows, 1 + rows * 2 * FEWEST_SETS / config.policy.rollouts)
     return beginnings * pair_prefix(config) + rows * (instruction_tokens() + response)

@@ -140,8 +140,6 @@ def _training(config: Config, setup: Setup, stage: str) -> tuple[Part, Part]:
     response = config.instances.sampling.max_tokens
     if stage == "policy":
         micro = config.policy.micro_batch
-        if config.policy.in_groups:
-            micro = min(micro, config.policy.minibatch)
         tokens = micro_batch_tokens(config, response, micro)
     else:
         micro = config.finetune.micro_batch
@@ -149,7 +147,7 @@ def _training(config: Config, setup: Setup, stage: str) -> tuple[Part, Part]:
         tokens = float(micro * response)
     factor = 68 if weight_bytes(config, setup.kind) == 4 else 46
     per_token, how = factor * facts.layers, f"{factor} B × {facts.hidden} hidden × {facts.layers} layers"
-    always = setup.kind == "gpu" and (stage != "policy" or config.policy.in_groups)
+    always = setup.kind == "gpu" and stage != "policy"
     if always or (stage == "policy" and config.policy.gradient_checkpointing):
         # Gradient checkpointing keeps each layer's input and, for the layer at work, everything.
         kept = weight_bytes(config, setup.kind)

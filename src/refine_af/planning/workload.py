@@ -131,11 +131,7 @@ def _instructions(config: Config, hope: Expectations) -> StageWork:
 
 def _log_probabilities(config: Config, tokens: float) -> Sequence[Pass]:
     """What goes through without a gradient, for ``tokens`` in one pass over all rollouts."""
-    options = config.policy
-    # TRL leaves the reference out where it has no weight.
-    reference = options.algorithm == "ppo" or options.kl_coefficient > 0
-    critic = options.has_own_critic
-    whose = [n for n, needed in (("policy", True), ("reference", reference), ("critic", critic)) if needed]
+    whose = ["policy", "reference", *(["critic"] if config.policy.has_own_critic else [])]
     return [Pass(f"log-probabilities, {', '.join(whose)}", len(whose) * tokens, "forward")]
 
 
@@ -155,10 +151,8 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     trained = options.epochs * (2 if options.has_own_critic else 1)
     again = options.gradient_checkpointing
 
-    learned = 2 if options.in_groups else each  # TRL is given two turns of every pair, the only one twice
-
     def through(rows: int) -> float:
-        return options.iterations * math.ceil(learned * options.rollouts / rows) * micro_batch_tokens(config, new, rows)
+        return options.iterations * math.ceil(each * options.rollouts / rows) * micro_batch_tokens(config, new, rows)
 
     return StageWork(
         "policy",
@@ -187,7 +181,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
                 2,
             ),
             *_rewards(config, rollouts + held_out, each * new, shown),
-            *_log_probabilities(config, through(micro if options.in_groups else options.micro_batch)),
+            *_log_probabilities(config, through(options.micro_batch)),
             Pass("updates", trained * through(micro), "train"),
             *([Pass("activations again", trained * through(micro), "forward")] if again else []),
             Fixed("hand the new weights to the engine", "refresh", options.iterations),

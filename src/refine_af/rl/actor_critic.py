@@ -1,5 +1,5 @@
-"""One network in three roles: policy (adapter on), reference (adapter off), critic (a head on the policy's states, or
-on those of an adapter of its own)."""
+"""One network in three roles: policy (adapter on), reference (adapter off), and, where there is one, critic (a head on
+the policy's states, or on those of an adapter of its own)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from peft import get_peft_model, set_peft_model_state_dict
@@ -23,6 +23,7 @@ from refine_af.rl.responses import Again, Beginnings, ResponseReader, Trajectory
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+Critic = Literal["head", "adapter"]
 _POLICY, _CRITIC = "default", "critic"  # adapters; a folder of peft's that names none holds the default
 
 
@@ -31,7 +32,7 @@ class Evaluation:
     """Per response token, all (N,) with the responses one after another; the last two empty unless asked for."""
 
     log_probs: Tensor  # at the policy's temperature
-    values: Tensor
+    values: Tensor  # in units of its own; zeros without a critic
     entropy: Tensor
     plain_log_probs: Tensor  # at temperature 1
 
@@ -39,7 +40,8 @@ class Evaluation:
 class ActorCritic(nn.Module):
     """Puts a LoRA adapter on ``network`` (in place; :meth:`release` takes it off) and a value head on its states.
 
-    With ``own_critic`` the critic's states are those of a second adapter. ``checkpointing``: as
+    ``critic``: whether the head reads the policy's states, or those of a second adapter, or there is none.
+    ``checkpointing``: as
     :class:`~refine_af.rl.responses.ResponseReader` has it. Raises UsageError for a network that can't be checkpointed,
     and for one whose own log-probabilities are not found in a trial.
     """
@@ -53,7 +55,7 @@ class ActorCritic(nn.Module):
         label: str,
         seed: int,
         checkpointing: bool = False,
-        own_critic: bool = False,
+        critic: Critic | None = "head",
     ) -> None:
         super().__init__()
         self.temperature = temperature
@@ -67,26 +69,24 @@ class ActorCritic(nn.Module):
         self.policy.peft_config[_POLICY].base_model_name_or_path = label
         self._adapter = self._parameters_of(_POLICY)
         self._critic_adapter: dict[str, nn.Parameter] = {}
-        if own_critic:
+        if critic == "adapter":
             self.policy.add_adapter(_CRITIC, lora_config(lora))
             self._critic_adapter = self._parameters_of(_CRITIC)
             self._let_learn()
-        self.value_head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
-        nn.init.zeros_(self.value_head.weight)
-        nn.init.zeros_(self.value_head.bias)
+        self.value_head: nn.Module = _NoCritic() if critic is None else _value_head(network)
         base = self.policy.get_base_model()
         self._reader = ResponseReader(
             base,
             temperature=temperature,
             checkpointing=checkpointing,
             role=self._role,
-            refusal=f"policy.algorithm=ppo can't train {label}: the log-probabilities that it finds are not those of a "
-            f"{type(base).__name__}; take another model, or policy.algorithm=grpo",
+            refusal=f"the policy stage can't train {label}: the log-probabilities that it finds are not those of a "
+            f"{type(base).__name__}; take another model, or policy.algorithm=none",
         )
 
     @property
     def device(self) -> torch.device:
-        return self.value_head.weight.device
+        return self.policy.device
 
     def adapter_parameters(self) -> list[nn.Parameter]:
         """The policy's."""
@@ -155,3 +155,18 @@ class ActorCritic(nn.Module):
     def _role(self) -> Again:
         """Makes the context in which the adapter that is on now is on again."""
         return self._as_critic if self.policy.active_adapter == _CRITIC else nullcontext
+
+
+class _NoCritic(nn.Module):
+    """Takes every state to be worth 0, and learns nothing."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states.new_zeros(len(states), 1)
+
+
+def _value_head(network: PreTrainedModel) -> nn.Linear:
+    """Takes every state to be worth 0, as long as it has not learnt."""
+    head = nn.Linear(network.config.get_text_config().hidden_size, 1, device=network.device)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head

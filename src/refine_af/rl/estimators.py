@@ -1,4 +1,4 @@
-"""The formulas of PPO as functions of tensors: rewards, advantages, losses, and the KL controller.
+"""The formulas of PPO, RLOO and GRPO as functions of tensors: rewards, advantages, losses, and the KL controller.
 
 Shapes: B responses, T tokens of the longest; ``mask`` (B, T) is 1 on response tokens and 0 on padding after them.
 """
@@ -37,6 +37,27 @@ def generalized_advantages(
         following_value = here * values[:, t]
         advantages[:, t] = following_advantage
     return advantages, (advantages + values) * mask
+
+
+def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
+    """(R,): each rollout's reward less the mean of the others' in its group; groups stand side by side.
+
+    Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al. 2024 (arXiv 2402.14740).
+    """
+    groups = rewards.view(-1, group_size)
+    others = (groups.sum(1, keepdim=True) - groups) / (group_size - 1)
+    return (groups - others).flatten()
+
+
+def standardised_in_groups(scores: Tensor, group_size: int) -> Tensor:
+    """(R,): each rollout's score less its group's mean, over its group's deviation; groups stand side by side.
+
+    Shao et al. 2024 (arXiv 2402.03300), section 4.1.2, with 1e-4 added to the deviation as TRL has it. In a group of
+    equal scores nothing is learnt.
+    """
+    groups = scores.view(-1, group_size)
+    deviation = groups.std(1, keepdim=True)
+    return ((groups - groups.mean(1, keepdim=True)) / (deviation + 1e-4)).flatten()
 
 
 def whitened(values: Tensor, mask: Tensor) -> Tensor:
@@ -83,13 +104,13 @@ def low_variance_kl(log_ratio: Tensor) -> Tensor:
     return log_ratio.exp() - 1 - log_ratio
 
 
-def value_loss(new: Tensor, old: Tensor, returns: Tensor, clip_range: float) -> Tensor:
-    """Half the squared error, its change clipped, summed over tokens. Inputs (N,).
+def value_loss(new: Tensor, returns: Tensor) -> Tensor:
+    """Half the squared error, summed over tokens. Inputs (N,).
 
-    The clipping is that of OpenAI's baselines (ppo2), as kept in Huang et al. 2024 (arXiv 2403.17031).
+    Its change is not clipped: that stops the critic's learning where returns spread further than the clip, and was
+    found to hurt elsewhere, too (Andrychowicz et al. 2020, arXiv 2006.05990).
     """
-    clipped = old + (new - old).clamp(-clip_range, clip_range)
-    return 0.5 * torch.maximum((new - returns) ** 2, (clipped - returns) ** 2).sum()
+    return 0.5 * (new - returns).square().sum()
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from refine_af.config import Config
 from refine_af.parts import Parts
-from refine_af.stages.ppo_team import Begin, follow_training
+from refine_af.stages.learning import Begin, follow_training
 from refine_af.stages.team_engine import Adopt, follow_writing
 from refine_af.team import Team
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from refine_af.errors import RefineError, UsageError
 from refine_af.evaluation.significance import Difference
 from refine_af.models import build_once
-from refine_af.records import Instruction, StageCounts, derived_seed
+from refine_af.records import Instruction, StageCounts
 from refine_af.rl.guards import Alarm, alarm
 from refine_af.stages.context import Context
 from refine_af.stages.held_out import STAGE, Change, compare_held_out, rollout, score_held_out, scored
+from refine_af.stages.learning import Begin, Learn, learn, policy_trainer
 from refine_af.stages.pairs import PairWriter, WrittenPair
-from refine_af.stages.ppo_team import Begin, Learn, learn, ppo_trainer
 from refine_af.stages.rollouts import (
     checkpoint,
     drawn,
@@ -34,7 +34,6 @@ from refine_af.stages.rollouts import (
 from refine_af.stages.team_engine import Done, adapted_engine
 
 if TYPE_CHECKING:
-    from refine_af.rl.responses import Trajectory
     from refine_af.rl.trackers import Trackers
 
 
@@ -107,98 +106,55 @@ def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], h
     from refine_af.rl.trackers import Trackers
 
     with Trackers(context.config, context.folder) as trackers:
-        course = _Course(context, writer, train, held_out, trackers)
-        (_by_groups if context.config.policy.in_groups else _by_ppo)(course, done)
+        _iterate(context, writer, train, held_out, trackers, done)
 
 
-@dataclass(frozen=True, slots=True)
-class _Course:
-    """What every iteration needs, whatever learns."""
-
-    context: Context
-    writer: PairWriter
-    train: Sequence[Instruction]
-    held_out: Sequence[Instruction]
-    trackers: Trackers
-
-    def sampled(self, iteration: int, group_size: int = 1) -> tuple[list[WrittenPair], dict[str, float]]:
-        """The iteration's responses, ``group_size`` to an instruction, and the figures of a check where one is due."""
-        config = self.context.config
-        chosen = drawn(self.train, config.policy.rollouts // group_size, config.seed, iteration)
-        asked = [one for one in chosen for _ in range(group_size)]
-        return sampled(self.context, self.writer, asked, self.held_out, iteration)
-
-    def learnable(self, written: WrittenPair) -> list[tuple[Trajectory, float]]:
-        """What was written in each turn, with the score of the pair."""
-        worth = score(self.context, written)
-        return [(one, worth) for one in trajectories(self.context, written)]
-
-
-def _by_ppo(course: _Course, done: int) -> None:
-    context, team = course.context, course.context.team
+def _iterate(
+    context: Context,
+    writer: PairWriter,
+    train: Sequence[Instruction],
+    held_out: Sequence[Instruction],
+    trackers: Trackers,
+    done: int,
+) -> None:
+    config, team = context.config.policy, context.team
     begin = Begin(checkpoint(context, done).resolve() if done else None)
     team.tell(begin)
     if team.size > 1:
         context.progress.note(f"policy: {team.size} processes write and learn together")
-    with ppo_trainer(context.parts, team) as trainer:
+    each = config.group_size if config.in_groups else 1  # rollouts of one instruction, side by side
+    with policy_trainer(context.parts, team) as trainer:
         if begin.checkpoint is not None:
             trainer.load(begin.checkpoint)
-        for iteration in range(done + 1, context.config.policy.iterations + 1):
-            written, checked = course.sampled(iteration)
-            # A response without a single token is an immediate end without its token: nothing to learn from.
-            usable = [one for w in written for one in course.learnable(w) if one[0].response_ids]
-            if not usable:
-                raise RefineError(
-                    f"policy: all {len(written)} rollouts of iteration {iteration} are empty, so there is nothing to "
-                    "learn from; lower policy.learning_rate or raise policy.kl_coefficient, in a new folder"
-                )
-            order = Learn(iteration, usable, trainer.step_scale)
+        for iteration in range(done + 1, config.iterations + 1):
+            chosen = drawn(train, config.rollouts // each, context.config.seed, iteration)
+            asked = [one for one in chosen for _ in range(each)]
+            written, checked = sampled(context, writer, asked, held_out, iteration)
+            order = _order(context, written, iteration, trainer.step_scale)
             team.tell(order)
             learned = learn(trainer, order, context.parts, team)
             done_now = _looked_at(context, iteration, written, learned, checked)
             if done_now.spoken is not None and done_now.spoken.action == "smaller steps":
                 trainer.step_scale /= 2
-            _commit(context, done_now, trainer.save, course.trackers)
+            _commit(context, done_now, trainer.save, trackers)
             if done_now.stops:
                 break
     team.tell(Done())
 
 
-def _by_groups(course: _Course, done: int) -> None:
-    from refine_af.rl.group import Learned, train_in_groups
-
-    context, config, parts = course.context, course.context.config, course.context.parts
-    if context.team.size > 1:
-        context.warn(STAGE, f"{config.policy.algorithm} learns in one process; the others of {context.team.size} wait")
-    written: list[WrittenPair] = []
-    checked: dict[str, float] = {}
-
-    def sample(iteration: int) -> list[tuple[Trajectory, float]]:
-        nonlocal written, checked
-        written, checked = course.sampled(iteration, config.policy.group_size)
-        # TRL takes as many responses in every iteration: what was written in one turn gives the same one twice.
-        turns = [course.learnable(w) for w in written]
-        return [one[0] for one in turns] + [one[-1] for one in turns]
-
-    def learned(iteration: int, left: Learned) -> bool:
-        done_now = _looked_at(context, iteration, written, left.figures, checked)
-        _commit(context, done_now, left.save, course.trackers)
-        return done_now.stops
-
-    train_in_groups(
-        parts.network,
-        parts.tokenizer,
-        config.policy,
-        sample,
-        learned,
-        responses=2 * config.policy.rollouts,
-        end=parts.ends.closing,
-        temperature=config.instances.sampling.temperature,
-        label=parts.located.label,
-        seed=derived_seed(config.seed, STAGE, "adapter"),
-        work=context.folder / "checkpoints" / "unfinished",
-        resume=checkpoint(context, done) if done else None,
-    )
+def _order(context: Context, written: Sequence[WrittenPair], iteration: int, step_scale: float) -> Learn:
+    """What is learnt from pairs: what was written in each turn, with the score of its pair. A response without a single
+    token is an immediate end without its token: nothing to learn from. Raises RefineError where all are."""
+    turns = [
+        (place, one) for place, pair in enumerate(written) for one in trajectories(context, pair) if one.response_ids
+    ]
+    if not turns:
+        raise RefineError(
+            f"policy: all {len(written)} rollouts of iteration {iteration} are empty, so there is nothing to "
+            "learn from; lower policy.learning_rate or raise policy.kl_coefficient, in a new folder"
+        )
+    scores = [score(context, pair) for pair in written]
+    return Learn(iteration, [one for _, one in turns], scores, [place for place, _ in turns], step_scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,8 +181,7 @@ def _looked_at(
 ) -> _Iteration:
     figures = learned | rollout_figures(written, context.config.reads)
     watched = ("kl", "distinct_2", "parsed_share")
-    # KL is not measured by groups without a penalty.
-    new = {name: (iteration, figures[name]) for name in watched if name in figures}
+    new = {name: (iteration, figures[name]) for name in watched}
     new |= {name: (iteration - 1, value) for name, value in checked.items()}
     curves = {name: [*context.store.metric(STAGE, name), one] for name, one in new.items()}
     config = context.config.policy
@@ -250,7 +205,7 @@ def _commit(context: Context, done: _Iteration, save: Callable[[Path], None], tr
     _drop_checkpoints(context, keep={cursor["kept"], iteration - 1, iteration})
     shown = {
         "reward": f"{figures['reward_mean']:+.2f}",
-        "KL": f"{figures['kl']:.2f}" if "kl" in figures else "not measured",
+        "KL": f"{figures['kl']:.2f}",
     }
     shown |= {"held out": f"{done.checked['check/gain']:+.2f}"} if done.checked else {}
     context.progress.update(iteration, shown | {"readable": f"{figures['parsed_share']:.0%}"})
@@ -277,9 +232,7 @@ def _told(context: Context, spoken: Alarm, iteration: int, kept: int) -> str:
         return (
             f"stopped at iteration {iteration} by the guard of {spoken.guard}: {spoken.text}; iteration {kept} is kept"
         )
-    # The steps of TRL's trainers are left alone: what would change them is no part of their checkpoints.
-    what = "" if context.config.policy.in_groups else f"; the guard of {spoken.guard} halves the steps"
-    return f"iteration {iteration}: {spoken.text}{what}"
+    return f"iteration {iteration}: {spoken.text}; the guard of {spoken.guard} halves the steps"
 
 
 def _drop_checkpoints(context: Context, keep: set[int]) -> None:

@@ -54,8 +54,7 @@ def sampled(
     with _rollout_engine(context, iteration) as engine:
         if iteration > 1 and config.policy.held_out_every and (iteration - 1) % config.policy.held_out_every == 0:
             checked = check(context, writer, engine, held_out, iteration - 1)
-        weighed = not config.policy.in_groups  # TRL's trainers are given no importance weights
-        written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration), log_probs=weighed)
+        written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration), log_probs=True)
     return written, checked
 
 
@@ -64,9 +63,7 @@ def _rollout_engine(context: Context, iteration: int) -> Iterator[Engine]:
     """The policy as the last iteration left it, in the engine that generates."""
     parts = context.parts
     if parts.engine_name == "transformers":
-        engine = parts.shared_engine(adapter=True)
-        # Groups are learned from in one process, so the others have no policy to write with.
-        yield engine if context.config.policy.in_groups else in_team(engine, parts, context.team)
+        yield in_team(parts.shared_engine(adapter=True), parts, context.team)
     elif iteration == 1:
         yield parts.initial_engine  # a fresh adapter changes nothing
     else:
@@ -107,7 +104,7 @@ def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
 
 
 def rollout_figures(written: Sequence[WrittenPair], language: Language) -> dict[str, float]:
-    """What is watched beside PPO's own figures: reward and its components, length, readability, diversity."""
+    """What is watched beside the trainer's own figures: reward and its components, length, readability, diversity."""
     rewards = [w.judgement.reward for w in written]
     mean = sum(rewards) / len(rewards)
     figures = {

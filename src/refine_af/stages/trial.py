@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from refine_af.models import EMBEDDED
 from refine_af.parts import Parts
-from refine_af.stages.ppo_team import make_actor
+from refine_af.stages.learning import make_actor
 
 
 def try_model(parts: Parts) -> None:
@@ -13,12 +13,8 @@ def try_model(parts: Parts) -> None:
     config = parts.config
     if config.model.name == EMBEDDED:
         return
-    network = parts.network
+    _ = parts.network
     if parts.engine_name != "vllm":
         parts.initial_engine.answers([["Name a colour."]], 1)
-    if config.policy.algorithm == "ppo":
+    if config.policy.trains:
         make_actor(parts).release()
-    elif config.policy.trains:
-        from refine_af.rl.group import check_padding
-
-        check_padding(network, config.policy.algorithm, parts.located.label)

@@ -1,4 +1,4 @@
-"""PPO learns: on a reward that can be read off the tokens it comes close to the optimum, and it can be interrupted."""
+"""The trainer steps as its formulas say, whatever the algorithm, and can be interrupted."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from toys import CONFIG, LORA, VOCABULARY, actor_of, network, sampled, trainer
 
 from refine_af.config import PolicyConfig
 from refine_af.rl.actor_critic import ActorCritic
-from refine_af.rl.ppo import PPO
 from refine_af.rl.responses import Trajectory
+from refine_af.rl.trainer import Trainer
 
 TOKEN = 3
 
@@ -35,7 +35,7 @@ def written(seed: int = 0, count: int = 12) -> tuple[list[Trajectory], list[floa
     return items, [rng.uniform(-1, 2) for _ in items]
 
 
-def weights(ppo: PPO) -> list[torch.Tensor]:
+def weights(ppo: Trainer) -> list[torch.Tensor]:
     actor = ppo.actor
     learning = [*actor.adapter_parameters(), *actor.critic_adapter().values(), *actor.value_head.parameters()]
     return [p.detach().clone() for p in learning]
@@ -80,7 +80,7 @@ def test_a_base_in_bfloat16_trains_an_adapter_and_a_critic_in_float32() -> None:
     items, scores = written()
     exact = trainer().iterate(1, items, scores)
     actor = ActorCritic(network().to(torch.bfloat16), LORA, temperature=1.0, label="toy", seed=0)
-    ppo = PPO(actor, CONFIG, 0)
+    ppo = Trainer(actor, CONFIG, 0)
     rounded = ppo.iterate(1, items, scores)
     assert {p.dtype for p in (*actor.adapter_parameters(), *actor.value_head.parameters())} == {torch.float32}
     for name in ("entropy", "policy_loss", "value_loss", "gradient_norm"):
@@ -120,7 +120,7 @@ def test_the_kl_penalty_keeps_the_policy_near_where_it_began() -> None:
 
 
 def test_the_critic_learns_to_foretell_the_returns() -> None:
-    ppo = trainer(with_settings(learning_rate=1e-9, value_clip_range=10.0))
+    ppo = trainer(with_settings(learning_rate=1e-9, value_learning_rate=3e-2))
     items, scores = written()
     shares = [ppo.iterate(i, items, scores)["explained_variance"] for i in range(1, 31)]
     assert shares[0] == pytest.approx(0, abs=1e-6)
@@ -145,19 +145,25 @@ def test_kl_grows_with_training_and_its_weight_follows_it() -> None:
     assert third["kl_coef"] == pytest.approx(0.098 * (1.02 if second["kl"] > 0.001 else 0.98))
 
 
-def test_the_critic_starts_at_the_mean_reward_and_is_not_set_back_later() -> None:
-    ppo = trainer(with_settings(value_learning_rate=1e-12))
+def test_the_critic_starts_at_the_mean_score_whatever_the_rewards_scale() -> None:
+    """A value is in spreads of the first scores, so that rewards a thousand times as large are learnt as fast."""
     items, scores = written()
-    ppo.iterate(1, items, scores)
-    mean = sum(scores) / len(scores)
-    assert ppo.actor.value_head.bias.item() == pytest.approx(mean, abs=1e-6)
-    ppo.iterate(2, items, [s + 5 for s in scores])
-    assert ppo.actor.value_head.bias.item() == pytest.approx(mean, abs=1e-6)
+    shares = []
+    for scale in (1.0, 1000.0):
+        ppo = trainer(with_settings(learning_rate=1e-9, value_learning_rate=3e-2))
+        rewards = [scale * (s + 5) for s in scores]
+        shares.append([ppo.iterate(i, items, rewards)["explained_variance"] for i in range(1, 11)])
+        level = sum(rewards) / len(rewards)
+        assert ppo._units[0] == pytest.approx(level)
+    assert shares[0] == pytest.approx(shares[1], abs=1e-3)
+    assert shares[0][-1] > shares[0][0]
 
 
-@pytest.mark.parametrize("critic", ["head", "adapter"])
-def test_training_that_was_saved_and_loaded_ends_with_the_same_bits(critic: str, tmp_path: Path) -> None:
-    config = with_settings(kl_coefficient=0.1, critic=critic)
+@pytest.mark.parametrize(
+    "settings", [{"critic": "head"}, {"critic": "adapter"}, {"algorithm": "grpo"}, {"algorithm": "rloo"}]
+)
+def test_training_that_was_saved_and_loaded_ends_with_the_same_bits(settings: dict[str, str], tmp_path: Path) -> None:
+    config = with_settings(kl_coefficient=0.1, **settings)
     whole, half = trainer(config), trainer(config)
     batches = [written(seed) for seed in range(4)]
     for iteration, (items, scores) in enumerate(batches, start=1):
@@ -165,7 +171,7 @@ def test_training_that_was_saved_and_loaded_ends_with_the_same_bits(critic: str,
     for iteration in (1, 2):
         half.iterate(iteration, *batches[iteration - 1])
     half.save(tmp_path)
-    resumed = PPO(actor_of(config, 99), config, 0)
+    resumed = Trainer(actor_of(config, 99), config, 0)
     resumed.load(tmp_path)
     for iteration in (3, 4):
         resumed.iterate(iteration, *batches[iteration - 1])

@@ -1,7 +1,7 @@
-"""Proximal policy optimisation of a LoRA policy with a critic, one iteration at a time.
+"""Trains a LoRA policy on scores of what it wrote, one iteration at a time, by the algorithm that ``policy.algorithm``
+names.
 
-Left out of the textbook: an entropy bonus, several environments. Kept: a token-level KL penalty to the initial policy
-with an adaptive weight, GAE, whitened advantages, clipped policy and value losses.
+Left out of the textbooks: an entropy bonus, several environments.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean, pstdev
 from typing import Any
 
 import torch
@@ -17,20 +18,18 @@ from torch import Tensor
 from refine_af.config import PolicyConfig
 from refine_af.records import derived_random
 from refine_af.rl.actor_critic import ActorCritic, Evaluation
+from refine_af.rl.algorithms import Part, Taken, algorithm_of
 from refine_af.rl.estimators import (
     explained_variance,
-    generalized_advantages,
-    importance_weights,
     low_variance_kl,
     masked_mean,
     next_kl_coefficient,
-    policy_loss,
-    token_rewards,
     value_loss,
-    whitened,
 )
 from refine_af.rl.responses import Trajectory
 from refine_af.team import Team
+
+_FILE = "trainer.pt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +37,14 @@ class Experience:
     """What an iteration learns from: trajectories, and per-token tensors (B, T) taken before the first step."""
 
     trajectories: Sequence[Trajectory]
-    mask: Tensor
-    log_probs: Tensor
-    values: Tensor
+    taken: Taken
     advantages: Tensor
     returns: Tensor
     weights: Tensor  # of importance; 1 where the engine didn't say what it sampled from
     ahead: Evaluation | None  # of this process's part of the first minibatch, with its graph
 
 
-class PPO:
+class Trainer:
     """Holds what changes from iteration to iteration: adapter, critic, optimiser, KL weight, step size.
 
     In a team every process holds the same of all this. Each takes its part of every batch through the network, and what
@@ -59,29 +56,44 @@ class PPO:
         self._team = team or Team()
         self.kl_coefficient = config.kl_coefficient
         self.step_scale = 1.0  # what guards have left of the adapter's learning rate
+        self._algorithm = algorithm_of(config)
         self._config = config
         self._seed = seed
+        self._units = (0.0, 1.0)  # the return that a value of 0 means, and what a value of 1 is more
         self._adapter = actor.adapter_parameters()
         critic, head = list(actor.critic_adapter().values()), list(actor.value_head.parameters())
         self._critic = [*critic, *head]
         groups = [(self._adapter, config.learning_rate), (head, config.value_learning_rate)]
-        groups += [(critic, config.learning_rate)] if critic else []
+        groups += [(critic, config.learning_rate)]
         self._optimizer = torch.optim.AdamW(
-            [{"params": parameters, "lr": rate} for parameters, rate in groups], weight_decay=0.0
+            [{"params": parameters, "lr": rate} for parameters, rate in groups if parameters], weight_decay=0.0
         )
 
-    def iterate(self, iteration: int, trajectories: Sequence[Trajectory], scores: Sequence[float]) -> dict[str, float]:
-        """Learns from responses and their scores; returns the iteration's figures. ``iteration`` counts from 1."""
+    def iterate(
+        self,
+        iteration: int,
+        trajectories: Sequence[Trajectory],
+        scores: Sequence[float],
+        owners: Sequence[int] | None = None,
+    ) -> dict[str, float]:
+        """Learns from rollouts; returns the iteration's figures. ``iteration`` counts from 1.
+
+        ``scores`` are those of rollouts, those of one group side by side. ``owners`` says of which of them each
+        trajectory is, for a rollout may have several, or none; without it each has one.
+        """
         if iteration == 1:
-            # A critic that starts at the mean reward need not first learn the reward's level.
-            self.actor.value_head.bias.data.fill_(sum(scores) / len(scores))
+            # A critic that starts at the mean score, in units of their spread, need not first learn the reward's scale.
+            spread = pstdev(scores)
+            self._units = (fmean(scores), spread if spread > 1e-6 else 1.0)
         self._optimizer.param_groups[0]["lr"] = self._config.learning_rate * self.step_scale
         epochs = [self._minibatches(trajectories, iteration, epoch) for epoch in range(self._config.epochs)]
+        places = torch.arange(len(trajectories)) if owners is None else torch.tensor(owners)
         experience, figures = self._collect(
-            trajectories, torch.tensor(scores, dtype=torch.float32), epochs[0][0], untrained=iteration == 1
+            trajectories, torch.tensor(scores, dtype=torch.float32), places, epochs[0][0], untrained=iteration == 1
         )
         figures |= self._learn(experience, [minibatch for epoch in epochs for minibatch in epoch])
-        self.kl_coefficient = next_kl_coefficient(self.kl_coefficient, figures["kl"], self._config.kl_target)
+        if self._algorithm.adapts_kl:
+            self.kl_coefficient = next_kl_coefficient(self.kl_coefficient, figures["kl"], self._config.kl_target)
         return figures
 
     def _minibatches(self, trajectories: Sequence[Trajectory], iteration: int, epoch: int) -> list[Sequence[int]]:
@@ -96,7 +108,13 @@ class PPO:
         return minibatches
 
     def _collect(
-        self, trajectories: Sequence[Trajectory], scores: Tensor, first: Sequence[int], *, untrained: bool
+        self,
+        trajectories: Sequence[Trajectory],
+        scores: Tensor,
+        owners: Tensor,
+        first: Sequence[int],
+        *,
+        untrained: bool,
     ) -> tuple[Experience, dict[str, float]]:
         """Old log-probabilities, values and the reference's, all by the network that will be trained: an engine's own
         log-probabilities are those of other kernels or a lower precision, and ρ would not be 1 before the first step
@@ -116,14 +134,15 @@ class PPO:
                 now = self.actor.evaluate(members, watch=True)
             ahead = now if keeps else ahead
             before = now.log_probs if untrained else self._reference(members)
-            taken = torch.stack([now.log_probs, now.values, now.entropy, now.plain_log_probs, before])
+            found = torch.stack([now.log_probs, now.values, now.entropy, now.plain_log_probs, before])
             rows = torch.zeros(5, len(chunk), mask.shape[1])
-            rows[:, mask[list(chunk)].bool()] = taken.detach().float().cpu()
+            rows[:, mask[list(chunk)].bool()] = found.detach().float().cpu()
             columns[:, list(chunk)] = rows
         team.add_up([columns])
         old, values, entropy, plain, reference = columns
-        rewards = token_rewards(scores, old, reference, mask, self.kl_coefficient)
-        advantages, returns = generalized_advantages(rewards, values, mask, self._config.gamma, self._config.gae_lambda)
+        level, spread = self._units
+        taken = Taken(scores, owners, mask, old, reference, (level + spread * values) * mask)
+        advantages, returns = self._algorithm.advantages(taken, self.kl_coefficient)
         weights, figures = self._importance(trajectories, plain, mask)
         figures |= {
             "kl": float(((old - reference) * mask).sum(1).mean()),
@@ -131,10 +150,10 @@ class PPO:
             "kl_coef": self.kl_coefficient,
             "step_scale": self.step_scale,
             "entropy": float(masked_mean(entropy, mask)),
-            "explained_variance": explained_variance(values, returns, mask),
         }
-        white = whitened(advantages, mask)
-        return Experience(trajectories, mask, old, values, white, returns, weights, ahead), figures
+        if self._algorithm.has_critic:
+            figures["explained_variance"] = explained_variance(taken.values, returns, mask)
+        return Experience(trajectories, taken, advantages, returns, weights, ahead), figures
 
     @torch.no_grad()
     def _reference(self, trajectories: Sequence[Trajectory]) -> Tensor:
@@ -158,49 +177,51 @@ class PPO:
         figures = {"mismatch_kl": float(masked_mean(low_variance_kl(log_ratio), mask))}
         if self._config.importance_cap is None:
             return mask.clone(), figures
-        weights = importance_weights(log_ratio, self._config.importance_cap) * mask
+        weights = self._algorithm.weights(log_ratio, mask, self._config.importance_cap)
         return weights, figures | {"importance_weight": float(masked_mean(weights, mask))}
 
     def _learn(self, experience: Experience, minibatches: Sequence[Sequence[int]]) -> dict[str, float]:
-        sums = {"policy_loss": 0.0, "value_loss": 0.0, "clip_share": 0.0, "gradient_norm": 0.0}
+        sums: dict[str, float] = {}
         for number, minibatch in enumerate(minibatches):
             ahead = experience.ahead if number == 0 else None
             for name, value in self._step(experience, minibatch, ahead).items():
-                sums[name] += value
+                sums[name] = sums.get(name, 0.0) + value
         return {name: value / len(minibatches) for name, value in sums.items()}
 
     def _step(self, experience: Experience, minibatch: Sequence[int], ahead: Evaluation | None) -> dict[str, float]:
         """One optimiser step; the minibatch goes through in micro-batches whose gradients add up."""
-        count = float(experience.mask[list(minibatch)].sum())
+        mask = experience.taken.mask[list(minibatch)]
+        count, tokens = self._algorithm.count(mask), float(mask.sum())
         sums = torch.zeros(3, device=self.actor.device)
         for parameter in (*self._adapter, *self._critic):
             parameter.grad = torch.zeros_like(parameter)  # a process whose part is empty adds zeros
         for places in _chunks(self._team.share(minibatch), self._config.micro_batch):
             now = ahead or self.actor.evaluate([experience.trajectories[i] for i in places])
-            real = experience.mask[list(places)].bool()
-
-            def flat(tensor: Tensor, places: Sequence[int] = places, real: Tensor = real) -> Tensor:
-                return tensor[list(places)][real].to(self.actor.device)  # (N,)
-
-            surrogate, clipped = policy_loss(
-                now.log_probs,
-                flat(experience.log_probs),
-                flat(experience.advantages),
-                self._config.clip_range,
-                flat(experience.weights),
-            )
-            error = value_loss(
-                now.values, flat(experience.values), flat(experience.returns), self._config.value_clip_range
-            )
+            part, goal = self._part(experience, places)
+            surrogate, clipped = self._algorithm.loss(now.log_probs, part, self.kl_coefficient)
+            error = value_loss(now.values, goal) if self._algorithm.has_critic else torch.zeros_like(surrogate)
             # Policy and critic share no parameter that learns, so the two losses need no weight against each other.
-            ((surrogate + error) / count).backward()
-            sums += torch.stack([surrogate.detach(), error.detach(), clipped.float()]) / count
+            (surrogate / count + error / tokens).backward()
+            sums += torch.stack([surrogate.detach() / count, error.detach() / tokens, clipped.float() / count])
         self._team.add_up([sums, *(p.grad for p in (*self._adapter, *self._critic) if p.grad is not None)])
         norm = torch.nn.utils.clip_grad_norm_(self._adapter, self._config.max_grad_norm)
         torch.nn.utils.clip_grad_norm_(self._critic, self._config.max_grad_norm)
         self._optimizer.step()
-        names = ("policy_loss", "value_loss", "clip_share")
-        return dict(zip(names, sums.tolist(), strict=True)) | {"gradient_norm": float(norm)}
+        loss, error_mean, clip_share = sums.tolist()
+        figures = {"policy_loss": loss, "clip_share": clip_share, "gradient_norm": float(norm)}
+        return figures | ({"value_loss": error_mean} if self._algorithm.has_critic else {})
+
+    def _part(self, experience: Experience, places: Sequence[int]) -> tuple[Part, Tensor]:
+        """What is known of some responses, token by token, and what a critic should have said of them."""
+        taken, chosen = experience.taken, list(places)
+        real = taken.mask[chosen].bool()
+
+        def flat(tensor: Tensor) -> Tensor:
+            return tensor[chosen][real].to(self.actor.device)  # (N,)
+
+        columns = (taken.log_probs, taken.reference, experience.advantages, experience.weights)
+        level, spread = self._units
+        return Part(real.sum(1).tolist(), *map(flat, columns)), flat((experience.returns - level) / spread)
 
     def save(self, folder: Path) -> None:
         """Everything from which :meth:`load` goes on to the same weights. Random choices come from the seed and the
@@ -212,18 +233,20 @@ class PPO:
             "critic_adapter": {name: one.detach() for name, one in self.actor.critic_adapter().items()},
             "kl_coefficient": self.kl_coefficient,
             "step_scale": self.step_scale,
+            "units": self._units,
         }
-        torch.save(state, folder / "trainer.pt")
+        torch.save(state, folder / _FILE)
 
     def load(self, folder: Path) -> None:
         self.actor.load_adapter(folder)
-        state: dict[str, Any] = torch.load(folder / "trainer.pt", weights_only=True, map_location=self.actor.device)
+        state: dict[str, Any] = torch.load(folder / _FILE, weights_only=True, map_location=self.actor.device)
         self._optimizer.load_state_dict(state["optimizer"])
         self.actor.value_head.load_state_dict(state["value_head"])
         for name, parameter in self.actor.critic_adapter().items():
             parameter.data.copy_(state["critic_adapter"][name])
-        self.kl_coefficient = state["kl_coefficient"]
-        self.step_scale = state.get("step_scale", 1.0)  # older checkpoints have none
+        self.kl_coefficient, self.step_scale, self._units = (
+            state[name] for name in ("kl_coefficient", "step_scale", "units")
+        )
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

@@ -1,4 +1,4 @@
-"""PPO's trainer as a run makes it, in the process that leads and in those that follow it."""
+"""The policy's trainer as a run makes it, in the process that leads and in those that follow it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from refine_af.team import Team
 
 if TYPE_CHECKING:
     from refine_af.rl.actor_critic import ActorCritic
-    from refine_af.rl.ppo import PPO
     from refine_af.rl.responses import Trajectory
+    from refine_af.rl.trainer import Trainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,27 +32,30 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Learn:
-    """An order: an iteration's responses with their scores. ``step_scale``: what guards left of the learning rate."""
+    """An order: an iteration's trajectories, the scores of its rollouts, and of which rollout each trajectory is.
+    ``step_scale``: what guards left of the learning rate."""
 
     iteration: int
-    responses: Sequence[tuple[Trajectory, float]]
+    trajectories: Sequence[Trajectory]
+    scores: Sequence[float]
+    owners: Sequence[int]
     step_scale: float
 
 
 @contextmanager
-def ppo_trainer(parts: Parts, team: Team) -> Iterator[PPO]:
+def policy_trainer(parts: Parts, team: Team) -> Iterator[Trainer]:
     """The trainer of ``parts.config``, on ``parts.network`` while the context lasts. The same in every process."""
-    from refine_af.rl.ppo import PPO
+    from refine_af.rl.trainer import Trainer
 
     actor = make_actor(parts)
     try:
-        yield PPO(actor, parts.config.policy, parts.config.seed, team)
+        yield Trainer(actor, parts.config.policy, parts.config.seed, team)
     finally:
         actor.release()
 
 
 def make_actor(parts: Parts) -> ActorCritic:
-    """Policy, reference and critic, before any training. Raises UsageError for a model that PPO can't train."""
+    """Policy, reference and critic, before any training. Raises UsageError for a model that can't be trained."""
     from refine_af.rl.actor_critic import ActorCritic
 
     config = parts.config
@@ -63,21 +66,20 @@ def make_actor(parts: Parts) -> ActorCritic:
         label=parts.located.label,
         seed=derived_seed(config.seed, STAGE, "adapter"),
         checkpointing=config.policy.gradient_checkpointing,
-        own_critic=config.policy.has_own_critic,
+        critic=None if config.policy.in_groups else config.policy.critic,
     )
 
 
-def learn(trainer: PPO, order: Learn, parts: Parts, team: Team) -> dict[str, float]:
+def learn(trainer: Trainer, order: Learn, parts: Parts, team: Team) -> dict[str, float]:
     """Carries the order out, in every process at the same time; returns the iteration's figures."""
     trainer.step_scale = order.step_scale
-    trajectories, scores = [one for one, _ in order.responses], [score for _, score in order.responses]
     with team.sharing_cores(parts.threads):
-        return trainer.iterate(order.iteration, trajectories, scores)
+        return trainer.iterate(order.iteration, order.trajectories, order.scores, order.owners)
 
 
 def check_team(config: Config, team: Team) -> None:
     """Raises UsageError where the team is too large for every process to have a part."""
-    if config.policy.algorithm == "ppo" and config.policy.minibatch < team.size:
+    if config.policy.trains and config.policy.minibatch < team.size:
         raise UsageError(
             f"policy.minibatch ({config.policy.minibatch}) gives {team.size} processes no rollout each; "
             "raise it or launch fewer"
@@ -86,7 +88,7 @@ def check_team(config: Config, team: Team) -> None:
 
 def follow_training(begin: Begin, parts: Parts, team: Team) -> None:
     """Until the leader is done with it."""
-    with ppo_trainer(parts, team) as trainer:
+    with policy_trainer(parts, team) as trainer:
         if begin.checkpoint is not None:
             trainer.load(begin.checkpoint)
         engine: Engine | None = None
