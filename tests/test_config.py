@@ -148,7 +148,7 @@ def test_a_value_out_of_range_is_told_with_its_key_in_one_line(override: str) ->
 @pytest.mark.parametrize(
     "override",
     [
-        "policy.unended_penalty=inf",
+        "policy.fault_penalty=inf",
         "policy.kl_coefficient=inf",
         "policy.kl_target=inf",
         "instances.min_reward=nan",

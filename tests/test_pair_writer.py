@@ -28,7 +28,7 @@ from refine_af.stages.context import Context
 from refine_af.stages.demonstrations import Demonstrations
 from refine_af.stages.held_out import rollout
 from refine_af.stages.pairs import PairWriter, WrittenPair
-from refine_af.stages.rollouts import score, trajectories
+from refine_af.stages.rollouts import scores, trajectories
 from refine_af.store import Store
 
 SAMPLING = SamplingConfig(max_tokens=8)
@@ -344,8 +344,10 @@ def test_a_trajectory_is_a_turns_prompt_and_what_was_sampled_and_nothing_behind_
                 assert one.engine_log_probs == turn.completion.log_probs
             assert written.tokens == sum(len(one.response_ids) for one in made)
             assert written.ended == all(t.completion.ended for t in written.turns)
-            penalty = 0.0 if written.ended else context.config.policy.unended_penalty
-            assert score(context, written) == written.judgement.reward - penalty
+        sound = [w.judgement.reward for w in pairs if w.fault is None]
+        expected = sum(sound) / len(sound) - context.config.policy.fault_penalty if sound else 0.0
+        for written, paid in zip(pairs, scores(context, pairs), strict=True):
+            assert paid == pytest.approx(expected if written.fault else written.judgement.reward)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ _FIRST_READ = {
     "evaluation": "evaluate",
     "experiment": "arms",
 }
-_CLIP = "value_clip_range"  # an option of the policy stage that is no more
+_GONE = ("value_clip_range", "unended_penalty")  # options of the policy stage that are no more
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 
@@ -146,8 +146,9 @@ class Run:
         )
 
     def _refuse_old_training(self, store: Store, known: dict[str, Any]) -> None:
-        """A critic whose changes were clipped learnt otherwise than one from now on."""
-        if _CLIP in known["policy"] and store.stage_begun("policy") and not store.stage_done("policy"):
+        """What an option that is no more said would be learnt otherwise from now on."""
+        learning = store.stage_begun("policy") and not store.stage_done("policy")
+        if learning and any(name in known["policy"] for name in _GONE):
             raise UsageError(
                 f"{self.folder} belongs to a run whose policy was learning in an earlier version, and can't go on in "
                 "this one: end it with the version that began it, or start over with --fresh; its rows stay as they are"
@@ -155,7 +156,7 @@ class Run:
 
     def _changes(self, known: dict[str, Any]) -> list[str]:
         """In what the config differs from the run's. An option that is younger than the run stood at its default."""
-        known = known | {"policy": {k: v for k, v in known["policy"].items() if k != _CLIP}}
+        known = known | {"policy": {k: v for k, v in known["policy"].items() if k not in _GONE}}
         with suppress(ValidationError):  # for an option that is no more, the difference is told
             known = Config.model_validate(known).model_dump(mode="json")
         return differences(known, self.config.model_dump(mode="json"))

@@ -157,7 +157,7 @@ def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_polic
     def first_one_hacks(context: Any) -> Change:
         found = real(context)
         compared.append(context.store.query("SELECT text FROM rollouts WHERE split = 'after' ORDER BY position"))
-        return Change(rose, fell) if len(compared) == 1 else found
+        return Change(rose, 0.5, 0.5, fell) if len(compared) == 1 else found
 
     monkeypatch.setattr("refine_af.stages.policy.compare_held_out", first_one_hacks)
     settings = {"iterations": 5, "held_out_every": 2 if checked else 0, "held_out_samples": 4}
@@ -170,7 +170,7 @@ def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_polic
         names = ("before", "after", "difference", "difference_low", "difference_high")
         assert all(len(store.metric("policy", f"held_out_witness_{name}")) == 1 for name in names)
         assert 0 < dict(store.metric("policy", "held_out_readable_after"))[0] < 1
-        assert -3 < dict(store.metric("policy", "held_out_readable_reward_after"))[0] < 3
+        assert -3 < dict(store.metric("policy", "held_out_after"))[0] < 3
     weights = folder / "checkpoints" / f"iteration-{kept:05d}" / "adapter_model.safetensors"
     assert (folder / "policy" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
     said = "held-out reward rose by 0.50 while the witness fell by 0.200, both beyond their 95 % intervals"

@@ -164,8 +164,9 @@ class PolicyConfig(Section):
         2.0, description="cap of the weights for engine and trainer not being the same policy; none: no such weights"
     )
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients longer than this are scaled")
-    unended_penalty: Annotated[float, Field(ge=0)] = Field(
-        1.0, description="taken off the reward of a response that has no end"
+    fault_penalty: Annotated[float, Field(ge=0)] = Field(
+        1.0,
+        description="how much less than the iteration's sound pairs one is paid that has no end or breaks a named rule",
     )
     held_out: Positive = Field(64, description="instructions kept out of training, scored before and after")
     held_out_samples: Positive = Field(2, description="completions scored for each of them")

@@ -40,10 +40,6 @@ def score_held_out(
         # Where nothing could be read, no component added anything.
         shares = dict.fromkeys(context.store.calibrations(), 0.0) | mean_shares(written)
         figures = {f"held_out_{split}/{name}": share for name, share in shares.items()}
-        read = [w.judgement.reward for w in written if w.pair is not None]
-        figures[f"held_out_readable_{split}"] = len(read) / len(written)
-        if read:
-            figures[f"held_out_readable_reward_{split}"] = fmean(read)
         figures[f"held_out_distinct_2_{split}"] = distinct_bigrams([w.output for w in written], context.config.reads)
         context.store.add_metrics(STAGE, 0, figures)
 
@@ -66,27 +62,39 @@ class Witnessed:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Of the policy against the initial one, over the held-out instructions; ``witnessed`` is None without a witness,
-    or where it could read nothing."""
+    """Of the policy against the initial one, over the held-out instructions.
 
-    reward: Difference
+    ``reward`` is that of sound pairs, over the instructions that have one both times, and None where there is no such
+    instruction; the shares of completions that are sound pairs stand apart. ``witnessed`` is None without a witness, or
+    where it could read nothing.
+    """
+
+    reward: Difference | None
+    sound_before: float
+    sound_after: float
     witnessed: Witnessed | None
 
     @property
     def alarm(self) -> Alarm | None:
-        return hacking(self.reward, self.witnessed.difference) if self.witnessed else None
+        return hacking(self.reward, self.witnessed.difference) if self.reward and self.witnessed else None
 
 
 def compare_held_out(context: Context) -> Change:
     """Instructions are the units of the intervals: an instruction's samples are averaged first."""
-    before, after = (list(_means(context, split).values()) for split in ("before", "after"))
-    change = Change(
-        paired_difference(before, after, seed=context.config.seed),
-        _witnessed(context, _pairs(context, "after")),
-    )
-    context.store.add_metrics(STAGE, 0, _figures("held_out_", fmean(before), fmean(after), change.reward))
+    seed, store = context.config.seed, context.store
+    before, after = (_means(context, split) for split in ("before", "after"))
+    both = [id for id in before if id in after]
+    reward = None
+    if both:
+        was, became = [before[id] for id in both], [after[id] for id in both]
+        reward = paired_difference(was, became, seed=seed)
+        store.add_metrics(STAGE, 0, _figures("held_out_", fmean(was), fmean(became), reward))
+    start, end = (_sound_shares(context, split) for split in ("before", "after"))
+    share = paired_difference(start, end, seed=seed)
+    store.add_metrics(STAGE, 0, _figures("held_out_readable_", fmean(start), fmean(end), share))
+    change = Change(reward, fmean(start), fmean(end), _witnessed(context, _pairs(context, "after")))
     if found := change.witnessed:
-        context.store.add_metrics(STAGE, 0, _figures("held_out_witness_", found.before, found.after, found.difference))
+        store.add_metrics(STAGE, 0, _figures("held_out_witness_", found.before, found.after, found.difference))
     return change
 
 
@@ -107,9 +115,12 @@ def check(
     seed = derived_seed(context.config.seed, STAGE, "check", iteration)
     written = writer.write(engine, held_out, context.config.instances.sampling, seed)
     start = _means(context, "before")
-    rewards = {w.instruction.id: w.judgement.reward for w in written}
-    gain = paired_difference([start[i] for i in rewards], list(rewards.values()), seed=context.config.seed)
-    figures = {"check/reward": fmean(rewards.values()), **_with_interval("check/gain", gain)}
+    rewards = {w.instruction.id: w.judgement.reward for w in written if w.fault is None}
+    both = [i for i in rewards if i in start]
+    figures = {"check/readable": len(rewards) / len(written)}
+    if both:
+        gain = paired_difference([start[i] for i in both], [rewards[i] for i in both], seed=context.config.seed)
+        figures |= {"check/reward": fmean(rewards.values()), **_with_interval("check/gain", gain)}
     pairs = ((w.instruction, w.pair) for w in written if w.pair is not None)
     if found := _witnessed(context, pairs):
         figures |= {"check/witness": found.after, **_with_interval("check/witness_gain", found.difference)}
@@ -152,8 +163,18 @@ def _witness_means(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
 
 
 def _means(context: Context, split: Split) -> dict[str, float]:
-    """Instruction to its mean reward, in the order of the ids."""
+    """Instruction to the mean reward of its sound pairs, in the order of the ids."""
     rows = context.store.query(
-        "SELECT instruction_id, AVG(reward) mean FROM rollouts WHERE split = ? GROUP BY 1 ORDER BY 1", split
+        "SELECT instruction_id, AVG(reward) mean FROM rollouts WHERE split = ? AND fault IS NULL GROUP BY 1 ORDER BY 1",
+        split,
     )
     return {row["instruction_id"]: row["mean"] for row in rows}
+
+
+def _sound_shares(context: Context, split: Split) -> list[float]:
+    """Of each instruction's completions the share that are sound pairs, in the order of the ids."""
+    rows = context.store.query(
+        "SELECT AVG(fault IS NULL) share FROM rollouts WHERE split = ? GROUP BY instruction_id ORDER BY instruction_id",
+        split,
+    )
+    return [row["share"] for row in rows]

@@ -27,7 +27,7 @@ from refine_af.stages.rollouts import (
     drawn,
     rollout_figures,
     sampled,
-    score,
+    scores,
     split_instructions,
     trajectories,
 )
@@ -58,8 +58,12 @@ def run_policy(context: Context) -> str:
     count = int(store.scalar("SELECT COUNT(*) FROM rollouts"))
     store.finish_stage(STAGE, StageCounts(read=count, kept=count))
     stopped = cursor.get("stopped")
-    how = f", stopped at iteration {cursor['iterations']} by the guard of {stopped}" if stopped else ""
-    return f"held-out reward {_worded(change.reward, 2)} over {len(held_out)} instructions{_beside(change)}{how}"
+    how = f", sound pairs {change.sound_before:.0%} before and {change.sound_after:.0%} after"
+    how += f", stopped at iteration {cursor['iterations']} by the guard of {stopped}" if stopped else ""
+    reward = "not to be compared, since no instruction has a sound pair both times"
+    if change.reward is not None:
+        reward = f"{_worded(change.reward, 2)} over {len(held_out)} instructions"
+    return f"held-out reward {reward}{_beside(change)}{how}"
 
 
 def _measured(context: Context, writer: PairWriter, held_out: Sequence[Instruction]) -> Change:
@@ -153,8 +157,8 @@ def _order(context: Context, written: Sequence[WrittenPair], iteration: int, ste
             f"policy: all {len(written)} rollouts of iteration {iteration} are empty, so there is nothing to "
             "learn from; lower policy.learning_rate or raise policy.kl_coefficient, in a new folder"
         )
-    scores = [score(context, pair) for pair in written]
-    return Learn(iteration, [one for _, one in turns], scores, [place for place, _ in turns], step_scale)
+    owners = [place for place, _ in turns]
+    return Learn(iteration, [one for _, one in turns], scores(context, written), owners, step_scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +208,11 @@ def _commit(context: Context, done: _Iteration, save: Callable[[Path], None], tr
             context.warn(STAGE, _told(context, done.spoken, iteration, cursor["kept"]))
     _drop_checkpoints(context, keep={cursor["kept"], iteration - 1, iteration})
     shown = {
-        "reward": f"{figures['reward_mean']:+.2f}",
+        "reward": f"{figures['reward_mean']:+.2f}" if "reward_mean" in figures else "none",
         "KL": f"{figures['kl']:.2f}",
     }
-    shown |= {"held out": f"{done.checked['check/gain']:+.2f}"} if done.checked else {}
-    context.progress.update(iteration, shown | {"readable": f"{figures['parsed_share']:.0%}"})
+    shown |= {"held out": f"{done.checked['check/gain']:+.2f}"} if "check/gain" in done.checked else {}
+    context.progress.update(iteration, shown | {"sound": f"{figures['parsed_share']:.0%}"})
     trackers.log(iteration, figures | done.checked)
 
 
@@ -219,7 +223,7 @@ def _next_cursor(
     no guard spoke about, or, before there is a check, the last of these. An iteration's figures are of the policy that
     wrote its rollouts, which is the checkpoint before."""
     kept, best = int(cursor.get("kept", 1)), cursor.get("best")
-    if spoken is None and checked and (best is None or checked["check/reward"] > best):
+    if spoken is None and "check/reward" in checked and (best is None or checked["check/reward"] > best):
         kept, best = iteration - 1, checked["check/reward"]
     elif spoken is None and best is None:
         kept = max(1, iteration - 1)

@@ -83,11 +83,15 @@ def drawn(train: Sequence[Instruction], count: int, seed: int, iteration: int) -
     return deck[start : start + count]
 
 
-def score(context: Context, written: WrittenPair) -> float:
-    """What training pays for. A response that was cut is penalised and not masked: that it has no end is the policy's
-    doing."""
-    penalty = 0.0 if written.ended else context.config.policy.unended_penalty
-    return written.judgement.reward - penalty
+def scores(context: Context, written: Sequence[WrittenPair]) -> list[float]:
+    """What training pays for. A pair that breaks a rule by name, or has no end, was judged by nobody: it gets what the
+    sound ones get in the mean, less a penalty. So form is taught by as much as is asked, however far the reward's floor
+    is from what sound pairs differ by."""
+    sound = [w.judgement.reward for w in written if w.fault is None]
+    if not sound:
+        return [0.0] * len(written)
+    faulty = fmean(sound) - context.config.policy.fault_penalty
+    return [w.judgement.reward if w.fault is None else faulty for w in written]
 
 
 def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
@@ -104,15 +108,14 @@ def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
 
 
 def rollout_figures(written: Sequence[WrittenPair], language: Language) -> dict[str, float]:
-    """What is watched beside the trainer's own figures: reward and its components, length, readability, diversity."""
-    rewards = [w.judgement.reward for w in written]
-    mean = sum(rewards) / len(rewards)
-    figures = {
-        "reward_mean": mean,
-        "reward_std": (sum((r - mean) ** 2 for r in rewards) / len(rewards)) ** 0.5,
+    """What is watched beside the trainer's own figures: reward and its components, length, readability, diversity. The
+    reward is that of sound pairs; of an iteration without one there is none."""
+    sound = [w.judgement.reward for w in written if w.fault is None]
+    figures = {"reward_mean": fmean(sound), "reward_std": pstdev(sound)} if sound else {}
+    figures |= {
         "response_tokens": sum(w.tokens for w in written) / len(written),
         "ended_share": sum(w.ended for w in written) / len(written),
-        "parsed_share": sum(w.pair is not None for w in written) / len(written),
+        "parsed_share": len(sound) / len(written),
         "distinct_2": distinct_bigrams([w.output for w in written], language),
     }
     for name in sorted({n for w in written for n in w.judgement.components}):
