@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -175,7 +177,7 @@ def test_a_number_that_is_not_finite_is_refused(override: str) -> None:
         ("seed: 2024-02-30", "is not YAML: a value can't be read .day is out of range for month"),
         (f"seed: {'1' * 5000}", "is not YAML: a value can't be read .Exceeds the limit"),
         ("seed: !!int x", "is not YAML: a value can't be read"),
-        ("[" * 20_000, "is not YAML: a value can't be read"),
+        ("[" * 20_000, "line 1 is not YAML: more than 100 lists or mappings in one another"),
         ("seed: -1", "option seed"),
         ("policy: {lora: {rnak: 1}}", "did you mean 'rank'"),
     ],
@@ -198,6 +200,14 @@ def test_anchors_that_nest_in_one_another_are_one_short_line(tmp_path: Path) -> 
 def test_a_key_that_stands_twice_in_set_is_told(override: str) -> None:
     with pytest.raises(UsageError, match=r"^--set .* is not YAML: (iterations|rank) stands twice; keep one of them"):
         load_config(overrides=[override])
+
+
+@pytest.mark.parametrize("sign", ["\n", "[", "1", '"', "{", "- "])
+def test_a_long_file_of_one_sign_is_read_or_refused_in_no_time(sign: str, tmp_path: Path) -> None:
+    path, started = config_file(tmp_path, sign * (100_000 // len(sign))), time.process_time()
+    with suppress(UsageError):
+        load_config(path)
+    assert time.process_time() - started < 0.05
 
 
 def test_anchors_and_merge_keys_are_yaml(tmp_path: Path) -> None:

@@ -63,8 +63,10 @@ def _preset_values(name: str) -> dict[str, Any]:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
+    text = ""
     try:
-        values = read_yaml(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        values = read_yaml(text)
     except FileNotFoundError:
         raise UsageError(f"config {file} is not there; `refine-af config init` writes one to start from") from None
     except UnicodeDecodeError as error:
@@ -73,7 +75,8 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         raise UsageError(f"config {file} can't be read: {error.strerror}") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
+        lines = len(text.splitlines())  # what is missing at the end is missed a line behind it
+        line = f", line {min(mark.line + 1, lines)}" if mark is not None else ""
         raise UsageError(f"config {file}{line} is not YAML: {_problem(error)}") from None
     if values is None:
         return {}
