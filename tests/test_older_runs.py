@@ -27,7 +27,7 @@ def older(folder: Path) -> None:
         ("rollouts", "fault"),
     ):  # fmt: skip
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-    db.execute("DELETE FROM migrations WHERE name = '0004_turns'")
+    db.execute("DELETE FROM migrations WHERE name >= '0004'")
     db.commit()
     db.close()
 
@@ -50,7 +50,7 @@ def folder(instructed: Path, tmp_path: Path) -> Path:
 
 
 def with_arms(config: Config, *arms: str) -> Config:
-    return config.model_copy(update={"experiment": config.experiment.model_copy(update={"arms": arms})})
+    return Config.model_validate(config.model_dump(mode="json") | {"experiment": {"arms": arms}})
 
 
 def refused(config: Config, folder: Path) -> None:

@@ -151,11 +151,25 @@ ALTER TABLE rollouts ADD COLUMN input TEXT NOT NULL DEFAULT '';         -- text 
 ALTER TABLE rollouts ADD COLUMN fault TEXT;                             -- why it is no pair
 """
 
+_ARMS = """
+CREATE TABLE arm_rows_of_any_name (
+    arm TEXT NOT NULL,
+    place INTEGER NOT NULL,             -- of the instruction: a data set of k instructions has the places below k
+    instance_id TEXT NOT NULL REFERENCES instances (id),
+    PRIMARY KEY (arm, instance_id)
+);
+INSERT INTO arm_rows_of_any_name (rowid, arm, place, instance_id)
+    SELECT rowid, arm, place, instance_id FROM arm_rows ORDER BY rowid;
+DROP TABLE arm_rows;
+ALTER TABLE arm_rows_of_any_name RENAME TO arm_rows;
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("0001_initial", _INITIAL),
     ("0002_feedback", _FEEDBACK),
     ("0003_experiment", _EXPERIMENT),
     ("0004_turns", _TURNS),
+    ("0005_arms", _ARMS),
 )
 
 

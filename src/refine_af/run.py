@@ -137,7 +137,7 @@ class Run:
         """A run that is about to write pairs writes them as it began. One that has all its pairs goes on."""
         if store.writes_pairs_as_now() or not store.stage_begun("instructions"):
             return
-        candidates = "best_of_n" in self.config.experiment.arms and not store.stage_done("arms")
+        candidates = self.config.experiment.takes_best_of_n and not store.stage_done("arms")
         if store.stage_done("instances") and not candidates:
             return
         raise UsageError(

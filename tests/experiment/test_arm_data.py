@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from example_rows import instance, instruction
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refine_af import migrations
-from refine_af.config import ExperimentConfig, load_config
+from refine_af.config import Config, ExperimentConfig, load_config
+from refine_af.errors import UsageError
 from refine_af.evaluation.compare import Evaluation, Scored
 from refine_af.experiment.data import arm_instances, make_data_sets, match
 from refine_af.experiment.results import compare_arms, pool, trained_name
@@ -38,10 +41,10 @@ def evaluation(name: str, scores: list[float]) -> Evaluation:
 @given(st.lists(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3)), min_size=2, max_size=3))
 def test_every_arm_keeps_the_same_instructions_as_many_pairs_each_and_loses_none(counts: list[dict[str, int]]) -> None:
     chosen = {arm: instances(arm, found) for arm, found in zip(ARMS, counts, strict=False)}
-    matched = match(chosen)  # type: ignore[arg-type]
+    matched = match(chosen)
     common = set.intersection(*(set(found) for found in counts))
     for arm, rows in chosen.items():
-        kept = matched.kept[arm]  # type: ignore[index]
+        kept = matched.kept[arm]
         assert set(kept) == common
         assert all(len(kept[id]) == min(found[id] for found in counts) for id in common)
         together = [row for part in kept.values() for row in part] + [r for a, r in matched.left_out if a == arm]
@@ -66,10 +69,52 @@ def test_an_arm_takes_no_pair_that_is_unsound_and_best_of_n_of_one_input_the_bet
             ]
         )
         make_data_sets(Context(config, store, tmp_path, cast(Any, None), Silent()), [])
-        assert {arm: [i.id for i in arm_instances(store, arm)] for arm in ARMS} == {  # type: ignore[arg-type]
+        assert {arm: [i.id for i in arm_instances(store, arm)] for arm in ARMS} == {
             "initial": ["2"], "tuned": ["4"], "best_of_n": ["3"],
         }  # fmt: skip
         assert len(store.instances()) == 6, "what is not taken stays"
+
+
+def test_each_way_of_choosing_takes_its_own_pair_and_feedback_counts_for_best_and_worst_alone(tmp_path: Path) -> None:
+    arms = "self_instruct, initial, {name: least, policy: initial, choose: worst}, " + ", ".join(
+        f"{{name: lot{n}, policy: initial, choose: chance}}" for n in range(20)
+    )
+    config = load_config(overrides=[f"experiment.arms=[{arms}]"])
+    with Store(tmp_path / "run.db") as store:
+        store.add_instructions([instruction("a")])
+        rewards = [(0.3, True), (9.0, False), (0.7, True), (-0.5, True), (-3.0, False)]
+        store.add_instances(
+            instance(str(n), policy="initial", reward=reward, sound=sound) for n, (reward, sound) in enumerate(rewards)
+        )
+        made = Context(config, store, tmp_path, cast(Any, None), Silent())
+        make_data_sets(made, [])
+        taken = {name: [i.id for i in arm_instances(store, name)] for name in config.experiment.names}
+    assert (taken["self_instruct"], taken["initial"], taken["least"]) == (["0"], ["2"], ["3"])
+    drawn = {taken[f"lot{n}"][0] for n in range(20)}
+    assert len(drawn) >= 3
+
+
+@pytest.mark.parametrize(
+    ("arms", "told"),
+    [
+        ("[initial, tunde]", "no arm is called tunde; there are initial, tuned"),
+        ("[initial, {name: base, policy: tuned}]", "base is the name of the model that is not tuned"),
+        ("[initial, {name: tuned, policy: initial}]", "tuned is the name of another arm"),
+        ("[initial, {name: x-size, policy: initial}]", "name"),
+        ("[initial, {name: x, policy: nobody}]", "policy"),
+    ],
+)
+def test_an_arm_that_can_not_be_is_told(arms: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told) as caught:
+        load_config(overrides=[f"experiment.arms={arms}"])
+    assert "\n" not in str(caught.value)
+
+
+def test_arms_are_written_as_they_are_read() -> None:
+    arms = ["self_instruct", "tuned", {"name": "worst", "policy": "tuned", "choose": "worst"}]
+    config = load_config(overrides=[f"experiment.arms={json.dumps(arms)}"])
+    assert config.model_dump(mode="json")["experiment"]["arms"] == arms
+    assert Config.model_validate(config.model_dump(mode="json")) == config
 
 
 def test_an_instances_score_is_its_mean_over_the_seeds() -> None:
@@ -78,7 +123,7 @@ def test_an_instances_score_is_its_mean_over_the_seeds() -> None:
 
 
 def test_a_task_that_the_seeds_pull_both_ways_alike_ties() -> None:
-    options = ExperimentConfig(arms=("initial", "tuned"), seeds=(0, 1))
+    options = ExperimentConfig.model_validate({"arms": ("initial", "tuned"), "seeds": (0, 1)})
     found = {"base": evaluation("base", [0, 0])}
     for seed, scores in enumerate(([10.1, 30.0], [20.3, 40.0])):
         found[trained_name("initial", 5, seed)] = evaluation("x", [15.2, 35.0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from test_report import plain
 
-from refine_af.config import ExperimentConfig
+from refine_af.config import Config, ExperimentConfig
 from refine_af.evaluation.compare import Evaluation, Scored
 from refine_af.evaluation.comparison_text import conclusion
 from refine_af.experiment.results import compare_arms, keep_results, trained_name
@@ -32,16 +32,21 @@ def evaluated(better: float, seed: int) -> Evaluation:
     )
 
 
+def save_config(store: Store, options: ExperimentConfig) -> None:
+    store.save_run(Config(experiment=options).model_dump(mode="json"), {})
+
+
 def page(folder: Path, **options: object) -> tuple[str, Store]:
     chosen = ExperimentConfig.model_validate({"arms": ("initial", "tuned"), **options})
     sizes = list(chosen.sizes) or [50]
     found = {"base": evaluated(0, 0)}
-    for place, arm in enumerate(chosen.arms):
+    for place, arm in enumerate(chosen.names):
         for size in sizes:
             for seed in chosen.seeds:
                 found[trained_name(arm, size, seed)] = evaluated(0.5 + place + size / 100, seed + 1)
     store = Store(folder / "run.db")
-    counts = {f"{arm}/{what}": value for arm in chosen.arms for what, value in (("contaminated", 3), ("shared", 11))}
+    save_config(store, chosen)
+    counts = {f"{arm}/{what}": value for arm in chosen.names for what, value in (("contaminated", 3), ("shared", 11))}
     store.add_metrics("arms", 0, {"instructions": 50, "left_out": 7, **counts})
     keep_results(store, found, compare_arms(found, chosen, sizes, 0))
     write_report(store, folder / "report.html")
@@ -95,10 +100,11 @@ def test_sizes_add_a_curve_and_seeds_their_spread(
 
 
 def test_what_is_read_back_is_what_was_compared(tmp_path: Path) -> None:
-    options = ExperimentConfig(arms=("initial", "tuned"))
-    found = {"base": evaluated(0, 0), **{trained_name(a, 50, 0): evaluated(n, n) for n, a in enumerate(options.arms)}}
+    options = ExperimentConfig.model_validate({"arms": ("initial", "tuned")})
+    found = {"base": evaluated(0, 0), **{trained_name(a, 50, 0): evaluated(n, n) for n, a in enumerate(options.names)}}
     compared = compare_arms(found, options, [50], 0)
     with Store(tmp_path / "run.db") as store:
+        save_config(store, options)
         store.add_metrics("arms", 0, {"instructions": 50})
         keep_results(store, found, compared)
         arms = collect_arms(store)

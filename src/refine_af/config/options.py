@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from refine_af.config.arms import Arm
 from refine_af.config.model import ModelConfig
 from refine_af.config.section import Natural, Positive, PositiveShare, Section, Share
 from refine_af.language import Language
@@ -255,17 +256,15 @@ class EvaluationConfig(Section):
     cut: Literal["none", "first_line", "blank_line"] = Field("none", description="where an answer that runs on is cut")
 
 
-ArmName = Literal["initial", "tuned", "best_of_n"]
-
-
 class ExperimentConfig(Section):
     """The paper's comparison: one data set for each arm from the same instructions, the base model tuned on each, all
     evaluated on the same tasks."""
 
-    arms: tuple[ArmName, ...] = Field(
+    arms: tuple[Arm, ...] = Field(
         (),
-        description="whose pairs make the data sets, the control first; none: no experiment. initial: the policy "
-        "before training, tuned: after it, best_of_n: before it, the best of as many more as training sampled",
+        description="data sets to compare, the control first; none: no experiment. self_instruct: first pairs of the "
+        "policy before training, without feedback; initial: its best by the reward; best_of_n: the best with as many "
+        "more as training sampled; tuned_first, tuned: first and best after training; or {name, policy, choose}",
     )
     seeds: tuple[Natural, ...] = Field((0,), min_length=1, description="each data set is trained on once for each seed")
     sizes: tuple[Positive, ...] = Field(
@@ -281,11 +280,21 @@ class ExperimentConfig(Section):
     cut: Literal["none", "first_line", "blank_line"] = Field("none", description="where an answer that runs on is cut")
     prompt: Literal["auto", "plain", "chat"] = Field("auto", description="auto: the chat template where there is one")
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the arms, the control's first."""
+        return tuple(arm.name for arm in self.arms)
+
+    @property
+    def takes_best_of_n(self) -> bool:
+        """Whether the initial policy writes as many pairs more as training sampled."""
+        return any(arm.policy == "best_of_n" for arm in self.arms)
+
     @model_validator(mode="after")
     def _no_arm_twice(self) -> ExperimentConfig:
         if len(self.arms) == 1:
-            raise ValueError(f"arms has {self.arms[0]} alone; a comparison takes two or more, the control first")
-        for name, values in (("arms", self.arms), ("seeds", self.seeds), ("sizes", self.sizes)):
+            raise ValueError(f"arms has {self.arms[0].name} alone; a comparison takes two or more, the control first")
+        for name, values in (("arms", self.names), ("seeds", self.seeds), ("sizes", self.sizes)):
             if len(set(values)) < len(values):
                 raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
         return self
@@ -338,8 +347,11 @@ class Config(Section):
     @model_validator(mode="after")
     def _arms_can_be_made(self) -> Config:
         arms, algorithm = self.experiment.arms, self.policy.algorithm
-        if "tuned" in arms and not self.policy.trains:
-            raise ValueError(f"experiment.arms names tuned, but policy.algorithm is {algorithm}, which trains nothing")
+        tuned = next((arm.name for arm in arms if arm.policy == "tuned"), None)
+        if tuned and not self.policy.trains:
+            raise ValueError(
+                f"experiment.arms names {tuned}, but policy.algorithm is {algorithm}, which trains nothing"
+            )
         if arms and algorithm == "best_of_n":
             raise ValueError(
                 "policy.algorithm best_of_n gives the initial policy more candidates, so that it is no control; "

@@ -1,12 +1,12 @@
-"""The arms' data sets: from the same instructions, chosen by the same rule, of the same size, without rows that repeat
-the evaluation. Whatever was not taken is a rejection of the stage `arms`."""
+"""The arms' data sets: from the same instructions, each by the rule of its arm, of the same size, without rows that
+repeat the evaluation. Whatever was not taken is a rejection of the stage `arms`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from refine_af.config import ArmName
+from refine_af.config import Arm, Config
 from refine_af.errors import RefineError
 from refine_af.evaluation.decontaminate import contaminated
 from refine_af.evaluation.tasks import EvaluationTask
@@ -23,8 +23,8 @@ LEFT_OUT = "another arm has no such pair"
 class Matched:
     """What every arm has: instance by instruction, as many for each arm; and the pairs that are left out for that."""
 
-    kept: Mapping[ArmName, Mapping[str, Sequence[Instance]]]
-    left_out: tuple[tuple[ArmName, Instance], ...]
+    kept: Mapping[str, Mapping[str, Sequence[Instance]]]
+    left_out: tuple[tuple[str, Instance], ...]
 
 
 def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
@@ -34,10 +34,9 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     """
     store, config = context.store, context.config
     texts = {i.id: i.text for i in store.instructions()}
-    chosen: dict[ArmName, list[Instance]] = {}
+    chosen: dict[str, list[Instance]] = {}
     figures: dict[str, float] = {}
-    for arm in config.experiment.arms:
-        rows = select_best(_pool(store, arm), config.instances.per_instruction, config.instances.min_reward)
+    for arm, rows in ((one.name, _chosen(store, one, config)) for one in config.experiment.arms):
         pairs = [(texts[row.instruction_id], row.input) for row in rows]
         found = contaminated(pairs, tasks, language=config.reads)
         store.add_rejections(
@@ -50,7 +49,7 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     store.add_rejections(
         Rejection(STAGE, LEFT_OUT, pair_text(row, texts[row.instruction_id]), arm) for arm, row in matched.left_out
     )
-    order = [id for id in texts if id in matched.kept[config.experiment.arms[0]]]
+    order = [id for id in texts if id in matched.kept[config.experiment.names[0]]]
     if not order:
         raise RefineError(
             "no instruction has a pair in every arm; `refine-af status` shows why pairs were rejected: "
@@ -70,17 +69,17 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
         arm: {(row.instruction_id, row.input, row.output) for part in rows.values() for row in part}
         for arm, rows in matched.kept.items()
     }
-    ours = texts_of[config.experiment.arms[0]]
+    ours = texts_of[config.experiment.names[0]]
     figures |= {f"{arm}/shared": len(theirs & ours) for arm, theirs in texts_of.items()}
     left_out = {row.instruction_id for _, row in matched.left_out} - set(order)
     store.add_metrics(STAGE, 0, figures | {"instructions": len(order), "left_out": len(left_out)})
 
 
-def match(chosen: Mapping[ArmName, Sequence[Instance]]) -> Matched:
+def match(chosen: Mapping[str, Sequence[Instance]]) -> Matched:
     """The instructions for which every arm has a pair, each with as many pairs as the arm with the fewest."""
     groups = {arm: by_instruction(rows) for arm, rows in chosen.items()}
-    kept: dict[ArmName, dict[str, Sequence[Instance]]] = {arm: {} for arm in chosen}
-    left_out: list[tuple[ArmName, Instance]] = []
+    kept: dict[str, dict[str, Sequence[Instance]]] = {arm: {} for arm in chosen}
+    left_out: list[tuple[str, Instance]] = []
     for arm, group in groups.items():
         for id, rows in group.items():
             fewest = min(len(other.get(id, ())) for other in groups.values())
@@ -90,14 +89,29 @@ def match(chosen: Mapping[ArmName, Sequence[Instance]]) -> Matched:
     return Matched(kept, tuple(left_out))
 
 
-def _pool(store: Store, arm: ArmName) -> list[Instance]:
+def _chosen(store: Store, arm: Arm, config: Config) -> list[Instance]:
+    """By the arm's rule: what feedback says of a pair counts for the best and the worst alone."""
+    pool, count = _pool(store, arm), config.instances.per_instruction
+    if arm.choose == "best":
+        return select_best(pool, count, config.instances.min_reward)
+    rows = []
+    for id, members in by_instruction(pool).items():
+        if arm.choose == "worst":
+            members = sorted((one for one in members if one.sound), key=lambda one: one.reward or 0.0)
+        elif arm.choose == "chance":
+            derived_random(config.seed, STAGE, arm.name, id).shuffle(members)
+        rows += members[:count]
+    return rows
+
+
+def _pool(store: Store, arm: Arm) -> list[Instance]:
     """The pairs an arm may choose from. Best-of-n has the initial policy's and those that were written for it."""
-    if arm == "best_of_n":
+    if arm.policy == "best_of_n":
         return [*store.instances(policy="initial"), *store.instances(policy="best_of_n")]
-    return store.instances(policy=arm)
+    return store.instances(policy=arm.policy)
 
 
-def arm_instances(store: Store, arm: ArmName, size: int | None = None) -> list[Instance]:
+def arm_instances(store: Store, arm: str, size: int | None = None) -> list[Instance]:
     """An arm's data set in its order: the pairs of the first ``size`` instructions, of all without it."""
     rows = store.query(
         "SELECT instance_id FROM arm_rows WHERE arm = ?1 AND (?2 IS NULL OR place < ?2) ORDER BY place, rowid",

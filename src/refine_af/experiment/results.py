@@ -40,7 +40,7 @@ class Compared:
 
 def read_evaluations(folder: Path, options: ExperimentConfig, sizes: Sequence[int]) -> dict[str, Evaluation]:
     """All evaluations under ``folder`` by name: the base's, and each trained arm's."""
-    names = [trained_name(arm, size, seed) for arm in options.arms for size in sizes for seed in options.seeds]
+    names = [trained_name(arm, size, seed) for arm in options.names for size in sizes for seed in options.seeds]
     return {name: read_evaluation(folder / name / "evaluation") for name in (BASE, *names)}
 
 
@@ -52,7 +52,7 @@ def compare_arms(
     found = []
     for size in sizes:
         by_seed = {
-            one: [replace(evaluations[trained_name(arm, size, one)], name=arm) for arm in options.arms]
+            one: [replace(evaluations[trained_name(arm, size, one)], name=arm) for arm in options.names]
             for one in options.seeds
         }
         pooled = [pool(arm) for arm in zip(*by_seed.values(), strict=True)]

@@ -70,7 +70,7 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
                 f"{count(setup.facts.parameters)} parameters × {size} B ({precision}){why}",
             )
         )
-    if stage.name in ("policy", "instances") or (stage.name == "arms" and "best_of_n" in config.experiment.arms):
+    if stage.name in ("policy", "instances") or (stage.name == "arms" and config.experiment.takes_best_of_n):
         parts += reward_parts(config)
     decode = [max((_cache(setup, piece) for piece in generating), key=lambda part: part.gb)] if generating else []
     train: list[Part] = []

@@ -258,7 +258,7 @@ def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
     pairs = trainings * sum(sizes) * config.instances.per_instruction
     answers, prompt = (1 + trainings * len(sizes)), min(options.max_source, _evaluation_prompt(config))
     asked = held_out if options.tasks is None else _tasks_read(options.tasks, options.instances)[0]
-    extra = target * config.sampled_in_training(target) if "best_of_n" in options.arms else 0
+    extra = target * config.sampled_in_training(target) if options.takes_best_of_n else 0
     new, generations = hope.pair_share * sampling.max_tokens, []
     if extra:
         generations.append(
@@ -282,8 +282,8 @@ def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
     )
     return StageWork(
         "arms",
-        f"{', '.join(options.arms)}: {trainings * len(sizes)} trainings on up to {max(sizes):,} instructions; base and "
-        f"tuned models answer {asked:,} instances each",
+        f"{', '.join(options.names)}: {trainings * len(sizes)} trainings on up to {max(sizes):,} instructions; base "
+        f"and tuned models answer {asked:,} instances each",
         (
             *generations,
             *(_rewards(config, extra, turns(config, hope) * new, 0) if extra else ()),

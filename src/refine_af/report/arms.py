@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from refine_af.config import Arm
 from refine_af.evaluation.compare import Comparison
 from refine_af.store import Store
 
@@ -22,10 +23,12 @@ class SizedComparison:
 
 @dataclass(frozen=True, slots=True)
 class Arms:
-    """``names``: the control first. ``counts`` tell how the data sets came about; ``scores`` are (ROUGE-L, exact
-    match), means over instances, of the base under ("base", 0, 0) and of each training under (arm, size, seed)."""
+    """``names``: the control first. ``learnt``: whether a tuned policy's arm stands against it. ``counts`` tell how the
+    data sets came about; ``scores`` are (ROUGE-L, exact match), means over instances, of the base under ("base", 0, 0)
+    and of each training under (arm, size, seed)."""
 
     names: list[str]
+    learnt: bool
     sizes: list[int]
     seeds: list[int]
     counts: dict[str, int]
@@ -59,8 +62,10 @@ def collect_arms(store: Store) -> Arms | None:
         values.setdefault(row["stage"].removeprefix("arms/"), {})[row["name"]] = row["value"]
     scores = {_key(name): (found["rouge_l"], found["exact_match"]) for name, found in values.items()}
     trained = [key for key in scores if key[0] != BASE]
+    arms = [Arm.model_validate(one) for one in (store.run_config() or {})["experiment"]["arms"]]
     return Arms(
         names=[versus.name for versus in against_base.against],
+        learnt=any(arm.policy == "tuned" for arm in arms[1:]),
         sizes=sorted({size for _, size, _ in trained}),
         seeds=list(dict.fromkeys(seed for _, _, seed in sorted(trained, key=lambda key: key[2]))),
         counts={row["name"]: int(row["value"]) for row in counts},

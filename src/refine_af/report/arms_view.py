@@ -25,7 +25,20 @@ from refine_af.report.numbers import number
 from refine_af.report.wording import clean
 
 _FEW_TASKS = 40  # up to as many the chart of all tasks is open
-_TITLES = {"initial": "initial policy", "tuned": "tuned policy", "best_of_n": "best-of-n", BASE: "base model"}
+_TITLES = {
+    "initial": "initial policy",
+    "tuned": "tuned policy",
+    "best_of_n": "best-of-n",
+    "self_instruct": "initial policy without feedback",
+    "tuned_first": "tuned policy without choosing",
+    BASE: "base model",
+}
+
+
+def _title(name: str) -> str:
+    """Of an arm; one that a user has named is called by that name."""
+    return _TITLES.get(name) or clean(name)
+
 
 Cell = tuple[str, str]  # a figure, and what stands small below it
 
@@ -36,15 +49,15 @@ def arms_view(arms: Arms | None) -> dict[str, Any] | None:
         return None
     control = arms.names[0]
     main = arms.pooled(control)
-    learnt = "tuned" in arms.names[1:]
+    learnt = arms.learnt
     return {
         "heading": "Did reinforcement learning make the better data?"
         if learnt
         else "Which data set is the better one?",
         "intro": _intro(arms, main),
         "data": _data(arms),
-        "titles": [_TITLES[versus.name] for versus in main.against],
-        "control": _TITLES[control],
+        "titles": [_title(versus.name) for versus in main.against],
+        "control": _title(control),
         "figures": _figures(main.against),
         "said": [
             (conclusion(versus, main.control, metric=main.metric), notes(versus, main)) for versus in main.against
@@ -63,15 +76,15 @@ def _intro(arms: Arms, main: Comparison) -> str:
     pooled = " An instance's score is its mean over the seeds." if seeds else ""
     return (
         f"The base model was tuned on a data set of {arms.sizes[-1]:,} instructions for each arm: the same "
-        f"instructions, the same rule of selection, the same steps{seeds}. A task counts as improved where its mean "
-        f"{metric_name(main.metric)} is higher than that of the control, the {_TITLES[arms.names[0]]}. "
+        f"instructions, as many pairs, the same steps{seeds}. A task counts as improved where its mean "
+        f"{metric_name(main.metric)} is higher than that of the control, the {_title(arms.names[0])}. "
         f"{main.against[0].overall.tasks} tasks, {arms.instances:,} instances.{pooled}"
     )
 
 
 def _data(arms: Arms) -> str:
-    shared = ", ".join(f"{_TITLES[name]} {arms.counts[f'{name}/shared']}" for name in arms.names[1:])
-    contaminated = ", ".join(f"{_TITLES[name]} {arms.counts[f'{name}/contaminated']}" for name in arms.names)
+    shared = ", ".join(f"{_title(name)} {arms.counts[f'{name}/shared']}" for name in arms.names[1:])
+    contaminated = ", ".join(f"{_title(name)} {arms.counts[f'{name}/contaminated']}" for name in arms.names)
     return (
         f"{arms.counts['instructions']:,} instructions have a pair in every arm; {arms.counts['left_out']:,} are left "
         f"out of all, since some arm has none. Pairs dropped because they match a text of the evaluation: "
@@ -118,18 +131,18 @@ def _categories(versus: Versus, control: str) -> dict[str, Any]:
         )
         for group in versus.categories
     ]
-    return {"title": f"{_TITLES[versus.name]} against {_TITLES[control]}", "rows": rows}
+    return {"title": f"{_title(versus.name)} against {_title(control)}", "rows": rows}
 
 
 def _scores(arms: Arms) -> list[tuple[str, list[Cell]]]:
     """ROUGE-L, exact match and the difference to the base, of base and arms at the largest size."""
     base = arms.pooled(BASE)
     rouge_l, exact = arms.scores[BASE, 0, 0]
-    rows: list[tuple[str, list[Cell]]] = [(_TITLES[BASE], [(f"{rouge_l:.2f}", ""), (f"{exact:.2f}", ""), ("", "")])]
+    rows: list[tuple[str, list[Cell]]] = [(_title(BASE), [(f"{rouge_l:.2f}", ""), (f"{exact:.2f}", ""), ("", "")])]
     for versus in base.against:
         found = _of_seeds(arms, versus.name, arms.sizes[-1])
         means = [(f"{fmean(values):.2f}", "") for values in zip(*found, strict=True)]
-        rows.append((_TITLES[versus.name], [*means, _difference(versus.overall)]))
+        rows.append((_title(versus.name), [*means, _difference(versus.overall)]))
     return rows
 
 
@@ -165,5 +178,5 @@ def _seeds(arms: Arms) -> dict[str, Any]:
         rows.append((str(seed), [*((f"{scores[name][place]:.2f}", "") for name in arms.names), *shares]))
     spread = [(number(max(values) - min(values)), "") for values in scores.values()]
     rows.append(("range", [*spread, *[("", "")] * (len(arms.names) - 1)]))
-    head = [f"ROUGE-L, {_TITLES[name]}" for name in arms.names]
-    return {"head": [*head, *(f"decided tasks won, {_TITLES[name]}" for name in arms.names[1:])], "rows": rows}
+    head = [f"ROUGE-L, {_title(name)}" for name in arms.names]
+    return {"head": [*head, *(f"decided tasks won, {_title(name)}" for name in arms.names[1:])], "rows": rows}

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from refine_af.config import ArmName
 from refine_af.dataset.write import dataset_rows, write_dataset
 from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
@@ -48,14 +47,14 @@ def run_arms(context: Context) -> str:
         store.finish_stage(STAGE, StageCounts())
         return "none to compare (experiment.arms)"
     tasks = _tasks(context)
-    if "best_of_n" in options.arms:
+    if options.takes_best_of_n:
         _write_candidates(context)
     _make_data_sets(context, tasks)
     made = sizes(context)
     _evaluate(context, tasks, BASE, None)
     for size in made:
         for seed in options.seeds:
-            for arm in options.arms:
+            for arm in options.names:
                 _train_and_evaluate(context, tasks, arm, size, seed)
     shutil.rmtree(context.folder / "checkpoints" / STAGE, ignore_errors=True)
     return _compare(context, made)
@@ -118,14 +117,12 @@ def _make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
                 )
     instructions = len(generated_instructions(store))
     for arm in config.experiment.arms:
-        extra = config.sampled_in_training(instructions) if arm == "best_of_n" else 0
-        rows = dataset_rows(store, arm_instances(store, arm))
-        write_dataset(rows, _folder(context, arm), config, config.instances.candidates + extra)
+        extra = config.sampled_in_training(instructions) if arm.policy == "best_of_n" else 0
+        rows = dataset_rows(store, arm_instances(store, arm.name))
+        write_dataset(rows, _folder(context, arm.name), config, config.instances.candidates + extra)
 
 
-def _train_and_evaluate(
-    context: Context, tasks: tuple[EvaluationTask, ...], arm: ArmName, size: int, seed: int
-) -> None:
+def _train_and_evaluate(context: Context, tasks: tuple[EvaluationTask, ...], arm: str, size: int, seed: int) -> None:
     name = trained_name(arm, size, seed)
     adapter = _folder(context, name) / "model"
     pairs = arm_instances(context.store, arm, size)
@@ -160,7 +157,7 @@ def _compare(context: Context, made: Sequence[int]) -> str:
     counts = {r["name"]: r["value"] for r in store.query("SELECT name, value FROM metrics WHERE stage = ?", STAGE)}
     write_text(folder / "comparison.json", results_json(options, counts, evaluations, compared))
     largest = next(one.comparison for one in reversed(compared) if one.seed is None and one.size == made[-1]
-                   and one.comparison.control == options.arms[0])  # fmt: skip
+                   and one.comparison.control == options.names[0])  # fmt: skip
     sentences = [conclusion(versus, largest.control, metric=METRIC) for versus in largest.against]
     with store.transaction():
         keep_results(store, evaluations, compared)
