@@ -10,6 +10,7 @@ import typer
 
 from refine_af.cli_options import Json, Override, Quiet, RunFolder, interruptible_progress, print_json
 from refine_af.environment import quiet_libraries
+from refine_af.validation.choices import TRAININGS
 
 
 def validate_feedback(
@@ -28,7 +29,7 @@ def validate_feedback(
             show_default="the run's held-out seeds",
         ),
     ] = None,
-    trainings: Annotated[int, typer.Option(min=1, help="Students of each arm.")] = 3,
+    trainings: Annotated[int, typer.Option(min=1, help="Students of each choice.")] = TRAININGS,
     set_: Override = None,
     as_json: Json = False,
     quiet: Quiet = False,

@@ -289,3 +289,12 @@ def test_a_plan_imports_no_torch() -> None:
 def test_numbers_read_as_people_write_them() -> None:
     assert [count(n) for n in (812, 6_090, 999_600, 6_738_415_616)] == ["812", "6.09 k", "1 M", "6.74 G"]
     assert [duration(s) for s in (12, 510, 93_600, 460_000)] == ["12 s", "8.5 min", "26 h", "5.3 days"]
+
+
+def test_validating_the_reward_is_counted_apart_and_grows_with_the_pairs() -> None:
+    some, more = plan_of("embedded"), plan_of("embedded", "instructions.target=132")
+    assert some.validation.hours and more.validation.hours
+    assert more.validation.trained_tokens == pytest.approx(2 * some.validation.trained_tokens, rel=0.01)
+    assert some.validation.trained_tokens == pytest.approx(21 * some.stage("finetune").trained_tokens, abs=21)
+    assert "21 students" in some.validation.words
+    assert some.hours == pytest.approx(sum(stage.hours or 0 for stage in some.stages)), "no part of the run's time"

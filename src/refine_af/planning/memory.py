@@ -52,7 +52,7 @@ def stage_memory(config: Config, setup: Setup, stage: StageWork) -> tuple[Part, 
     """What is in memory at the stage's peak. Generation and training take turns: the larger of the two
     counts."""
     generating = [piece for piece in stage.pieces if isinstance(piece, Generation)]
-    training = stage.name in ("policy", "finetune", "arms") and bool(stage.pieces)
+    training = stage.name in ("policy", "finetune", "arms", "validate-feedback") and bool(stage.pieces)
     overhead = Part("process", setup.overhead_gb, "Python, its libraries and what the allocator holds back")
     if not generating and not training:
         return (Part("process", 0.2, "Python without a model"),)

@@ -17,7 +17,9 @@ from refine_af.planning.models import ModelFacts, find_facts
 from refine_af.planning.workload import (
     Fixed,
     Generation,
+    StageWork,
     Work,
+    validation,
     workload,
 )
 
@@ -88,6 +90,7 @@ class Plan:
     problem: str  # why the model's sizes aren't known, and what to do; empty where they are
     reference: str
     stages: tuple[StagePlan, ...]
+    validation: StagePlan  # of its reward, apart from the run
     disk: tuple[Part, ...]
     hardware: Hardware
     fit: Fit
@@ -115,6 +118,7 @@ class Plan:
         return {
             **asdict(self),
             "stages": [stage.as_dict() for stage in self.stages],
+            "validation": self.validation.as_dict(),
             "total": {
                 "hours": self.hours,
                 "peak_memory_gb": self.peak_memory_gb,
@@ -140,15 +144,15 @@ def make_plan(config: Config, seeds: int, hardware: Hardware | None = None) -> P
     machine: Machine | None = None
     if setup is not None:
         machine = GpuMachine() if setup.kind == "gpu" else cpu_machine(setup, int8=hardware.int8)
-    stages = tuple(
-        StagePlan(
-            stage.name,
-            stage.words,
-            tuple(_piece(piece, machine, facts) for piece in stage.pieces),
-            stage_memory(config, setup, stage) if setup is not None else (),
+
+    def planned(stage: StageWork) -> StagePlan:
+        pieces = tuple(_piece(piece, machine, facts) for piece in stage.pieces)
+        return StagePlan(
+            stage.name, stage.words, pieces, stage_memory(config, setup, stage) if setup is not None else ()
         )
-        for stage in work
-    )
+
+    stages = tuple(map(planned, work))
+    checked = planned(validation(config, seeds, facts))
     room = disk(config, setup, work)
     peak = max((stage.memory_gb or 0.0 for stage in stages), default=0.0)
     if setup is None:
@@ -156,7 +160,9 @@ def make_plan(config: Config, seeds: int, hardware: Hardware | None = None) -> P
     else:
         fit = judge(config, setup, peak, sum(part.gb for part in room), hardware)
     title = machine.title if machine is not None else "none: the model's size is not known"
-    return Plan(config.model.name, facts, problem, title, stages, room, hardware, fit, assumptions(config, setup))
+    return Plan(
+        config.model.name, facts, problem, title, stages, checked, room, hardware, fit, assumptions(config, setup)
+    )
 
 
 def _setup(config: Config, facts: ModelFacts, hardware: Hardware) -> Setup:

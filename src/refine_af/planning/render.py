@@ -28,6 +28,8 @@ def render(plan: Plan, refused: Mapping[str, str], console: Console) -> None:
         console.print(Text(plan.problem, style="yellow"))
     _say(console, "What would run", [(Text(stage.name), stage.words) for stage in plan.stages])
     console.print(_stages(plan))
+    apart = plan.validation
+    console.print(Text(f"\nApart from the run, refine-af {apart.name}: {apart.words}; {_hours(apart.hours)}."))
     if plan.facts is not None:
         console.print(_times(plan.stages))
         console.print(_memory(plan.stages))

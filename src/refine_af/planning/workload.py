@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from refine_af.config import Config
+from refine_af.evaluation.likelihood import REFERENCES
 from refine_af.evaluation.tasks import load_tasks
 from refine_af.feedback.check import takes_gradients
 from refine_af.feedback.influence.split import LONGEST, MOST
@@ -29,6 +30,7 @@ from refine_af.planning.lengths import (
     turns,
 )
 from refine_af.planning.models import ModelFacts, reward_models, short_name
+from refine_af.validation.choices import NONSENSE, TRAININGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,24 @@ def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
             *generations,
             *(_rewards(config, extra, turns(config, hope) * new, 0) if extra else ()),
             Pass("updates", config.finetune.epochs * pairs * pair_length(config, hope), "finetune"),
+        ),
+    )
+
+
+def validation(config: Config, seeds: int, facts: ModelFacts | None) -> StageWork:
+    """`refine-af validate-feedback` on the run's candidates, which is no part of a run."""
+    hope, held_out = expectations(facts), round(seeds * config.seeds.held_out)
+    students = TRAININGS * (len(NONSENSE) + 3)  # the best, the worst and chance's
+    tokens = config.finetune.epochs * config.instructions.target * pair_length(config, hope)
+    pair = mean_words(10_000, pairs=True) * TOKENS_PER_WORD
+    read = held_out * (LABEL_TOKENS + pair / 2 + REFERENCES * pair / 2)
+    return StageWork(
+        "validate-feedback",
+        f"{students} students ({TRAININGS} trainings each of the best, the worst, chance and {len(NONSENSE)} kinds of "
+        f"nonsense), each asked the {held_out} held-out tasks",
+        (
+            Pass("students", students * tokens, "finetune"),
+            Pass("what they find of references", students * read, "forward"),
         ),
     )
 

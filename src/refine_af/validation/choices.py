@@ -12,6 +12,7 @@ from refine_af.records import derived_random
 CHANCE, BEST, WORST, SHORTEST = "chance", "best", "worst", "shortest"
 SHUFFLED, LAST_WORD, ECHO = "shuffled", "last word", "echo"
 NONSENSE = (SHUFFLED, LAST_WORD, ECHO, SHORTEST)
+TRAININGS = 3  # students of each choice, unless asked for otherwise
 
 
 @dataclass(frozen=True, slots=True)
