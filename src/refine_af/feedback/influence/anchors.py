@@ -41,8 +41,10 @@ def directions_of(pairs: Sequence[Example], gradients: PairGradients, read: Read
     - content: that of y behind x, without the end token;
     - contrastive: the same less that of y behind another anchor's x′. What style alone would raise raises both.
     """
-    trained = _unit(gradients.gradients([read(one, True) for one in pairs]), pairs)
-    given = gradients.gradients([read(one, False) for one in pairs])
+    rows = [read(one, True) for one in pairs]
+    counts = [[len(one.response_ids) for one in some] for some in (rows, [read(one, False) for one in pairs])]
+    whole, given = gradients.gradients_of_beginnings(rows, counts)
+    trained = _unit(whole, pairs)
     asked = zip(pairs, other_tasks(pairs, seed), strict=True)
     apart = [read(Example(other.instruction, other.input, one.output), False) for one, other in asked]
     contrast = given - gradients.gradients(apart)

@@ -117,11 +117,16 @@ class PairGradients:
 
     def gradients(self, rows: Sequence[Trajectory]) -> Tensor:
         """(n, p) in float32, on the CPU: of each row's log-probability, the mean over its tokens."""
+        return self.gradients_of_beginnings(rows, [[len(one.response_ids) for one in rows]])[0]
+
+    def gradients_of_beginnings(self, rows: Sequence[Trajectory], counts: Sequence[Sequence[int]]) -> Tensor:
+        """(k, n, p) in float32, on the CPU: of the log-probabilities of the rows' first tokens, as many of each as
+        ``counts`` (k, n) says, their mean. The forward pass is one for all k."""
         found = [torch.empty(0)] * len(rows)
-        for places, parts in self._batches(rows):
-            for place, row in zip(places, torch.cat(list(parts), 1).cpu(), strict=True):
+        for places, parts in self._batches(rows, counts):
+            for place, row in zip(places, torch.cat(list(parts), 2).cpu().unbind(1), strict=True):
                 found[place] = row
-        return torch.stack(found)
+        return torch.stack(found, 1)
 
     def products(self, rows: Sequence[Trajectory], directions: Tensor) -> Tensor:
         """(n, k): of each row's gradient, of length 1, with each of ``directions`` (k, p).
@@ -130,11 +135,11 @@ class PairGradients:
         """
         found = torch.zeros(len(rows), len(directions))
         directions = directions.to(self._network.device)
-        for places, parts in self._batches(rows):
+        for places, parts in self._batches(rows, [[len(one.response_ids) for one in rows]]):
             squares = torch.zeros(len(places), device=directions.device)
             products = torch.zeros(len(places), len(directions), device=directions.device)
             start = 0
-            for part in parts:  # (B, p of the layer)
+            for (part,) in parts:  # (B, p of the layer)
                 squares += part.square().sum(1)
                 products += part @ directions[:, start : start + part.shape[1]].T
                 start += part.shape[1]
@@ -142,8 +147,10 @@ class PairGradients:
             found[places] = (products / lengths[:, None]).cpu()
         return found
 
-    def _batches(self, rows: Sequence[Trajectory]) -> Iterator[tuple[list[int], Iterator[Tensor]]]:
-        """Places of rows, and their gradients (B, p) layer by layer."""
+    def _batches(
+        self, rows: Sequence[Trajectory], counts: Sequence[Sequence[int]]
+    ) -> Iterator[tuple[list[int], Iterator[Tensor]]]:
+        """Places of rows, and their gradients (k, B, p) layer by layer."""
         rows = self._reader.as_read(rows)
         lengths = [len(one.prompt_ids) + len(one.response_ids) for one in rows]
         groups: dict[tuple[int, ...], list[int]] = {}
@@ -152,18 +159,18 @@ class PairGradients:
         for prefix, members in groups.items():
             for batch in alike([lengths[i] for i in members], len(members), _TOKENS_AT_ONCE):
                 places = [members[k] for k in batch]
+                means = torch.stack([_means([rows[i] for i in places], [of[i] for i in places]) for of in counts])
                 with self._watched():
-                    yield places, self._layer_gradients(prefix, [rows[i] for i in places])
+                    yield places, self._layer_gradients(prefix, [rows[i] for i in places], means)
 
-    def _layer_gradients(self, prefix: tuple[int, ...], rows: Sequence[Trajectory]) -> Iterator[Tensor]:
+    def _layer_gradients(self, prefix: tuple[int, ...], rows: Sequence[Trajectory], means: Tensor) -> Iterator[Tensor]:
+        """(k, B, p) of each layer, for sums of the rows' log-probabilities by ``means`` (k, N)."""
         with torch.no_grad():
             if prefix and prefix not in self._beginnings:
                 self._beginnings[prefix] = self._reader.beginning(prefix)
         with torch.enable_grad():
             states = self._reader.batch_states(rows, self._beginnings.get(prefix))
             log_probs = self._reader.figures(states, rows).log_probs
-            means = torch.cat([torch.full((len(one.response_ids),), 1 / len(one.response_ids)) for one in rows])
-            objective = (log_probs * means.to(log_probs.device)).sum()
             unseen = [layer.name for layer in self._layers if not layer.probes]
             if unseen:
                 raise UsageError(
@@ -171,9 +178,14 @@ class PairGradients:
                     "out of finetune.lora.targets, or take another scorer"
                 )
             probes = [probe for layer in self._layers for probe in layer.probes]
-            slopes = iter(torch.autograd.grad(objective, probes))
+            objectives = (means.to(log_probs.device) * log_probs).sum(1)
+            last = len(objectives) - 1
+            slopes = [
+                iter(torch.autograd.grad(one, probes, retain_graph=place < last))
+                for place, one in enumerate(objectives)
+            ]
         for layer in self._layers:
-            yield layer.gradients([next(slopes) for _ in layer.probes])
+            yield torch.stack([layer.gradients([next(of) for _ in layer.probes]) for of in slopes])
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -187,6 +199,14 @@ class PairGradients:
             for layer in self._layers:
                 layer.inputs.clear()
                 layer.probes.clear()
+
+
+def _means(rows: Sequence[Trajectory], counts: Sequence[int]) -> Tensor:
+    """(N,): what each token counts in its row's mean over its first tokens."""
+    parts = [
+        (torch.arange(len(one.response_ids)) < count).float() / count for one, count in zip(rows, counts, strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def _input_width(module: nn.Module) -> int:
