@@ -262,12 +262,11 @@ def test_how_likely_peoples_answers_are_is_said_where_it_was_measured(
 
 
 def test_how_much_could_be_read_stands_beside_the_reward(store: Store) -> None:
-    assert "could be read" not in page_of(store)
+    assert "were sound pairs before" not in page_of(store)
     store.add_metrics("policy", 0, {"held_out_readable_before": 0.5, "held_out_readable_after": 0.75})
-    assert "50% could be read before and 75% after" in page_of(store)
-    assert "Those that could be read" not in page_of(store)
+    assert "50% were sound pairs before and 75% after; the reward is that of sound pairs" in page_of(store)
     store.add_metrics("policy", 0, {"held_out_readable_reward_before": -0.1, "held_out_readable_reward_after": 0.2})
-    assert "Those that could be read got −0.100 and 0.200 in the mean" in page_of(store)
+    assert "Sound pairs got −0.100 and 0.200 in the mean" in page_of(store)
 
 
 def test_without_a_witness_nothing_is_said_of_it() -> None:

@@ -17,12 +17,13 @@ _CURVES: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
     (
         "Reward",
         (("reward_mean", "mean"),),
-        "Mean of an iteration's rollouts; the band is one standard deviation.",
+        "Mean of an iteration's sound pairs; the band is one standard deviation.",
     ),
     (
         "Held-out reward gained",
         (("check/gain", "gain"),),
-        "On instructions that are not trained on, against the initial policy; the band is the 95 % interval.",
+        "Of sound pairs to instructions that are not trained on, against the initial policy; the band is the 95 % "
+        "interval.",
     ),
     (
         "Witness gained",
@@ -43,7 +44,7 @@ _CURVES: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
     ("Importance weight", (("importance_weight", "weight"),), "Mean of the truncated weights that correct for it."),
     ("Entropy", (("entropy", "entropy"),), "Nats a token; a fall to zero is a collapse."),
     ("Clipped share", (("clip_share", "share"),), "Tokens whose probability ratio was clipped; with RLOO, responses."),
-    ("Policy loss", (("policy_loss", "loss"),), "PPO's clipped surrogate."),
+    ("Policy loss", (("policy_loss", "loss"),), "The clipped surrogate; with GRPO its KL penalty, too."),
     ("Value loss", (("value_loss", "loss"),), "Squared error of the critic."),
     (
         "Explained variance",
@@ -53,8 +54,8 @@ _CURVES: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...] = (
     ("Response length", (("response_tokens", "tokens"),), "Tokens a response, mean."),
     (
         "Well-formed responses",
-        (("ended_share", "ended"), ("parsed_share", "parsed")),
-        "Shares with an end, and with a pair.",
+        (("ended_share", "ended"), ("parsed_share", "sound")),
+        "Shares with an end, and with a sound pair.",
     ),
     (
         "Diversity",

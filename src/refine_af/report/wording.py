@@ -66,14 +66,18 @@ def reward_conclusion(interval: Interval, count: int) -> str:
 
 
 def readable_note(shares: Both, rewards: Both) -> str:
-    """What the reward's change is made of: a completion that is no pair gets the floor. "" where nothing is known."""
+    """How many completions are sound pairs, which the reward is that of; "" where nothing is known. Runs of earlier
+    versions have both in one reward, and beside it ``rewards``, those of sound pairs."""
     before, after = shares
     if before is None or after is None:
         return ""
-    note = f"Of the completions {before:.0%} could be read before and {after:.0%} after; the others get the floor."
+    note = f"Of the completions {before:.0%} were sound pairs before and {after:.0%} after"
     if rewards[0] is None or rewards[1] is None:
-        return note
-    return f"{note} Those that could be read got {number(rewards[0])} and {number(rewards[1])} in the mean."
+        return f"{note}; the reward is that of sound pairs."
+    return (
+        f"{note}; the others count with the floor. Sound pairs got {number(rewards[0])} and {number(rewards[1])} "
+        "in the mean."
+    )
 
 
 def witness_conclusion(interval: Interval) -> str:
