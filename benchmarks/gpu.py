@@ -28,8 +28,8 @@ from refine_af.engines.decoder import Decoder, can_decode
 from refine_af.engines.steps import cuda_recorder
 from refine_af.models import LocatedModel, load_model
 from refine_af.rl.actor_critic import ActorCritic
-from refine_af.rl.ppo import PPO
 from refine_af.rl.responses import Trajectory
+from refine_af.rl.trainer import Trainer
 
 RESULTS = Path(__file__).with_suffix(".json")
 SHAPE = LlamaConfig(
@@ -199,7 +199,7 @@ def ppo(network: Any, checkpointing: bool) -> dict[str, Any]:
     """Seconds of an iteration after its rollouts, and the peak of the GPU's memory in it."""
     config = PolicyConfig.model_validate(POLICY)
     made = actor(network, checkpointing=checkpointing)
-    trainer = PPO(made, config, SEED)
+    trainer = Trainer(made, config, SEED)
     some = trajectories(config.rollouts)
     scores = [Random(i).gauss(0, 1) for i in range(len(some))]
     times = []

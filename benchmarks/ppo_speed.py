@@ -145,8 +145,8 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
     from refine_af.engines.base import Prompts
     from refine_af.parts import Parts
     from refine_af.rl.actor_critic import ActorCritic
-    from refine_af.rl.ppo import PPO
     from refine_af.rl.responses import Trajectory
+    from refine_af.rl.trainer import Trainer
 
     work = json.loads(Path(work_file).read_text(encoding="utf-8"))
     lora = {"rank": RANK, "alpha": 2 * RANK, "targets": ["q_proj", "v_proj"]}
@@ -164,7 +164,7 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         parts = Parts(config, Path(temporary) / "scratch")
         actor = ActorCritic(parts.network, config.policy.lora, temperature=1.0, label="embedded", seed=SEED)
-        trainer = PPO(actor, config.policy, SEED)
+        trainer = Trainer(actor, config.policy, SEED)
         with torch.no_grad():
             ids = torch.tensor([work["batches"][0][0]])
             log_probs = actor.policy(input_ids=ids).logits[0, :-1].log_softmax(-1)
