@@ -1,4 +1,4 @@
-"""Our PPO against the classic PPOTrainer of TRL 0.11.4: samples a second and peak memory, the same sizes on both sides.
+"""Our PPO, and beside it our GRPO and RLOO, against the classic PPOTrainer of TRL 0.11.4: samples a second and peak memory, the same sizes on both sides.
 
     python benchmarks/ppo_speed.py [--repeats 3] [--steps 2]
 
@@ -32,7 +32,10 @@ OLD = ("torch==2.13.0", "trl==0.11.4", "transformers==4.46.3", "peft==0.13.2", "
        "numpy<2.3", "rich")  # fmt: skip
 # PPO sends what all prompts begin with through the network once, which TRL can't; so once without that. And once in
 # bfloat16 with an adapter in float32, which is quicker on CPUs that compute in it (AVX512-BF16, AMX) and on no other.
-CONTENDERS = ("trl", "ours", "ours, shared beginning", "ours, shared beginning, bfloat16")
+CONTENDERS = (
+    "trl", "ours", "ours, shared beginning", "ours, shared beginning, bfloat16", "ours, shared beginning, grpo",
+    "ours, shared beginning, rloo",
+)  # fmt: skip
 SEED, LEARNING_RATE, RANK, EPOCHS = 0, 1e-4, 8, 2
 
 
@@ -150,12 +153,13 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
 
     work = json.loads(Path(work_file).read_text(encoding="utf-8"))
     lora = {"rank": RANK, "alpha": 2 * RANK, "targets": ["q_proj", "v_proj"]}
+    algorithm = next((one for one in ("grpo", "rloo") if name.endswith(one)), "ppo")
     sizes = {key: work[key] for key in ("rollouts", "minibatch", "micro_batch", "epochs", "learning_rate")}
     config = Config.model_validate(
         {
             "threads": work["threads"],
             "model": {"dtype": "bfloat16" if name.endswith("bfloat16") else "float32"},
-            "policy": {**sizes, "lora": lora},
+            "policy": {**sizes, "algorithm": algorithm, "lora": lora},
             "instances": {"sampling": {"max_tokens": work["response_tokens"], "temperature": 1.0, "top_p": 1.0}},
         }
     )
@@ -163,7 +167,10 @@ def measure_ours(name: str, work_file: str, result_file: str) -> None:
     steps = []
     with tempfile.TemporaryDirectory() as temporary:
         parts = Parts(config, Path(temporary) / "scratch")
-        actor = ActorCritic(parts.network, config.policy.lora, temperature=1.0, label="embedded", seed=SEED)
+        critic = None if config.policy.in_groups else config.policy.critic
+        actor = ActorCritic(
+            parts.network, config.policy.lora, temperature=1.0, label="embedded", seed=SEED, critic=critic
+        )
         trainer = Trainer(actor, config.policy, SEED)
         with torch.no_grad():
             ids = torch.tensor([work["batches"][0][0]])
@@ -238,6 +245,8 @@ def section(found: dict[str, Any]) -> str:
         "ours": "refine-af",
         "ours, shared beginning": "refine-af, shared beginning",
         "ours, shared beginning, bfloat16": "refine-af, shared beginning, bfloat16",
+        "ours, shared beginning, grpo": "refine-af, shared beginning, GRPO",
+        "ours, shared beginning, rloo": "refine-af, shared beginning, RLOO",
     }
     lines = [
         "## A PPO step against TRL's (`benchmarks/ppo_speed.py`, `benchmarks/ppo_speed.json`)",
