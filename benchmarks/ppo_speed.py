@@ -1,4 +1,5 @@
-"""Our PPO, and beside it our GRPO and RLOO, against the classic PPOTrainer of TRL 0.11.4: samples a second and peak memory, the same sizes on both sides.
+"""Our PPO, and beside it our GRPO and RLOO, against the classic PPOTrainer of TRL 0.11.4: samples a second and peak
+memory, the same sizes on all sides.
 
     python benchmarks/ppo_speed.py [--repeats 3] [--steps 2]
 
