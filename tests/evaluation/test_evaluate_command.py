@@ -296,6 +296,23 @@ def test_a_call_that_was_stopped_goes_on_to_the_same_result(call: Called, monkey
         assert (Path("out") / name).read_text() == (Path("whole") / name).read_text()
 
 
+def test_a_journal_without_a_line_is_one_of_nothing(call: Called) -> None:
+    Path("out").mkdir()
+    Path("out/answers.jsonl").touch()
+    assert call("-q").code == 0
+    assert len(predictions("out")) == 9
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"settings": 3}', "[" * 100_000])
+@pytest.mark.parametrize("name", ["scores.json", "answers.jsonl"])
+def test_a_damaged_file_of_an_evaluation_is_one_line(call: Called, name: str, text: str) -> None:
+    Path("out").mkdir()
+    Path("out", name).write_text(f"{text}\n")
+    result = call("-q")
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert f"out/{name} is damaged; name another --out" in result.err
+
+
 def test_a_complete_evaluation_is_shown_again_and_nothing_is_asked(
     call: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +352,7 @@ def test_stopped_between_the_references_it_goes_on_to_the_same(call: Called, mon
 
     monkeypatch.setattr(subject._Loaded, "token_scores", counted)
     assert call("-q", "--likelihood").code == 130
-    assert "belongs to an evaluation with other settings (likelihood: 5 -> None)" in call("-q").err
+    assert "was begun with other settings (then -> now: likelihood: 5 -> None)" in call("-q").err
     assert call("-q", "--likelihood").code == 0
     assert asked == [9, 9, 9, 9], "what was measured is not measured again"
     assert (Path("out") / "scores.json").read_text() == (Path("whole") / "scores.json").read_text()
@@ -347,8 +364,8 @@ def test_a_task_with_one_reference_has_no_margin_and_it_is_said(call: Called) ->
     rows = [*alike, *long, *(row for row in TASKS if row["task"] == "task2")]
     Path("tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     told = call("--likelihood").err
-    assert "1 tasks have one reference for all that was scored, and no margin" in told
-    assert "1 tasks have no reference of at most 8 tokens, and no likelihood" in told
+    assert "1 tasks get no margin: no two different references within --max-target=8" in told
+    assert "1 tasks get no likelihood: no reference within --max-target=8" in told
     found = scores("out")["likelihood"]
     assert {name: (one["references"], one["margin"] is None) for name, one in found["tasks"].items()} == {
         "task0": (1, True),
@@ -361,7 +378,7 @@ def test_an_endpoint_tells_no_likelihood_and_nothing_is_asked(call: Called, serv
     server = serve(lambda request: (200, {"choices": [{"message": {"content": "x"}}]}, {}))
     result = call("--likelihood", "--served", "m", model=server.url)
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
-    assert "tells no likelihood of a given text; leave --likelihood out" in result.err
+    assert "; leave it out, or give the model's folder or Hub name" in result.err
     assert not server.requests
     assert not Path("out").exists()
 

@@ -55,7 +55,7 @@ def _opened_memory() -> Store:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return Store(folder / "scores.db")
-    except (OSError, sqlite3.OperationalError) as error:
+    except (OSError, UsageError, sqlite3.OperationalError) as error:
         raise UsageError(
             f"scores can't be kept in {folder} ({error}); set REFINE_AF_CACHE to a folder that can be written"
         ) from None
