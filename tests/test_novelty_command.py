@@ -91,7 +91,7 @@ def test_what_was_dropped_is_not_compared_with() -> None:
     [
         ("rows.jsonl", '{"text": "a"}\nnonsense', (), "line 2: broken JSON"),
         ("rows.jsonl", "[1]", (), "item 1: not an object"),
-        ("rows.jsonl", '{"output": "a"}', (), "line 1: no instruction and no text; it has output"),
+        ("rows.jsonl", '{"output": "a"}', (), "line 1: no instruction or text; it has output"),
         ("rows.jsonl", '{"text": null}', (), "line 1: neither an instruction nor a text"),
         ("rows.csv", 'text\n"Write a poem.\nName five trees.\n', (), "line 2: broken CSV (a quote is never closed"),
         ("rows.txt", '{"text": "a"}\n{"text": "b"}', (), "rows.txt looks like JSON; name it .jsonl"),

@@ -190,7 +190,7 @@ FAULTS: dict[str, tuple[bytes, str]] = {
     "instruction a number": (b'{"instruction": 3, "output": "x"}', "line 1: instruction must be text, not int"),
     "no output": (
         f'{GOOD}\n{{"instruction": "Name it"}}'.encode(),
-        "line 2: no output and no instances; it has instruction",
+        "line 2: no output or instances; it has instruction",
     ),
     "output null": (b'{"instruction": "Name it", "output": null}', "line 1: the output is empty"),
     "output a list": (b'{"instruction": "Name it", "output": ["x"]}', "line 1: output must be text, not list"),

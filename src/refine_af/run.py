@@ -53,6 +53,10 @@ _FIRST_READ = {
     "evaluation": "evaluate",
     "experiment": "arms",
 }
+_WITH_LESS_MEMORY = (
+    "go on with a smaller policy.micro_batch, finetune.micro_batch or feedback.batch_size, or with "
+    "policy.gradient_checkpointing=true, or start anew with a smaller model.batch_size"
+)
 _GONE = ("value_clip_range", "unended_penalty")  # options of the policy stage that are no more
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
@@ -79,7 +83,7 @@ class Run:
         parts = Parts(self.config, scratch)
         self._check(parts, until)
         self._progress.note(f"refine-af: {self.config.model.name} in {self.folder}")
-        with exhaustion_explained(self.folder):
+        with exhaustion_explained(self.folder, _WITH_LESS_MEMORY):
             if until != "seeds" and not (self.folder / "run.db").exists():
                 try_model(parts)
             self.folder.mkdir(parents=True, exist_ok=True)

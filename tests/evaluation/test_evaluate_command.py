@@ -161,7 +161,10 @@ def test_an_adapter_brings_its_base_and_a_run_its_adapter(call: Called, tiny_mod
     Path("run").mkdir()
     Store(Path("run/run.db")).close()
     Path("run/config.yaml").write_text(json.dumps({"model": {"name": str(tiny_model)}}))
-    assert "has no tuned model yet" in call("-q", model="run", out="tuned").err
+    assert (
+        "has no tuned model yet; finish it: `refine-af run --config run/config.yaml --out run`"
+        in call("-q", model="run", out="tuned").err
+    )
     adapter.rename("run/model")
     assert call("-q", model="run", out="tuned").code == 0
     assert predictions("tuned") == predictions("adapted")
@@ -395,13 +398,16 @@ def test_other_settings_are_refused_with_the_difference(call: Called, complete: 
         Path("out/answers.jsonl").write_text(json.dumps({"settings": settings}) + "\n")
     result = call("-q", "--shots", "2", "--cut", "first_line")
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
-    assert "shots: 0 -> 2; cut: 'none' -> 'first_line'" in result.err
+    assert "(then -> now: shots: 0 -> 2; cut: 'none' -> 'first_line')" in result.err
+    Path("tasks.jsonl").write_text(json.dumps(TASKS[0]))
+    assert "(then -> now: other tasks, or their file has changed): use the old ones" in call("-q").err
 
 
 @pytest.mark.parametrize(
     ("words", "options", "said"),
     [
         ((), {"model": "./none"}, "model folder ./none is not there"),
+        ((), {"model": "http://"}, "MODEL must be like https://host/v1, found 'http://'"),
         ((), {"out": "tasks.jsonl/x"}, "tasks.jsonl is a file; name a folder"),
         ((), {"out": "."}, "holds other files and no evaluation"),
         (("--tasks", "none.jsonl"), {}, "none.jsonl is not there"),

@@ -60,7 +60,8 @@ def evaluate(
     evaluation.
     """
     loaded = load_tasks(tasks, options.instances)
-    with exhaustion_explained(out), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
+    remedy = f"go on with --set model.batch_size, under {config.model.batch_size}"
+    with exhaustion_explained(out, remedy), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
         check_folder(out)
         subject = find_subject(model, config, prompt, served, Path(scratch))
         if options.likelihood is not None and not subject.scores:
@@ -136,7 +137,7 @@ def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
 # Settings whose values are hashes: that they differ is all that can be said.
 _HASHES = {
     "tasks": "other tasks, or their file has changed",
-    "weights": "another model, or its files have changed",
+    "weights": "another model, or its files have changed or moved",
     "template": "another chat template",
 }
 

@@ -39,8 +39,9 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
     if unseen := unseen_note(texts, str(file), config.reads, "--language"):
         progress.note(unseen)
     progress.note(f"{file}: {len(rows)} pairs; {config.feedback.name} is being prepared")
+    remedy = "go on with a smaller feedback.batch_size or model.batch_size"
     with (
-        exhaustion_explained(cache_folder()),
+        exhaustion_explained(cache_folder(), remedy),
         _opened_memory() as memory,
         tempfile.TemporaryDirectory(prefix="refine-af-") as scratch,
     ):
