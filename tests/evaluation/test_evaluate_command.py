@@ -406,7 +406,7 @@ def test_other_settings_are_refused_with_the_difference(call: Called, complete: 
 @pytest.mark.parametrize(
     ("words", "options", "said"),
     [
-        ((), {"model": "./none"}, "model folder ./none is not there"),
+        ((), {"model": "./none"}, "no model folder ./none; give a folder saved by transformers"),
         ((), {"model": "http://"}, "MODEL must be like https://host/v1, found 'http://'"),
         ((), {"out": "tasks.jsonl/x"}, "tasks.jsonl is a file; name a folder"),
         ((), {"out": "."}, "holds other files and no evaluation"),

@@ -266,7 +266,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "scorers.variety.minimum: 2.0 is over",
     ),
     "a cap without a gate": ({"variety": {"cap": 1}}, "feedback.scorers.variety.cap: 1.0 caps nothing"),
-    "no such model": ({"reward_model": {"model": "./none"}}, "./none is not there"),
+    "no such model": ({"reward_model": {"model": "./none"}}, "no model folder ./none"),
     "no such judge": ({"judge": {"model": "some/judge"}}, "hf download some/judge"),
     "a revision of nothing": (
         {"judge": {"revision": "main"}},

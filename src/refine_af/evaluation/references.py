@@ -50,8 +50,9 @@ def of_tasks(
     needed = tasks if fewest is None else fewest
     if len(found) < needed:
         raise UsageError(
-            f"{path} has {len(found)} tasks to ask, and {needed} are needed: a task takes {FEWEST} instances with prompts "
-            f"of at most {longest} tokens and different references of at most {LONGEST_REFERENCE}; give more such tasks"
+            f"{path} has {len(found)} tasks to ask, and {needed} are needed: a task takes {FEWEST} instances with "
+            f"prompts of at most {longest} tokens and different references of at most {LONGEST_REFERENCE}; give more "
+            "such tasks"
         )
     return found
 

@@ -66,8 +66,8 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
         held_out, shown = seed_tasks(store, "held_out"), seed_tasks(store, "kept")
     if len(groups) < _FEWEST:
         raise UsageError(
-            f"{folder}: {len(groups)} instructions have two or more pairs, and {_FEWEST} are needed; finish that run, or "
-            "start one with more instances.candidates or a higher instructions.target"
+            f"{folder}: {len(groups)} instructions have two or more pairs, and {_FEWEST} are needed; finish that run, "
+            "or start one with more instances.candidates or a higher instructions.target"
         )
     seeds = calibration_pairs(shown, config)
     check_feedback(config.feedback, len(seeds))
@@ -82,8 +82,8 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
         questions = of_seeds(parts, held_out) if tasks is None else of_tasks(parts, tasks, fewest=_FEWEST_TASKS)
         if not questions:
             raise UsageError(
-                f"{folder}: {len(held_out)} held-out seed tasks are too few to test the fine-tuned models; give --tasks, "
-                "or start a run with a higher seeds.held_out"
+                f"{folder}: {len(held_out)} held-out seed tasks are too few to test the fine-tuned models; give "
+                "--tasks, or start a run with a higher seeds.held_out"
             )
         progress.note(f"{folder}: {sum(map(len, groups))} candidates for {len(groups)} instructions are being judged")
         with Store(work / "scores.db") as memory:
