@@ -147,8 +147,8 @@ def test_rows_that_english_does_not_see_are_told(
     for file in chinese:
         code, _, err = call(monkeypatch, capsys, file)
         assert code == 0
-        assert "name the texts' language with --language" in err
-    assert "3 of 3 rows hold no word that is compared" in call(monkeypatch, capsys, chinese[0])[2]
+        assert "set --language to the texts' own" in err
+    assert "3 of 3 rows have no words to compare, so they are kept" in call(monkeypatch, capsys, chinese[0])[2]
 
 
 def test_what_is_no_language_is_one_line(

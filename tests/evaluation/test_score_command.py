@@ -182,7 +182,7 @@ def test_texts_that_english_does_not_see_are_told(call: Called) -> None:
     assert code == 0
     assert "tokenization rouge-score" in out
     assert len(err.splitlines()) == 1
-    assert "name the texts' language with --language" in err
+    assert "set --language to the texts' own" in err
 
 
 def test_what_is_no_language_is_one_line(call: Called) -> None:
