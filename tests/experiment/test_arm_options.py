@@ -25,7 +25,7 @@ REWARD = "feedback={name: composite, scorers: {variety: {}, format: {}}}"  # no 
         (["experiment.arms=[initial, best_of_n]", "policy.algorithm=best_of_n"], "it is no control"),
         (
             ["experiment.arms=[initial, tuned]", "experiment.sizes=[15]"],
-            "experiment.sizes (15) is over instructions.target (14): raise the target",
+            r"experiment\.sizes \(15\) is over instructions\.target \(14\): raise",
         ),
         (["experiment.arms=[initial, tuned]", "experiment.tasks=nowhere.jsonl"], "nowhere.jsonl"),
         (["experiment.arms=[initial, tuned]", "seeds.held_out=0"], "leaves no seed task"),
