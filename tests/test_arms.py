@@ -174,7 +174,7 @@ def test_without_a_common_instruction_the_run_says_what_to_try(
     before: Path, settings: list[str], tmp_path: Path
 ) -> None:
     config = going_on(before, tmp_path / "run", settings, "instances.min_reward=1e6")
-    with pytest.raises(RefineError, match="no instruction has a pair in every arm"):
+    with pytest.raises(RefineError, match=r"no instruction has a pair in every one of experiment\.arms"):
         Run(config, tmp_path / "run").execute(until="arms")
 
 

@@ -56,6 +56,12 @@ def test_a_config_that_works_is_refused_by_none(tiny_config: Config, tmp_path: P
     assert "nothing else would be refused" in [check.found for check in examine(tiny_config, tmp_path)]
 
 
+def test_what_several_checks_say_is_told_once(tmp_path: Path) -> None:
+    config = load_config(overrides=["seeds.held_out=1"])
+    found = refusals(config, Parts(config, tmp_path))
+    assert found == {"seeds": "seeds.held_out=1 takes all 175 seed tasks, and some are to be shown; lower it"}
+
+
 def test_without_the_models_files_what_looks_into_them_is_not_asked(tmp_path: Path) -> None:
     config = load_config(overrides=["model.name=./none"])
     assert list(refusals(config, Parts(config, tmp_path))) == ["model"]

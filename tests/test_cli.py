@@ -101,7 +101,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "seeds broken": (["run", "--seeds", "broken.jsonl"], "line 1: broken JSON"),
     "seeds a folder": (["run", "--seeds", "folder"], "is a folder"),
     "no seed left to show": (["run", "--set", "seeds.held_out=1", "--until", "seeds"], "held_out"),
-    "model folder missing": (["run", "--set", "model.name=./none"], "./none is not there"),
+    "model folder missing": (["run", "--set", "model.name=./none"], "no model folder ./none"),
     "model folder empty": (["run", "--set", "model.name=./folder"], "no config.json"),
     "model never downloaded": (["run", "--set", "model.name=some/model"], "hf download some/model"),
     "out is a file": (["run", "--out", "a file"], "a file is a file"),

@@ -95,6 +95,26 @@ def test_a_later_set_wins_and_leaves_its_neighbours(tmp_path: Path) -> None:
     assert (policy.iterations, policy.rollouts) == (3, 6)
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("policy=3", "option policy in .* holds options of its own, such as policy.algorithm; found 3$"),
+        ("policy.lora=[1]", "option policy.lora in .* such as policy.lora.rank; found \\[1\\]$"),
+        ("feedback.weights=3", "must hold names and values, as in {name: value}, found 3$"),
+        (
+            "experiment.arms=[3]",
+            "option experiment.arms.0 .*: must hold names and values, as in {name: value}, found 3$",
+        ),
+        ("feedback.weights={likelihood:1}", "found None; write a space after ':'$"),
+        ("policy={iterations:3}", "unknown option 'policy.iterations:3' in .*; write a space after ':'; known there: "),
+        ("feedback.scorers={likelihood:3}", "; write a space after ':'$"),
+    ],
+)
+def test_a_value_in_place_of_options_and_a_missing_space_are_told(override: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load_config(overrides=[override])
+
+
 @pytest.mark.parametrize("override", ["seed", "=3", "", " =3"])
 def test_a_set_without_key_or_value_is_refused(override: str) -> None:
     with pytest.raises(UsageError, match="must read key=value"):

@@ -72,7 +72,7 @@ def test_too_few_seeds_for_the_embedded_reward_are_told_before_anything_is_writt
             "seeds": tiny_config.seeds.model_copy(update={"held_out": 0.97, "path": None}),
         }
     )
-    with pytest.raises(UsageError, match=r"influence: \d seed tasks .* hold out fewer"):
+    with pytest.raises(UsageError, match=r"only \d seed tasks .* lower seeds\.held_out"):
         Run(few, tmp_path / "run").execute()
     assert not (tmp_path / "run").exists()
 

@@ -79,20 +79,20 @@ def test_what_fails_a_gate_is_kept_as_a_row_and_never_gets_into_the_data_set(sto
     [
         (
             {"answer": ("half", False), "input": ("ha", False), "label": ("ye", False)}, (), None,
-            "cut by length: 8); raise instances.sampling.max_tokens",
+            "8 fell to the rule 'cut by length': raise instances.sampling.max",
         ),
         (
             {}, (), gated(minimum=5.0),
-            "a gate of the reward failed, or it is at its floor: 4); take a larger model, more candidates",
+            "the reward judged 4 unusable: use a larger model.name, more instances.candidates, or another",
         ),
-        ({}, ("instances.min_reward=9",), None, "below instances.min_reward: 4); lower instances.min_reward"),
-        ({"answer": "", "label": "", "input": ""}, (), None, "empty output: 6); take a larger model"),
+        ({}, ("instances.min_reward=9",), None, "4 are below instances.min_reward: lower instances.min_reward"),
+        ({"answer": "", "label": "", "input": ""}, (), None, "6 fell to the rule 'empty output': use a larger model"),
     ],
 )  # fmt: skip
 def test_where_no_pair_is_selected_the_rule_that_took_most_is_named_with_its_cure(
     store: Store, says: dict[str, Any], overrides: tuple[str, ...], feedback: Composite | None, told: str
 ) -> None:
-    with pytest.raises(RefineError, match="no pair was selected: most fell to one rule") as caught:
+    with pytest.raises(RefineError, match="no pair was selected; main reason: ") as caught:
         run(store, Scripted(by_kind(**says)), *overrides, feedback=feedback)
     assert told in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -105,4 +105,4 @@ def test_hollow_pairs_are_told_with_what_gives_them_an_input(store: Store) -> No
     )
     with pytest.raises(RefineError) as caught:
         run(store, Scripted(by_kind(answer="smooth now and here")), "instances.min_reward=99")
-    assert f"({HOLLOW}: 18); set instances.inputs to auto or always" in str(caught.value)
+    assert f"18 fell to the rule {HOLLOW!r}: set instances.inputs to auto or always" in str(caught.value)

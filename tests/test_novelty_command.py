@@ -91,7 +91,7 @@ def test_what_was_dropped_is_not_compared_with() -> None:
     [
         ("rows.jsonl", '{"text": "a"}\nnonsense', (), "line 2: broken JSON"),
         ("rows.jsonl", "[1]", (), "item 1: not an object"),
-        ("rows.jsonl", '{"output": "a"}', (), "line 1: no instruction and no text; it has output"),
+        ("rows.jsonl", '{"output": "a"}', (), "line 1: no instruction or text; it has output"),
         ("rows.jsonl", '{"text": null}', (), "line 1: neither an instruction nor a text"),
         ("rows.csv", 'text\n"Write a poem.\nName five trees.\n', (), "line 2: broken CSV (a quote is never closed"),
         ("rows.txt", '{"text": "a"}\n{"text": "b"}', (), "rows.txt looks like JSON; name it .jsonl"),
@@ -147,8 +147,8 @@ def test_rows_that_english_does_not_see_are_told(
     for file in chinese:
         code, _, err = call(monkeypatch, capsys, file)
         assert code == 0
-        assert "name the texts' language with --language" in err
-    assert "3 of 3 rows hold no word that is compared" in call(monkeypatch, capsys, chinese[0])[2]
+        assert "set --language to the texts' own" in err
+    assert "3 of 3 rows have no words to compare, so they are kept" in call(monkeypatch, capsys, chinese[0])[2]
 
 
 def test_what_is_no_language_is_one_line(

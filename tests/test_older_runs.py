@@ -55,7 +55,10 @@ def with_arms(config: Config, *arms: str) -> Config:
 
 def refused(config: Config, folder: Path) -> None:
     before, settings = test_run.rows(folder), (folder / "config.yaml").read_bytes()
-    with pytest.raises(UsageError, match="has pairs to write: end it with the version that began it") as caught:
+    with pytest.raises(
+        UsageError,
+        match=r"was begun by an earlier refine-af \(.+\), which wrote pairs differently: finish it with that one",
+    ) as caught:
         Run(config, folder).execute()
     assert "\n" not in str(caught.value)
     assert "--fresh" in str(caught.value)
@@ -131,7 +134,7 @@ def test_a_run_whose_policy_was_learning_otherwise_is_refused_and_one_that_is_pa
         store.change_config(known, "as an earlier version wrote it")
         store.start_stage("policy")
     before = test_run.rows(folder)
-    with pytest.raises(UsageError, match="whose policy was learning in an earlier version"):
+    with pytest.raises(UsageError, match=r"an earlier refine-af \(.+\) was in the middle of training the policy"):
         Run(tiny_config, folder).execute()
     assert test_run.rows(folder) == before
     done(folder, "policy", "instances", "finetune", "evaluate", "arms")

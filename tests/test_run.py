@@ -201,7 +201,10 @@ def test_saturation_stops_the_stage_and_is_told(tiny_config: Config, tmp_path: P
         told = [e["text"] for e in store.query("SELECT text FROM events WHERE kind = 'warning'")]
         kept = len(store.instructions(origin="generated"))
     assert 0 < kept < settings.target
-    assert any("saturated" in text and f"{kept} of {settings.target}" in text for text in told)
+    assert any(
+        "at most 50% of each of 2 rounds in a row was new" in text and f"{kept} of {settings.target}" in text
+        for text in told
+    )
 
 
 # -- stopped and resumed ---------------------------------------------------------------------------------

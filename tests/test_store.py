@@ -10,7 +10,7 @@ import pytest
 from example_rows import instance, instruction, rollout, seed
 
 from refine_af import migrations
-from refine_af.errors import DiskFullError, RefineError
+from refine_af.errors import DiskFullError, RefineError, UsageError
 from refine_af.records import Prediction, Rejection, StageCounts
 from refine_af.store import Store
 
@@ -241,6 +241,13 @@ def test_a_file_that_is_no_database_is_told_in_one_line(tmp_path: Path, read_onl
     with pytest.raises(RefineError, match="is not a usable database"):
         look()
     assert path.read_bytes() == b"this is no database" * 100
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_database_that_cannot_be_opened_is_told_in_one_line(tmp_path: Path, read_only: bool) -> None:
+    (tmp_path / "run.db").mkdir()
+    with pytest.raises(UsageError, match=r"run\.db can't be opened \(unable to open database file\); check its perm"):
+        Store(tmp_path / "run.db", read_only=read_only)
 
 
 # -- migrations ----------------------------------------------------------------------------------------

@@ -173,9 +173,9 @@ def test_a_system_message_that_is_left_out_is_told(tmp_path: Path) -> None:
     [
         (
             CHAT * 2,
-            "messages holds 4 turns (user, assistant, user, assistant); one question of the user and one answer",
+            "messages holds 4 messages (user, assistant, user, assistant); give one user message",
         ),
-        (CHAT[1:], "messages holds 1 turns (assistant)"),
+        (CHAT[1:], "messages holds 1 messages (assistant)"),
         ([{"role": "tool", "content": "x"}], "messages has a message that is no text of user, assistant or system"),
         ([{"role": "user", "content": None}], "messages has a message that is no text"),
         (["Hi"], "messages must hold messages with role and content"),
@@ -196,9 +196,12 @@ def test_other_chats_are_refused(tmp_path: Path, messages: list[Any], said: str)
     [
         ("a.jsonl", b'{"text": "x"}\n\n{"text"', "file a, line 3: broken JSON ("),
         ("a.jsonl", b'{"text": "x"}\n7', "file a, line 2: not an object with instruction or text"),
+        ("a.jsonl", b'{"text": x}', "file a, line 1: broken JSON (Expecting value, column 10)"),
+        ("a.json", b'[{"text": "x"},\n{"text" 1}]', "file a, item 2: broken JSON (Expecting ':' delimiter, line 2"),
+        ("a.txt", b"\nWrite a poem.\n", "file a, line 2: not a JSON object with instruction or text; if the file is"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "caf\xe9"}', "file a, line 2: not UTF-8; save the file as UTF-8"),
         ("a.jsonl", b'{"text": "x", "text": "y"}', "file a, line 1: broken JSON (the key 'text' stands twice)"),
-        ("a.json", b'{"data": [{"text": "x"}],\n "version": 1}', "file a, item 1: no instruction and no text; it has"),
+        ("a.json", b'{"data": [{"text": "x"}],\n "version": 1}', "file a, item 1: no instruction or text; it has"),
         ("a.csv", b"text\nx\ncaf\xe9\n", "file a, line 3: not UTF-8; save the file as UTF-8"),
         ("a.csv", b"title,n\nx,1\n", "file a, line 1: no column named instruction or text; the columns are title, n"),
         ("a.csv", b"text,n,n\nx,1,2\n", "file a, line 1: the column 'n' stands twice"),

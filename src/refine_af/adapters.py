@@ -72,7 +72,7 @@ def check_adapter(folder: Path) -> None:
     settings = adapter_settings(folder)
     kind = settings.get("peft_type")
     if kind != "LORA":
-        raise UsageError(f"adapter {folder} is of the kind {kind}; LoRA alone is supported: {_cure(str(kind))}")
+        raise UsageError(f"adapter {folder} is {kind}; only LoRA works{_cure(str(kind))}")
     uses = [key for key, value in sorted(settings.items()) if key not in _KNOWN and value and value != "none"]
     first = settings.get("init_lora_weights")
     if isinstance(first, str) and first.lower().startswith(_INITS):
@@ -86,7 +86,7 @@ def check_adapter(folder: Path) -> None:
 
 def _cure(kind: str) -> str:
     by_prompt = "PROMPT" in kind or "PREFIX" in kind or kind == "P_TUNING"
-    return "what it puts before each text can't be merged either" if by_prompt else _MERGE
+    return ", and this kind can't be merged: give a LoRA adapter or a model" if by_prompt else f": {_MERGE}"
 
 
 def put_on(network: PreTrainedModel, folder: Path) -> PeftModel:
@@ -140,7 +140,7 @@ def _fill(adapted: PeftModel, folder: Path) -> None:
         raise _misfit(folder, f"nothing there is called {_first(found.unexpected_keys)}")
     wrong = [n for n, p in adapted.named_parameters() if "lora_" in n and not p.isfinite().all()]
     if wrong:
-        raise RefineError(f"adapter {folder} has weights that are not finite numbers: {_first(wrong)}")
+        raise RefineError(f"adapter {folder}: NaN or infinite weights {_first(wrong)}; train or get it again")
 
 
 def _check_layers(adapted: PeftModel, folder: Path) -> None:

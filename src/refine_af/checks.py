@@ -36,7 +36,7 @@ def checks(config: Config, parts: Parts) -> Iterator[tuple[str, Callable[[], Non
 
 
 def refusals(config: Config, parts: Parts) -> dict[str, str]:
-    """By their names, the checks that a run of the config would not pass now, with what they say."""
+    """By their names, the checks that a run of the config would not pass now, with what they say, each thing once."""
     found: dict[str, str] = {}
     for name, check in checks(config, parts):
         if name in OF_THE_MODEL and not found.keys().isdisjoint(("packages", "model")):
@@ -44,7 +44,8 @@ def refusals(config: Config, parts: Parts) -> dict[str, str]:
         try:
             check()
         except RefineError as error:
-            found[name] = str(error)
+            if (said := str(error)) not in found.values():
+                found[name] = said
     return found
 
 

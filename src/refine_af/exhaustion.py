@@ -18,9 +18,9 @@ def is_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def exhaustion_explained(folder: Path) -> Iterator[None]:
+def exhaustion_explained(folder: Path, remedy: str) -> Iterator[None]:
     """Turns "no space left" of the file system, and of libraries that wrap it, into a DiskFullError, and an
-    allocation that failed into a UsageError."""
+    allocation that failed into a UsageError, which ends with the ``remedy``: how the command goes on with less."""
     try:
         yield
     except DiskFullError:
@@ -36,10 +36,13 @@ def exhaustion_explained(folder: Path) -> Iterator[None]:
                 ) from error
             if isinstance(cause, MemoryError) or "out of memory" in str(cause) or "allocate memory" in str(cause):
                 raise UsageError(
-                    f"out of memory; what was done before is kept in {folder}: go on with a smaller "
-                    "policy.micro_batch, finetune.micro_batch or feedback.batch_size, or with "
-                    "policy.gradient_checkpointing=true, "
-                    "or start anew with a smaller model.batch_size"
+                    f"out of {_kind(cause)}; what was done before is kept in {folder}: {remedy}"
                 ) from error
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def _kind(cause: BaseException) -> str:
+    if "CUDA" in str(cause):
+        return "GPU memory"
+    return "RAM" if isinstance(cause, MemoryError) or "allocate memory" in str(cause) else "memory"

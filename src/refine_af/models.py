@@ -107,7 +107,7 @@ def check_targets(section: str, targets: Sequence[str], there: Collection[str], 
 
 def _what_it_is(name: str, place: Path) -> str:
     """Why a place that is no model's folder can't be one, and what to do."""
-    wanted = f"give a folder saved by transformers, a Hub name, or {EMBEDDED!r}"
+    wanted = f"give a folder saved by transformers, a Hub name as OWNER/NAME, or {EMBEDDED!r}"
     if (place / "adapter_config.json").is_file():
         return (
             f"{name} is an adapter, not a model; merge it into its base (peft's `merge_and_unload`), or give the base"
@@ -117,7 +117,7 @@ def _what_it_is(name: str, place: Path) -> str:
         return f"model {name} is a {'GGUF ' if is_gguf else ''}file; {wanted}"
     if any(place.glob("*.gguf")):
         return f"model folder {name} holds a GGUF file, which is not read; {wanted}"
-    return f"model folder {name} {'has no config.json' if place.is_dir() else 'is not there'}; {wanted}"
+    return f"{f'model folder {name} has no config.json' if place.is_dir() else f'no model folder {name}'}; {wanted}"
 
 
 def locate(config: ModelConfig) -> LocatedModel:
@@ -294,7 +294,7 @@ def load_tokenizer(located: LocatedModel, folder: Path | None = None) -> PreTrai
             problem = " ".join(str(error).split())
             raise UsageError(f"the tokenizer of {located.label} can't be loaded: {problem}") from None
     if tokenizer.eos_token_id is None:
-        raise UsageError(f"the tokenizer of {located.label} names no end token, so no answer could ever end")
+        raise UsageError(f"the tokenizer of {located.label} has no eos_token; set one in its tokenizer_config.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -53,6 +53,10 @@ _FIRST_READ = {
     "evaluation": "evaluate",
     "experiment": "arms",
 }
+_WITH_LESS_MEMORY = (
+    "go on with a smaller policy.micro_batch, finetune.micro_batch or feedback.batch_size, or with "
+    "policy.gradient_checkpointing=true, or start anew with a smaller model.batch_size"
+)
 _GONE = ("value_clip_range", "unended_penalty")  # options of the policy stage that are no more
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
@@ -79,7 +83,7 @@ class Run:
         parts = Parts(self.config, scratch)
         self._check(parts, until)
         self._progress.note(f"refine-af: {self.config.model.name} in {self.folder}")
-        with exhaustion_explained(self.folder):
+        with exhaustion_explained(self.folder, _WITH_LESS_MEMORY):
             if until != "seeds" and not (self.folder / "run.db").exists():
                 try_model(parts)
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -116,8 +120,8 @@ class Run:
         foresees = foresees_training(self.config)
         if any(not _may_change(line.split(":")[0], store, foresees) for line in changed):
             raise UsageError(
-                f"{self.folder} belongs to a run with another config ({shown_differences(changed)}): "
-                "use its config, another --out, or --fresh to start over in a new folder"
+                f"{self.folder} was begun with other options (then -> now: {shown_differences(changed)}): "
+                f"use --config {self.folder}/config.yaml, another --out, or --fresh"
             )
 
     def _refuse_other_model(self, store: Store, parts: Parts) -> None:
@@ -141,8 +145,8 @@ class Run:
         if store.stage_done("instances") and not candidates:
             return
         raise UsageError(
-            f"{self.folder} belongs to a run that began when a pair was written in one turn, and has pairs to write: "
-            "end it with the version that began it, or start over with --fresh; its rows stay as they are"
+            f"{self.folder} was begun by an earlier refine-af ({_began(store)}), which wrote pairs differently: finish "
+            "it with that one, or start over with --fresh; its data stay as they are"
         )
 
     def _refuse_old_training(self, store: Store, known: dict[str, Any]) -> None:
@@ -150,8 +154,9 @@ class Run:
         learning = store.stage_begun("policy") and not store.stage_done("policy")
         if learning and any(name in known["policy"] for name in _GONE):
             raise UsageError(
-                f"{self.folder} belongs to a run whose policy was learning in an earlier version, and can't go on in "
-                "this one: end it with the version that began it, or start over with --fresh; its rows stay as they are"
+                f"{self.folder}: an earlier refine-af ({_began(store)}) was in the middle of training the policy, "
+                "which this one can't go on with: finish it with that one, or start over with --fresh; its data stay "
+                "as they are"
             )
 
     def _changes(self, known: dict[str, Any]) -> list[str]:
@@ -201,6 +206,10 @@ def _stage_function(stage: str) -> Callable[[Context], str]:
     # Imported when reached: the last stages' libraries are large, and a run that stops early doesn't need them.
     function: Callable[[Context], str] = getattr(importlib.import_module(f"refine_af.stages.{stage}"), f"run_{stage}")
     return function
+
+
+def _began(store: Store) -> str:
+    return store.run_versions().get("refine-af", "its version was not noted")
 
 
 def _version(package: str) -> str:

@@ -27,12 +27,11 @@ class Store:
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._depth = 0
-        if read_only:
+        with self._translated():
             # Not mode=ro in the address: a reader of a WAL database must be able to open its side files.
             self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
+        if read_only:
             self._db.execute("PRAGMA query_only=ON")
-        else:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=30)
         self._db.row_factory = sqlite3.Row
         if not read_only:
             try:
@@ -62,6 +61,10 @@ class Store:
                 raise DiskFullError(
                     f"no space left for {self.path} ({error}); what was done before is kept: "
                     "free some space and run the same command again"
+                ) from error
+            if "unable to open" in str(error) or "readonly" in str(error):
+                raise UsageError(
+                    f"{self.path} can't be opened ({error}); check its permissions, or name another folder"
                 ) from error
             raise
         except sqlite3.DatabaseError as error:

@@ -102,14 +102,24 @@ def _broadcast(box: list[Any]) -> None:
     torch.distributed.broadcast_object_list(box, src=0, device=torch.device("cpu"))
 
 
+def _number(variable: str, default: int) -> int:
+    """What a launcher has put into the environment."""
+    value = os.environ.get(variable, str(default))
+    if not (value.isascii() and value.strip().isdigit()):
+        raise UsageError(
+            f"{variable}={value!r} is not a number; start with `accelerate launch` or `torchrun`, or unset WORLD_SIZE"
+        )
+    return int(value)
+
+
 @contextmanager
 def launched_team() -> Iterator[Team]:
     """The team that a launcher started this process in; one alone where none did.
 
     Raises UsageError for a launcher's setting that shards the model: every process holds all of it here; and where
-    the environment names a team and not this process's place in it, as a job's script may leave it.
+    the environment names a team and not this process's place in it, as a job's script may leave it, or no numbers.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = _number("WORLD_SIZE", 1)
     if size == 1:
         yield Team()
         return
@@ -123,10 +133,10 @@ def launched_team() -> Iterator[Team]:
         )
     import torch
 
-    rank, here = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    rank, here = _number("RANK", 0), _number("LOCAL_WORLD_SIZE", size)
     on_gpu = torch.cuda.is_available() and os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes")
     if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(_number("LOCAL_RANK", 0))
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=_PATIENCE)
     for variable in _LAUNCHED:
         os.environ.pop(variable, None)

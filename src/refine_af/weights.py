@@ -134,7 +134,7 @@ def _check_all_fit(name: str, model: Any, info: dict[str, Any], unused: tuple[st
                 f"the weights of {name} are named {prefix}{missing[0]} and so on, as if wrapped{by}; "
                 f"save it again without {prefix!r}, from the model inside"
             )
-        raise UsageError(f"{name} lacks the weights {_some(missing)}, and chance would stand for them")
+        raise UsageError(f"{name} lacks the weights {_some(missing)}; download or save it again")
     for key, found, expected in sorted(info["mismatched_keys"]):
         raise UsageError(
             f"{key} of {name} has the shape {tuple(found)}, but its config.json asks for {tuple(expected)}; "

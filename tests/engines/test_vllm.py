@@ -220,7 +220,13 @@ def test_one_that_does_not_answer_is_told_in_one_line(
 ) -> None:
     server = serve(TinyVllm(tiny_model))
     config = parts_at(server, tiny_model, tmp_path, f"model.server.url=http://127.0.0.1:{free_port}/v1").config
-    with pytest.raises(UsageError, match=rf"^model\.server: http://127\.0\.0\.1:{free_port}/v1/models does not answer"):
+    with pytest.raises(UsageError, match=rf"^model\.server: http://127\.0\.0\.1:{free_port}/v1/models gave no answer"):
+        check_server(config.model)
+
+
+def test_an_address_that_is_none_is_told_by_its_option(serve: Serve, tiny_model: Path, tmp_path: Path) -> None:
+    config = parts_at(serve(TinyVllm(tiny_model)), tiny_model, tmp_path, "model.server.url=host:8000/v1").config
+    with pytest.raises(UsageError, match=r"^model\.server\.url must be like https://host/v1, found 'host:8000/v1'"):
         check_server(config.model)
 
 

@@ -108,7 +108,7 @@ def test_evaluations_without_a_common_instance_are_refused() -> None:
 def test_an_instance_that_stands_twice_is_refused() -> None:
     once = evaluation({"x": [1.0]}, "B")
     twice = dataclasses.replace(once, name="A", rows=[*once.rows, *once.rows])
-    with pytest.raises(UsageError, match="A holds instance x-0 of x twice"):
+    with pytest.raises(UsageError, match="A, prediction 2: the id 'x-0' of x is used before"):
         compare_evaluations(twice, [once])
 
 

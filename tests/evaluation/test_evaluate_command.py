@@ -161,7 +161,10 @@ def test_an_adapter_brings_its_base_and_a_run_its_adapter(call: Called, tiny_mod
     Path("run").mkdir()
     Store(Path("run/run.db")).close()
     Path("run/config.yaml").write_text(json.dumps({"model": {"name": str(tiny_model)}}))
-    assert "has no tuned model yet" in call("-q", model="run", out="tuned").err
+    assert (
+        "has no tuned model yet; finish it: `refine-af run --config run/config.yaml --out run`"
+        in call("-q", model="run", out="tuned").err
+    )
     adapter.rename("run/model")
     assert call("-q", model="run", out="tuned").code == 0
     assert predictions("tuned") == predictions("adapted")
@@ -296,6 +299,23 @@ def test_a_call_that_was_stopped_goes_on_to_the_same_result(call: Called, monkey
         assert (Path("out") / name).read_text() == (Path("whole") / name).read_text()
 
 
+def test_a_journal_without_a_line_is_one_of_nothing(call: Called) -> None:
+    Path("out").mkdir()
+    Path("out/answers.jsonl").touch()
+    assert call("-q").code == 0
+    assert len(predictions("out")) == 9
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"settings": 3}', "[" * 100_000])
+@pytest.mark.parametrize("name", ["scores.json", "answers.jsonl"])
+def test_a_damaged_file_of_an_evaluation_is_one_line(call: Called, name: str, text: str) -> None:
+    Path("out").mkdir()
+    Path("out", name).write_text(f"{text}\n")
+    result = call("-q")
+    assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
+    assert f"out/{name} is damaged; name another --out" in result.err
+
+
 def test_a_complete_evaluation_is_shown_again_and_nothing_is_asked(
     call: Called, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,7 +355,7 @@ def test_stopped_between_the_references_it_goes_on_to_the_same(call: Called, mon
 
     monkeypatch.setattr(subject._Loaded, "token_scores", counted)
     assert call("-q", "--likelihood").code == 130
-    assert "belongs to an evaluation with other settings (likelihood: 5 -> None)" in call("-q").err
+    assert "was begun with other settings (then -> now: likelihood: 5 -> None)" in call("-q").err
     assert call("-q", "--likelihood").code == 0
     assert asked == [9, 9, 9, 9], "what was measured is not measured again"
     assert (Path("out") / "scores.json").read_text() == (Path("whole") / "scores.json").read_text()
@@ -347,8 +367,8 @@ def test_a_task_with_one_reference_has_no_margin_and_it_is_said(call: Called) ->
     rows = [*alike, *long, *(row for row in TASKS if row["task"] == "task2")]
     Path("tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     told = call("--likelihood").err
-    assert "1 tasks have one reference for all that was scored, and no margin" in told
-    assert "1 tasks have no reference of at most 8 tokens, and no likelihood" in told
+    assert "1 tasks get no margin: no two different references within --max-target=8" in told
+    assert "1 tasks get no likelihood: no reference within --max-target=8" in told
     found = scores("out")["likelihood"]
     assert {name: (one["references"], one["margin"] is None) for name, one in found["tasks"].items()} == {
         "task0": (1, True),
@@ -361,7 +381,7 @@ def test_an_endpoint_tells_no_likelihood_and_nothing_is_asked(call: Called, serv
     server = serve(lambda request: (200, {"choices": [{"message": {"content": "x"}}]}, {}))
     result = call("--likelihood", "--served", "m", model=server.url)
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
-    assert "tells no likelihood of a given text; leave --likelihood out" in result.err
+    assert "; leave it out, or give the model's folder or Hub name" in result.err
     assert not server.requests
     assert not Path("out").exists()
 
@@ -378,13 +398,16 @@ def test_other_settings_are_refused_with_the_difference(call: Called, complete: 
         Path("out/answers.jsonl").write_text(json.dumps({"settings": settings}) + "\n")
     result = call("-q", "--shots", "2", "--cut", "first_line")
     assert (result.code, result.out, len(result.err.splitlines())) == (2, "", 1)
-    assert "shots: 0 -> 2; cut: 'none' -> 'first_line'" in result.err
+    assert "(then -> now: shots: 0 -> 2; cut: 'none' -> 'first_line')" in result.err
+    Path("tasks.jsonl").write_text(json.dumps(TASKS[0]))
+    assert "(then -> now: other tasks, or their file has changed): use the old ones" in call("-q").err
 
 
 @pytest.mark.parametrize(
     ("words", "options", "said"),
     [
-        ((), {"model": "./none"}, "model folder ./none is not there"),
+        ((), {"model": "./none"}, "no model folder ./none; give a folder saved by transformers"),
+        ((), {"model": "http://"}, "MODEL must be like https://host/v1, found 'http://'"),
         ((), {"out": "tasks.jsonl/x"}, "tasks.jsonl is a file; name a folder"),
         ((), {"out": "."}, "holds other files and no evaluation"),
         (("--tasks", "none.jsonl"), {}, "none.jsonl is not there"),

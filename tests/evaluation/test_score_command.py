@@ -129,8 +129,9 @@ def test_predictions_of_other_forms_and_names_are_read_with_a_note(call: Called,
         ([{"prediction": "x"}], "line 1: no id"),
         ([{"id": "a1"}], "line 1: no prediction"),
         ([{"id": "a1", "prediction": 7}], "line 1: no prediction"),
-        ([{"id": "q", "prediction": "x"}], "none of its 1 ids, such as 'q' is in tasks.jsonl, as 'a1' is"),
-        ([], "none of its 0 ids"),
+        ([{"id": "q", "prediction": "x"}], "no id matches tasks.jsonl: ids are like 'q' here and 'a1' there"),
+        ([], "holds no prediction; give rows of id, prediction"),
+        ([{"id": "a1", "prediction": "", "missing": True}], "holds no prediction; give rows of id, prediction"),
         ([{"id": "", "prediction": "x"}], "line 1: no id"),
         ([{"id": "a1", "prediction": "x", "missing": "perhaps"}], "line 1: missing must be yes or no"),
     ],
@@ -181,7 +182,7 @@ def test_texts_that_english_does_not_see_are_told(call: Called) -> None:
     assert code == 0
     assert "tokenization rouge-score" in out
     assert len(err.splitlines()) == 1
-    assert "name the texts' language with --language" in err
+    assert "set --language to the texts' own" in err
 
 
 def test_what_is_no_language_is_one_line(call: Called) -> None:

@@ -18,9 +18,15 @@ REWARD = "feedback={name: composite, scorers: {variety: {}, format: {}}}"  # no 
     [
         (["experiment.arms=[tuned]"], "arms has tuned alone"),
         (["experiment.arms=[initial, initial]"], "arms names one twice"),
-        (["experiment.arms=[initial, tuned]", "policy.algorithm=none"], "which trains nothing"),
+        (
+            ["experiment.arms=[initial, tuned]", "policy.algorithm=none"],
+            "policy.algorithm=none trains nothing: set it to ppo",
+        ),
         (["experiment.arms=[initial, best_of_n]", "policy.algorithm=best_of_n"], "it is no control"),
-        (["experiment.arms=[initial, tuned]", "experiment.sizes=[15]"], "instructions.target is 14"),
+        (
+            ["experiment.arms=[initial, tuned]", "experiment.sizes=[15]"],
+            r"experiment\.sizes \(15\) is over instructions\.target \(14\): raise",
+        ),
         (["experiment.arms=[initial, tuned]", "experiment.tasks=nowhere.jsonl"], "nowhere.jsonl"),
         (["experiment.arms=[initial, tuned]", "seeds.held_out=0"], "leaves no seed task"),
         (["experiment.arms=[initial, tuned]", "experiment.shots=2"], "have no examples"),

@@ -254,7 +254,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "unknown module": ({"mine": {"use": "no_such_module:x"}}, "module no_such_module can't be imported"),
     "none": ({}, "feedback.scorers is empty"),
     "all weights zero": ({"variety": {"weight": 0}, "format": {"weight": 0}}, "every weight is zero"),
-    "no direction": ({"length": {}}, "feedback.scorers.length: neither high nor low values"),
+    "no direction": ({"length": {}}, "feedback.scorers.length.weight is missing: set 1 if high"),
     "a setting of others": (
         {"variety": {"question": "Is it?"}},
         "scorers.variety.question: the scorer variety has no",
@@ -266,7 +266,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         "scorers.variety.minimum: 2.0 is over",
     ),
     "a cap without a gate": ({"variety": {"cap": 1}}, "feedback.scorers.variety.cap: 1.0 caps nothing"),
-    "no such model": ({"reward_model": {"model": "./none"}}, "./none is not there"),
+    "no such model": ({"reward_model": {"model": "./none"}}, "no model folder ./none"),
     "no such judge": ({"judge": {"model": "some/judge"}}, "hf download some/judge"),
     "a revision of nothing": (
         {"judge": {"revision": "main"}},
@@ -304,7 +304,10 @@ def test_a_wrong_composite_is_refused_in_one_line_that_names_scorer_and_field(
         ({"name": "embedded", "scorers": {"variety": {}}}, "feedback.scorers.variety: only feedback.name=composite"),
         ({"name": "variety", "scorers": {"format": {}}}, "feedback.scorers.format: only feedback.name=composite"),
         ({"name": "variety", "weights": {"variety": 2}}, "use feedback.scorers.variety.weight"),
-        ({"name": "composite", "weights": {"variety": 2}, "scorers": {"variety": {}}}, "use its scorers' own weight"),
+        (
+            {"name": "composite", "weights": {"variety": 2}, "scorers": {"variety": {}}},
+            "composite takes none; use feedback.scorers.NAME.weight",
+        ),
         ({"name": "embedded", "weights": {"nothing": 2}}, "feedback.weights names 'nothing'"),
         ({"name": "variety", "scorers": {"variety": {"minimum": 1}}}, "feedback.scorers.variety.minimum: only"),
         ({"name": "variety", "scorers": {"variety": {"use": "format"}}}, "feedback.scorers.variety.use: only"),
@@ -327,7 +330,7 @@ def test_a_wrong_name_or_place_is_refused(values: dict[str, Any], said: str) -> 
 )
 def test_too_few_seeds_for_a_neighbour_are_told_before_a_run_begins(values: dict[str, Any], enough: int) -> None:
     feedback = FeedbackConfig.model_validate(values)
-    few = r"raise feedback\.calibrated_on, or give more seed tasks"
+    few = r"raise feedback\.calibrated_on, or add seed tasks"
     with pytest.raises(UsageError, match=few):
         check_feedback(feedback, enough - 1)
     said = ""

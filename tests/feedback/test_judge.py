@@ -204,11 +204,11 @@ def test_a_slow_or_absent_server_is_told(serve: Callable[..., Server], monkeypat
     monkeypatch.setattr(endpoint, "_ATTEMPTS", 2)
     released = threading.Event()
     server = serve(lambda request: (released.wait(5), reply(("Yes", 0.9)))[1])
-    with pytest.raises(RefineError, match=r"does not answer \(ReadTimeout\), 2 times"):
+    with pytest.raises(RefineError, match=r"gave no answer \(ReadTimeout\), 2 times"):
         EndpointJudge(server.url, "m", timeout=0.2).score([EXAMPLE])
     released.set()
     server.close()
-    with pytest.raises(RefineError, match=r"does not answer \(ConnectError\), 2 times"):
+    with pytest.raises(RefineError, match=r"gave no answer \(ConnectError\), 2 times"):
         EndpointJudge(server.url, "m").score([EXAMPLE])
 
 

@@ -111,7 +111,7 @@ def test_a_missing_model_is_named_with_the_command_that_gets_it(
     with pytest.raises(UsageError, match="hf download nobody/no-such-model") as caught:
         RewardModelScorer("nobody/no-such-model")
     assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="is not there"):
+    with pytest.raises(UsageError, match="no model folder"):
         RewardModelScorer(str(tmp_path / "nothing"))
 
 

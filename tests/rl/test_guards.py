@@ -173,13 +173,14 @@ def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_polic
         assert -3 < dict(store.metric("policy", "held_out_after"))[0] < 3
     weights = folder / "checkpoints" / f"iteration-{kept:05d}" / "adapter_model.safetensors"
     assert (folder / "policy" / "adapter_model.safetensors").read_bytes() == weights.read_bytes()
-    said = "held-out reward rose by 0.50 while the witness fell by 0.200, both beyond their 95 % intervals"
+    said = "held-out reward rose by 0.50 but the check scorer (policy.guards.witness) fell by 0.200, both "
+    said += "significant: maybe reward hacking"
     if checked:
         assert told == [f"stopped at iteration 5 by the guard of reward hacking: {said}; iteration {kept} is kept"]
         assert kept in (2, 4)
         assert len(compared) == 2
     else:
-        assert told == [f"{said}; no policy before the last was checked, so the last is kept"]
+        assert told == [f"{said}; no earlier policy was checked, so the last is kept"]
         assert len(compared) == 1
     assert after == compared[-1]
     assert len(after) == 4 * policy.held_out

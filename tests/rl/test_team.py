@@ -69,6 +69,14 @@ def test_a_team_without_places_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
         pass
 
 
+@pytest.mark.parametrize("variable", ["WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE"])
+def test_what_is_no_number_in_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_WORLD_SIZE": "2", variable: "two"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=f"^{variable}='two' is not a number; start with"), launched_team():
+        pass
+
+
 def test_a_launcher_that_shards_the_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")

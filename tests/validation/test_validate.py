@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from refine_af.cli import app
 from refine_af.config import load_config
 from refine_af.errors import UsageError
-from refine_af.evaluation.references import FIGURES, of_seeds
+from refine_af.evaluation.references import FIGURES, of_seeds, of_tasks
 from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.progress import Silent
@@ -77,6 +77,20 @@ def test_seeds_are_asked_in_groups_of_one_kind(tiny_config: Any, tmp_path: Path)
     assert of_seeds(Parts(tiny_config, tmp_path), labels[:2]) == []
 
 
+def test_as_many_tasks_are_asked_as_there_are_if_they_are_enough(tiny_config: Any, tmp_path: Path) -> None:
+    rows = [
+        {"task": f"t{t}", "definition": f"Say {t}.", "instance_id": f"{t}-{i}", "input": "the river", "output": f"{i}"}
+        for t in range(6)
+        for i in range(3)
+    ]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    parts = Parts(tiny_config, tmp_path)
+    assert len(of_tasks(parts, tmp_path / "tasks.jsonl", fewest=6)) == 6
+    assert len(of_tasks(parts, tmp_path / "tasks.jsonl", tasks=4)) == 4
+    with pytest.raises(UsageError, match="has 6 tasks to ask, and 7 are needed: a task takes 3 instances"):
+        of_tasks(parts, tmp_path / "tasks.jsonl", fewest=7)
+
+
 def test_a_validation_says_its_verdict_and_goes_on(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, Any] = {"args": ["validate-feedback", str(run), "--trainings", "1", "--json", "--quiet"]}
     first = CliRunner().invoke(app, **asked)
@@ -103,7 +117,7 @@ def test_too_few_candidates_are_told_in_one_line(run: Path, monkeypatch: pytest.
     monkeypatch.setattr(module, "_FEWEST", 100)
     found = CliRunner().invoke(app, ["validate-feedback", str(run)]).exception
     assert isinstance(found, UsageError)
-    assert "8 instructions have two pairs or more to choose from, and it takes 100" in str(found)
+    assert "8 instructions have two or more pairs, and 100 are needed" in str(found)
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:

@@ -118,18 +118,25 @@ def _explained(error: ValidationError, where: str) -> str:
     """The first mistake as one line: the key's full name, what was found, what may stand there."""
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
+    # {a:1} is a key a:1 without a value in YAML.
+    space = "; write a space after ':'" if first["input"] is None and ":" in str(first["loc"][-1:]) else ""
     if first["type"] == "extra_forbidden":
         parent, leaf = first["loc"][:-1], str(first["loc"][-1])
         known = _keys_at(parent)
-        return f"unknown option {key!r} in {where}{nearest_name(leaf, known)}; known there: {', '.join(known)}"
+        return f"unknown option {key!r} in {where}{space or nearest_name(leaf, known)}; known there: {', '.join(known)}"
+    if first["type"] == "model_type" and isinstance(first["loc"][-1], str):
+        inner, found = _keys_at(first["loc"])[0], _SHORT.repr(first["input"])
+        return f"option {key} in {where} holds options of its own, such as {key}.{inner}; found {found}{space}"
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("dict_type", "model_type"):
+        message = "must hold names and values, as in {name: value}"
     if not key:  # sections that don't go together
         return f"{where}: {message}"
     # Where the options of a section don't go together, the message says which.
     if first["type"] == "value_error" and isinstance(first["input"], dict):
         return f"option {key} in {where}: {message}{more}"
-    return f"option {key} in {where}: {message}, found {_SHORT.repr(first['input'])}{more}"
+    return f"option {key} in {where}: {message}, found {_SHORT.repr(first['input'])}{space}{more}"
 
 
 def _keys_at(path: tuple[int | str, ...]) -> list[str]:

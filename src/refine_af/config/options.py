@@ -350,7 +350,7 @@ class Config(Section):
         tuned = next((arm.name for arm in arms if arm.policy == "tuned"), None)
         if tuned and not self.policy.trains:
             raise ValueError(
-                f"experiment.arms names {tuned}, but policy.algorithm is {algorithm}, which trains nothing"
+                f"experiment.arms has {tuned}, but policy.algorithm={algorithm} trains nothing: set it to ppo"
             )
         if arms and algorithm == "best_of_n":
             raise ValueError(
@@ -359,5 +359,5 @@ class Config(Section):
             )
         largest, target = max(self.experiment.sizes, default=0), self.instructions.target
         if arms and largest > target:
-            raise ValueError(f"experiment.sizes asks for {largest} instructions, but instructions.target is {target}")
+            raise ValueError(f"experiment.sizes ({largest}) is over instructions.target ({target}): raise the target")
         return self

@@ -61,7 +61,13 @@ class VllmServer:
         server = config.server
         assert server.url is not None  # the config's own check
         unnamed = Endpoint(
-            "model.server", server.url, server.name or "any", server.api_key_env, server.timeout, config.batch_size
+            "model.server",
+            server.url,
+            server.name or "any",
+            server.api_key_env,
+            server.timeout,
+            config.batch_size,
+            option="model.server.url",
         )
         self.endpoint = unnamed.of(_served(unnamed, server.name))
 

@@ -255,10 +255,13 @@ def _versus(
 
 def _by_instance(evaluation: Evaluation) -> dict[tuple[str, str], Scored]:
     found: dict[tuple[str, str], Scored] = {}
-    for row in evaluation.rows:
+    for number, row in enumerate(evaluation.rows, start=1):
         key = (row.task, row.id)
         if key in found:
-            raise UsageError(f"{evaluation.name} holds instance {row.id} of {row.task} twice; keep one of the two rows")
+            raise UsageError(
+                f"{evaluation.name}, prediction {number}: the id {row.id!r} of {row.task} is used before; keep one of "
+                "the two rows"
+            )
         found[key] = row
     return found
 

@@ -60,14 +60,14 @@ def evaluate(
     evaluation.
     """
     loaded = load_tasks(tasks, options.instances)
-    with exhaustion_explained(out), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
+    remedy = f"go on with --set model.batch_size, under {config.model.batch_size}"
+    with exhaustion_explained(out, remedy), tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
         check_folder(out)
         subject = find_subject(model, config, prompt, served, Path(scratch))
         if options.likelihood is not None and not subject.scores:
-            raise UsageError(
-                f"{subject.settings['engine']} tells no likelihood of a given text; leave --likelihood out, or name "
-                "the model itself"
-            )
+            engine = subject.settings["engine"]
+            other = "set model.engine=transformers" if engine == "vllm" else "give the model's folder or Hub name"
+            raise UsageError(f"--likelihood can't be had from {engine}; leave it out, or {other}")
         _check_lengths(subject, loaded.tasks, options)
         _refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
         unseen = unseen_note(references(loaded.tasks), "the references", options.language, "--language")
@@ -80,8 +80,7 @@ def evaluate(
             if is_complete(out):
                 progress.note(f"{out} holds this evaluation already")
             evaluate_subject(subject, loaded.tasks, options, out, progress)
-    scores: dict[str, Any] = json.loads((out / "scores.json").read_text(encoding="utf-8"))
-    return scores
+    return _read_scores(out)
 
 
 def evaluate_subject(
@@ -117,19 +116,60 @@ def all_settings(subject: Subject, tasks: tuple[EvaluationTask, ...], options: O
 
 def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
     if is_complete(out):
-        known = json.loads((out / "scores.json").read_text(encoding="utf-8"))["settings"]
+        known = _settings_of(out / "scores.json", _read_scores(out))
     elif (out / _JOURNAL).is_file():
-        known = _whole_lines(out / _JOURNAL)[0]["settings"]
+        rows = _whole_lines(out / _JOURNAL)
+        if not rows:  # the process was killed before it had written a line
+            return
+        known = _settings_of(out / _JOURNAL, rows[0])
     elif out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
         raise UsageError(f"{out} holds other files and no evaluation; name another --out")
     else:
         return
     known = {"tokenization": ENGLISH.tokenization, **known}  # which older evaluations didn't name
-    if changed := differences(known, settings):
+    if changed := [_told(line) for line in differences(known, settings)]:
         raise UsageError(
-            f"{out} belongs to an evaluation with other settings ({shown_differences(changed)}): "
-            "use these, or another --out"
+            f"{out} was begun with other settings (then -> now: {shown_differences(changed)}): "
+            "use the old ones, or another --out"
         )
+
+
+# Settings whose values are hashes: that they differ is all that can be said.
+_HASHES = {
+    "tasks": "other tasks, or their file has changed",
+    "weights": "another model, or its files have changed or moved",
+    "template": "another chat template",
+}
+
+
+def _told(difference: str) -> str:
+    return _HASHES.get(difference.split(":")[0], difference)
+
+
+def _settings_of(file: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``row`` of the file says that the evaluation was begun with."""
+    settings = row.get("settings")
+    if not isinstance(settings, dict):
+        raise _damaged(file)
+    return settings
+
+
+def _read_scores(out: Path) -> dict[str, Any]:
+    return _decoded((out / "scores.json").read_bytes(), out / "scores.json")
+
+
+def _decoded(raw: bytes, file: Path) -> dict[str, Any]:
+    try:
+        row = json.loads(raw)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise _damaged(file)
+    return row
+
+
+def _damaged(file: Path) -> UsageError:
+    return UsageError(f"{file} is damaged; name another --out, or remove its folder")
 
 
 def _complete(
@@ -142,9 +182,10 @@ def _complete(
     name: str,
 ) -> None:
     journal = out / _JOURNAL
-    if not journal.exists():
+    if journal.exists():
+        _take_off_half_a_line(journal)
+    if not journal.exists() or not journal.stat().st_size:
         write_text(journal, _line({"settings": settings}))
-    _take_off_half_a_line(journal)
     rows = _whole_lines(journal)
     answers = {row["id"]: row["answer"] for row in rows if "id" in row}
     silences = Counter(name for row in rows for name in row.get("without_text", ()))
@@ -251,10 +292,13 @@ def _likelihoods(
                 found |= new
                 progress.update(len(found), {"content": f"{fmean(one.content for one in found.values()):.2f}"})
     if left_out := len(tasks) - len(questions):
-        progress.note(f"{left_out} tasks have no reference of at most {options.max_target} tokens, and no likelihood")
+        progress.note(f"{left_out} tasks get no likelihood: no reference within --max-target={options.max_target}")
     made = likelihood_summary(questions, {one.task: found[one.task] for one in questions}) if questions else {}
     if made.get("without_margin"):
-        progress.note(f"{made['without_margin']} tasks have one reference for all that was scored, and no margin")
+        progress.note(
+            f"{made['without_margin']} tasks get no margin: no two different references within "
+            f"--max-target={options.max_target}"
+        )
     return {"likelihood": made} if made else {}
 
 
@@ -308,7 +352,7 @@ def _line(row: Mapping[str, Any]) -> str:
 
 def _whole_lines(journal: Path) -> list[dict[str, Any]]:
     """The rows of a journal, without a last line that a killed process left half written."""
-    return [json.loads(line) for line in journal.read_bytes().split(b"\n")[:-1]]
+    return [_decoded(line, journal) for line in journal.read_bytes().split(b"\n")[:-1]]
 
 
 def _take_off_half_a_line(journal: Path) -> None:

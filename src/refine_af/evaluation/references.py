@@ -24,12 +24,19 @@ Measured = dict[str, dict[str, float]]  # by unit, a task or a seed, each of FIG
 
 
 def of_tasks(
-    parts: Parts, path: Path, *, tasks: int = 99, instances: int = 5, longest: int = LONGEST_PROMPT, seed: int = 0
+    parts: Parts,
+    path: Path,
+    *,
+    tasks: int = 99,
+    fewest: int | None = None,
+    instances: int = 5,
+    longest: int = LONGEST_PROMPT,
+    seed: int = 0,
 ) -> list[Questions]:
     """Of so many tasks of a file, drawn by the seed, the first instances whose first references differ.
 
     Left out are prompts of more than ``longest`` tokens, references of more than ``LONGEST_REFERENCE``, and tasks with
-    fewer than ``FEWEST`` instances then. Raises UsageError where there are not so many tasks.
+    fewer than ``FEWEST`` instances then. Raises UsageError where there are under ``fewest`` tasks (None: not so many).
     """
     known = list(load_tasks(path).tasks)
     derived_random(seed, "development tasks").shuffle(known)
@@ -39,10 +46,15 @@ def of_tasks(
         if len(questions.sources) >= FEWEST:
             found.append(questions)
         if len(found) == tasks:
-            return found
-    raise UsageError(
-        f"{path} has {len(found)} tasks with {FEWEST} prompts of {longest} tokens; ask for fewer or longer"
-    )
+            break
+    needed = tasks if fewest is None else fewest
+    if len(found) < needed:
+        raise UsageError(
+            f"{path} has {len(found)} tasks to ask, and {needed} are needed: a task takes {FEWEST} instances with "
+            f"prompts of at most {longest} tokens and different references of at most {LONGEST_REFERENCE}; give more "
+            "such tasks"
+        )
+    return found
 
 
 def _of_task(parts: Parts, task: EvaluationTask, instances: int, longest: int) -> Questions:

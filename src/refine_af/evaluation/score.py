@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,11 +49,14 @@ def score_file(
     """
     loaded = load_tasks(tasks, instances)
     answers, notes = read_predictions(predictions)
+    if not answers:
+        raise UsageError(f"{predictions} holds no prediction; give rows of id, prediction")
     known = {one.id for task in loaded.tasks for one in task.instances}
     unknown = [id for id in answers if id not in known]
     if len(unknown) == len(answers):
-        example = f", such as {_shown(unknown)}" if unknown else ""
-        raise UsageError(f"{predictions}: none of its {len(answers)} ids{example} is in {tasks}, as {_shown(known)} is")
+        raise UsageError(
+            f"{predictions}: no id matches {tasks}: ids are like {min(unknown)!r} here and {min(known)!r} there"
+        )
     rows = tuple(score_answers(loaded.tasks, answers, language))
     texts = [*references(loaded.tasks), *(row.prediction for row in rows)]
     unseen = unseen_note(texts, "references and predictions", language, "--language")
@@ -91,7 +93,3 @@ def _id(row: FileRow) -> str:
     if isinstance(id, bool) or not isinstance(id, (str, int)):
         raise UsageError(f"{row.where}: no id; each prediction needs the id of its instance")
     return str(id)
-
-
-def _shown(ids: Sequence[str] | set[str]) -> str:
-    return repr(min(ids))

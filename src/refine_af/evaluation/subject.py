@@ -101,7 +101,9 @@ def _base_and_adapter(model: str) -> tuple[str, str | None, Path | None]:
         return *_base_of(folder), folder
     tuned = folder / "model"
     if not tuned.is_dir():
-        raise UsageError(f"the run in {folder} has no tuned model yet; `refine-af run --out {folder}` goes on with it")
+        raise UsageError(
+            f"{folder} has no tuned model yet; finish it: `refine-af run --config {folder}/config.yaml --out {folder}`"
+        )
     if not (tuned / "adapter_config.json").is_file():
         return str(tuned), None, None
     made_with = load_config(folder / "config.yaml").model
@@ -227,11 +229,11 @@ class EndpointSubject:
 
     def __init__(self, url: str, served: str | None, prompt: PromptForm) -> None:
         if served is None:
-            names = Endpoint("evaluate", url, "any").models()
+            names = Endpoint("evaluate", url, "any", option="MODEL").models()
             if len(names) != 1:
                 raise UsageError(f"{url} serves {', '.join(names) or 'no model'}; name one with --served")
             served = names[0]
-        self._endpoint = Endpoint("evaluate", url, served, timeout=300)
+        self._endpoint = Endpoint("evaluate", url, served, timeout=300, option="MODEL")
         self._plain = prompt == "plain"
         self._path = "/completions" if self._plain else "/chat/completions"
         self.ruler: Ruler = LetterRuler()

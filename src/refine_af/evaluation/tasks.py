@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,12 @@ _WANTED = Wanted(
 
 @dataclass(frozen=True, slots=True)
 class EvaluationInstance:
-    """A question of a task and the answers that count as right, one at least."""
+    """A question of a task and the answers that count as right, one at least; ``where`` it stands in a file."""
 
     id: str
     input: str
     references: tuple[str, ...]
+    where: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def load_tasks(path: Path, instances: int | None = None) -> LoadedTasks:
     for task in tasks:
         for one in task.instances:
             if one.id in seen:
-                raise UsageError(f"{path}: the id {one.id!r} is there twice; give each instance its own")
+                raise UsageError(f"{one.where}: the id {one.id!r} is used before; make it unique")
             seen.add(one.id)
     if not seen:
         raise UsageError(f"{path} holds no instance; give rows of instruction, input and references, or task files")
@@ -157,7 +158,8 @@ def _official_task(path: Path) -> EvaluationTask:
         if not isinstance(row, dict):
             raise UsageError(f"{place}: not an object with input and output")
         id = _id(row, "id", place) or f"{path.stem}-{number}"
-        instances.append(EvaluationInstance(id, text_of(row, "input", place), _references(row, ("output",), place)))
+        answers = _references(row, ("output",), place)
+        instances.append(EvaluationInstance(id, text_of(row, "input", place), answers, place))
     return EvaluationTask(
         path.stem,
         _only(categories, f"{where}: Categories"),
@@ -193,7 +195,7 @@ def _grouped(read: ReadFile) -> tuple[EvaluationTask, ...]:
         fields, where = row.named, row.where
         definition = text_of(fields, "definition", where) or text_of(fields, "instruction", where)
         if not definition:
-            raise UsageError(f"{where}: no definition and no instruction")
+            raise UsageError(f"{where}: no definition or instruction")
         named = text_of(fields, "task", where)
         key = (named, "" if named else definition)
         head = EvaluationTask(
@@ -205,9 +207,9 @@ def _grouped(read: ReadFile) -> tuple[EvaluationTask, ...]:
         )
         known = heads.setdefault(key, head)
         if known.definition != definition:
-            raise UsageError(f"{where}: task {named!r} has another definition in an earlier line")
+            raise UsageError(f"{where}: task {named!r} was defined otherwise before; rename it")
         id = _id(fields, "instance_id", where) or _id(fields, "id", where) or str(row.number)
-        one = EvaluationInstance(id, text_of(fields, "input", where), _own_references(row))
+        one = EvaluationInstance(id, text_of(fields, "input", where), _own_references(row), where)
         instances.setdefault(key, []).append(one)
     return _distinctly_named([replace(head, instances=tuple(instances[key])) for key, head in heads.items()])
 
@@ -265,7 +267,7 @@ def _references(fields: Mapping[str, Any], keys: Sequence[str], where: str) -> t
     """The first of the fields that is there: a text, or a list of texts."""
     key = next((k for k in keys if fields.get(k) is not None), None)
     if key is None:
-        raise UsageError(f"{where}: no {' and no '.join(keys)}")
+        raise UsageError(f"{where}: no {' or '.join(keys)}")
     values = [fields[key]] if isinstance(fields[key], str) else fields[key]
     if not isinstance(values, list) or not values:
         raise UsageError(f"{where}: {key} must be a text or a list of texts, one at least")

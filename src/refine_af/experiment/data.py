@@ -52,8 +52,8 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     order = [id for id in texts if id in matched.kept[config.experiment.names[0]]]
     if not order:
         raise RefineError(
-            "no instruction has a pair in every arm; `refine-af status` shows why pairs were rejected: "
-            "try more candidates or a lower instances.min_reward"
+            "no instruction has a pair in every one of experiment.arms; see why in `refine-af status`: raise "
+            "instances.candidates, or lower instances.min_reward"
         )
     derived_random(config.seed, STAGE, "order").shuffle(order)
     store.many(

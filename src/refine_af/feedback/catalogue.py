@@ -292,7 +292,6 @@ def default_weight(better: Better, label: str) -> float:
     """1 where high values are better, -1 where low ones are; raises UsageError where the scorer doesn't say."""
     if better == "neither":
         raise UsageError(
-            f"feedback.scorers.{label}: neither high nor low values of this scorer are better by themselves; "
-            "say what they are worth in its weight, such as 1 or -1"
+            f"feedback.scorers.{label}.weight is missing: set 1 if high values are good, -1 if low values are good"
         )
     return 1.0 if better == "high" else -1.0

@@ -36,8 +36,10 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         (check_instructmining_v1 if config.name == "instructmining_v1" else check_instructmining_v2)(config)
         return
     if config.weights:
-        where = "its scorers' own weight" if config.name == "composite" else f"feedback.scorers.{config.name}.weight"
-        raise UsageError(f"feedback.weights: {config.name} has no components of ours to weigh; use {where}")
+        label = "NAME" if config.name == "composite" else config.name
+        known = label == "NAME" or label in CATALOGUE
+        instead = f"use feedback.scorers.{label}.weight instead" if known else "leave them out"
+        raise UsageError(f"feedback.weights: {config.name} takes none; {instead}")
     if config.name == "composite":
         _check_composite(config)
     elif config.name in CATALOGUE:
@@ -73,13 +75,13 @@ def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:
     if name not in CATALOGUE:
         _check_own(name, list(CATALOGUE), where)
     elif CATALOGUE[name].better == "neither":
-        raise UsageError(f"{where}: neither high nor low values of {name} are better, so it can't be a witness")
+        raise UsageError(f"{where}: {name} has no better end (high or low); name another scorer, or null")
     elif CATALOGUE[name].model == EMBEDDED:
         locate_encoder(EMBEDDED)
     elif CATALOGUE[name].model is not None:
         check_model(ModelConfig(name=CATALOGUE[name].model or ""))
     if name in [used for used, _ in _scorers(feedback)]:
-        raise UsageError(f"{where}: {name} is a part of the reward, so it is no witness; name another scorer, or null")
+        raise UsageError(f"{where}={name} is part of the reward and must not be; name another scorer, or null")
 
 
 def runs_models(config: FeedbackConfig) -> bool:
@@ -127,8 +129,8 @@ def _check_neighbours(config: FeedbackConfig, seeds: int) -> None:
         wanted = [NEIGHBOUR]
     if wanted and seeds <= max(wanted):
         raise UsageError(
-            f"feedback: neighbour_distance asks for the neighbour {max(wanted)} among the seeds' pairs, which are "
-            f"{seeds}: raise feedback.calibrated_on, or give more seed tasks"
+            f"feedback: neighbour_distance needs over {max(wanted)} seed pairs (its neighbours), and has {seeds}: "
+            "raise feedback.calibrated_on, or add seed tasks"
         )
 
 

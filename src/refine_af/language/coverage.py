@@ -32,5 +32,5 @@ def unseen_note(texts: Iterable[str], of: str, language: Language, option: str) 
         return None
     return (
         f"{share:.0%} of the letters in {of} are not compared: English words are read as a to z and digits alone; "
-        f"name the texts' language with {option}, such as zh or ar (mul for several)"
+        f"set {option} to the texts' own, such as zh or ar (mul for several)"
     )

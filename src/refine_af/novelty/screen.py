@@ -94,14 +94,14 @@ def screen(
         else:
             own.add(row.text, str(row.line))
             kept.append(row)
-    return Screened(tuple(kept), tuple(dropped), language.tokenization, _notes([*rows, *against], language))
+    return Screened(tuple(kept), tuple(dropped), language.tokenization, _notes(rows, against, language))
 
 
-def _notes(rows: Sequence[Row], language: Language) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], against: Sequence[Row], language: Language) -> tuple[str, ...]:
     """What the words that are compared leave out."""
-    unseen = unseen_note((row.text for row in rows), "these rows", language, "--language")
+    unseen = unseen_note((row.text for row in (*rows, *against)), "these rows", language, "--language")
     wordless = sum(not language.tokens(row.text) for row in rows)
-    told = f"{wordless:,} of {len(rows):,} rows hold no word that is compared, so that they repeat nothing"
+    told = f"{wordless:,} of {len(rows):,} rows have no words to compare, so they are kept; see --language"
     return tuple(note for note in (unseen, told if wordless else None) if note)
 
 

@@ -39,7 +39,8 @@ def _kl(config: GuardsConfig, target: float, curves: Curves) -> Alarm | None:
     over = _over_at_the_end([kl > limit for _, kl in curves["kl"]])
     if not over:
         return None
-    said = f"KL to the initial policy is {curves['kl'][-1][1]:.1f} nats a response, over {limit:.1f}"
+    kl = curves["kl"][-1][1]
+    said = f"KL to the initial policy is {kl:.1f}, over {limit:.1f} (policy.guards.kl_limit * policy.kl_target)"
     if over < config.patience:
         return Alarm("KL", "smaller steps", said)
     return Alarm("KL", "stop", f"{said}, for {over} iterations in a row")
@@ -100,8 +101,8 @@ def hacking(reward: Difference, witness: Difference) -> Alarm | None:
     return Alarm(
         "reward hacking",
         "stop",
-        f"held-out reward rose by {reward.mean:.2f} while the witness fell by {-witness.mean:.3f}, both beyond their "
-        "95 % intervals",
+        f"held-out reward rose by {reward.mean:.2f} but the check scorer (policy.guards.witness) fell by "
+        f"{-witness.mean:.3f}, both significant: maybe reward hacking",
     )
 
 

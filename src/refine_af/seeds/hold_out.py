@@ -19,7 +19,9 @@ def choose_held_out(tasks: tuple[SeedTask, ...], share: float, seed: int) -> set
         derived_random(seed, "held out", kind).shuffle(ids)
         chosen.update(ids[: round(share * len(ids))])
     if len(chosen) == len(tasks):
-        raise UsageError(f"seeds.held_out={share} leaves none of the {len(tasks)} seed tasks to show; lower it")
+        raise UsageError(
+            f"seeds.held_out={share:g} takes all {len(tasks)} seed tasks, and some are to be shown; lower it"
+        )
     return chosen
 
 

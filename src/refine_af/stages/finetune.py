@@ -39,7 +39,10 @@ def tune(context: Context, pairs: Sequence[Instance], target: Path, seed: int, n
 
         rows, too_long = training_rows(context, pairs)
         if too_long:
-            context.warn(name, f"{too_long} pairs are longer than finetune.max_length and were cut")
+            longest = context.config.finetune.max_length
+            context.warn(
+                name, f"{too_long} pairs were cut to finetune.max_length={longest}; if these are many, raise it"
+            )
         with quiet_libraries():
             trainer = _trainer(context, rows, work, seed, name)
             resume = last_complete_checkpoint(work)

@@ -55,7 +55,7 @@ def run_instances(context: Context) -> str:
     if not selected:
         raise RefineError(_nothing_left(context, len(written), unsound))
     if left_out:
-        context.progress.note(f"{STAGE}: {left_out} instructions have no sound pair and are left out")
+        context.progress.note(f"{STAGE}: {left_out} instructions got no usable pair; left out")
     rows = dataset_rows(store, store.instances(selected=True))
     write_dataset(rows, context.folder / "dataset", config, candidates)
     read = len(instructions) * candidates * len(policies)
@@ -70,7 +70,7 @@ _CURES = {
     COPIED: "bring more seeds, or lower instances.demonstrations",
     TOPIC: "bring more seeds, or lower instances.demonstrations",
     CONTAMINATED: "bring seeds that are less alike, or lower seeds.held_out",
-    "unsound": "take a larger model, more candidates, or another feedback",
+    "unsound": "use a larger model.name, more instances.candidates, or another feedback.name",
     "min_reward": "lower instances.min_reward",
 }
 
@@ -81,11 +81,11 @@ def _nothing_left(context: Context, kept: int, unsound: int) -> str:
     taken.pop(DUPLICATE, None)
     rule, count = max(taken.items(), key=lambda item: item[1])
     words = {
-        "unsound": "a gate of the reward failed, or it is at its floor",
-        "min_reward": "below instances.min_reward",
+        "unsound": f"the reward judged {count} unusable",
+        "min_reward": f"{count} are below instances.min_reward",
     }
-    cure = _CURES.get(rule, "take a larger model, or more candidates")
-    return f"no pair was selected: most fell to one rule ({words.get(rule, rule)}: {count}); {cure}"
+    cure = _CURES.get(rule, "use a larger model.name, or more instances.candidates")
+    return f"no pair was selected; main reason: {words.get(rule, f'{count} fell to the rule {rule!r}')}: {cure}"
 
 
 def _drop_contaminated(context: Context, policy: PolicyName) -> None:

@@ -62,11 +62,12 @@ def _bootstrap(context: Context, engine: Engine, pool: list[Instruction], index:
     while len(pool) < config.target:
         stopped = ""
         if dry >= config.saturation_rounds:
-            stopped = f"saturated: {dry} rounds in a row kept under {config.saturation_yield:.0%}"
+            share = f"{config.saturation_yield:.0%}"
+            stopped = f"at most {share} of each of {dry} rounds in a row was new and in order; add seeds for more"
         elif number >= config.max_rounds:
-            stopped = f"stopped after max_rounds={config.max_rounds}"
+            stopped = f"stopped after instructions.max_rounds={config.max_rounds}; raise it for more"
         if stopped:
-            context.warn(STAGE, f"{stopped}; going on with {len(pool)} of {config.target} instructions")
+            context.warn(STAGE, f"goes on with {len(pool)} of {config.target} instructions: {stopped}")
             break
         number += 1
         made = _run_round(context, engine, number, pool, index)
@@ -196,7 +197,7 @@ _CURES = {
 def _nothing_left(store: Store, read: int) -> str:
     """Which rule took most, and what to change."""
     if not read:
-        return "the model wrote no instruction; take a larger model, or a wider instructions.sampling"
+        return "the model wrote no instruction; use a larger model.name, or a higher instructions.sampling.temperature"
     rule, count = next(iter(store.rejection_reasons(STAGE).items()))
-    cure = _CURES.get(rule, "take a larger model, more seeds, or a wider instructions.sampling")
-    return f"no instruction was kept out of {read}: most fell to one rule ({rule}: {count}); {cure}"
+    cure = _CURES.get(rule, "use a larger model.name, more seeds, or a higher instructions.sampling.temperature")
+    return f"none of {read} instructions was kept; main reason: {count} fell to the rule {rule!r}: {cure}"

@@ -78,7 +78,7 @@ def _measured(context: Context, writer: PairWriter, held_out: Sequence[Instructi
         if change.alarm is None or cursor.get("stopped"):
             return change
         if cursor.get("best") is None:
-            context.warn(STAGE, f"{change.alarm.text}; no policy before the last was checked, so the last is kept")
+            context.warn(STAGE, f"{change.alarm.text}; no earlier policy was checked, so the last is kept")
             return change
         with store.transaction():
             store.many("DELETE FROM rollouts WHERE split = ?", [("after",)])
@@ -236,7 +236,7 @@ def _told(context: Context, spoken: Alarm, iteration: int, kept: int) -> str:
         return (
             f"stopped at iteration {iteration} by the guard of {spoken.guard}: {spoken.text}; iteration {kept} is kept"
         )
-    return f"iteration {iteration}: {spoken.text}; the guard of {spoken.guard} halves the steps"
+    return f"iteration {iteration}: {spoken.text}; the policy's learning rate is halved"
 
 
 def _drop_checkpoints(context: Context, keep: set[int]) -> None:

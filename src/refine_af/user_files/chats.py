@@ -33,8 +33,8 @@ def from_chat(row: dict[str, Any], where: str) -> tuple[dict[str, Any], bool]:
     said = [(role, text) for role, text in turns if role != "system"]
     if [role for role, _ in said] not in (["user"], ["user", "assistant"]):
         raise UsageError(
-            f"{where}: {keys[0]} holds {len(said)} turns ({', '.join(role for role, _ in said[:4])}); "
-            "one question of the user and one answer are read"
+            f"{where}: {keys[0]} holds {len(said)} messages ({', '.join(role for role, _ in said[:4])}); give one user "
+            "message, then one assistant message"
         )
     pair = dict(zip(("instruction", "output"), (text for _, text in said), strict=False))
     return {**{name: value for name, value in row.items() if name not in keys}, **pair}, len(said) < len(turns)

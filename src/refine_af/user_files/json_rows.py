@@ -22,6 +22,11 @@ def json_rows(text: str, name: str, expected: str) -> Iterator[Placed]:
     start = _skipped(text, 0)
     if text.startswith("[", start):
         rows = _items(text, name, start)
+    elif start < len(text) and not text.startswith("{", start):
+        line = text.count("\n", 0, start) + 1
+        raise UsageError(
+            f"{name}, line {line}: not a JSON object with {expected}; if the file is a table, name it .csv or .tsv"
+        )
     elif _goes_over_lines(text, start):
         rows = _following(text, name, start)
     else:
@@ -36,7 +41,7 @@ def _lines(text: str, name: str) -> Iterator[tuple[str, int, Any]]:
     for number, line in numbered_lines(text):
         row, end = _value(line, _skipped(line, 0), f"{name}, line {number}")
         if _skipped(line, end) < len(line):
-            raise UsageError(f"{name}, line {number}: broken JSON (more behind the object)")
+            raise UsageError(f"{name}, line {number}: broken JSON (text after the object)")
         yield "line", number, row
 
 
@@ -77,9 +82,9 @@ def _items(text: str, name: str, at: int) -> Iterator[tuple[str, int, Any]]:
         if text.startswith(",", at):
             at = _skipped(text, at + 1)
         elif not text.startswith("]", at):
-            raise UsageError(f"{name}, item {number}: broken JSON (neither a comma nor the list's end behind it)")
+            raise UsageError(f"{name}, item {number}: broken JSON (a comma or ] is missing after it)")
     if _skipped(text, at + 1) < len(text):
-        raise UsageError(f"{name}: broken JSON (more behind the list)")
+        raise UsageError(f"{name}: broken JSON (text after the list)")
 
 
 def _value(text: str, at: int, where: str) -> tuple[Any, int]:
@@ -88,7 +93,10 @@ def _value(text: str, at: int, where: str) -> tuple[Any, int]:
         return found
     except (ValueError, RecursionError) as error:
         # Beside broken syntax: numbers of thousands of digits, thousands of nested brackets, a key twice.
-        problem = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+        problem = str(error)
+        if isinstance(error, json.JSONDecodeError):
+            line = f"line {error.lineno}, " if error.lineno > 1 else ""
+            problem = f"{error.msg}, {line}column {error.colno}"
         raise UsageError(f"{where}: broken JSON ({problem})") from None
 
 

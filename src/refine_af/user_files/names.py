@@ -99,7 +99,7 @@ def _take(found: Found, name: str, column: str, where: str) -> None:
 def needs(missing: Sequence[tuple[str, ...]], columns: Iterable[str]) -> str:
     """What is missing, and what is there instead."""
     there = ", ".join(list(columns)[:12]) or "nothing"
-    return f"no {' and no '.join(name for group in missing[:1] for name in group)}; it has {there}"
+    return f"no {' or '.join(name for group in missing[:1] for name in group)}; it has {there}"
 
 
 @cache

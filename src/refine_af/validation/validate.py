@@ -31,7 +31,9 @@ from refine_af.validation.students import Students
 from refine_af.validation.verdict import verdict
 
 _FEWEST = 20  # instructions with candidates to choose from: a student of fewer pairs learns too little to tell
+_FEWEST_TASKS = 5  # of a file: intervals are over tasks, and of fewer they say nothing
 _AT_ONCE = 64  # pairs that are judged before their scores are kept
+_WITH_LESS_MEMORY = "go on with --set finetune.micro_batch=1, or with a smaller feedback.batch_size or model.batch_size"
 FOLDER = "validation"
 
 
@@ -64,24 +66,24 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
         held_out, shown = seed_tasks(store, "held_out"), seed_tasks(store, "kept")
     if len(groups) < _FEWEST:
         raise UsageError(
-            f"{folder}: {len(groups)} instructions have two pairs or more to choose from, and it takes {_FEWEST}; go "
-            "on with the run, or start one with more instances.candidates"
+            f"{folder}: {len(groups)} instructions have two or more pairs, and {_FEWEST} are needed; finish that run, "
+            "or start one with more instances.candidates or a higher instructions.target"
         )
     seeds = calibration_pairs(shown, config)
     check_feedback(config.feedback, len(seeds))
     check_anchors(config)
     work = folder / FOLDER
     with (
-        exhaustion_explained(folder),
+        exhaustion_explained(folder, _WITH_LESS_MEMORY),
         tempfile.TemporaryDirectory(prefix="refine-af-") as scratch,
     ):
         work.mkdir(exist_ok=True)
         parts = Parts(_exact(config), Path(scratch))
-        questions = of_seeds(parts, held_out) if tasks is None else of_tasks(parts, tasks)
+        questions = of_seeds(parts, held_out) if tasks is None else of_tasks(parts, tasks, fewest=_FEWEST_TASKS)
         if not questions:
             raise UsageError(
-                f"{folder}: {len(held_out)} held-out seed tasks are too few to ask a student; start a run that holds "
-                "out more (seeds.held_out), or give tasks with --tasks"
+                f"{folder}: {len(held_out)} held-out seed tasks are too few to test the fine-tuned models; give "
+                "--tasks, or start a run with a higher seeds.held_out"
             )
         progress.note(f"{folder}: {sum(map(len, groups))} candidates for {len(groups)} instructions are being judged")
         with Store(work / "scores.db") as memory:

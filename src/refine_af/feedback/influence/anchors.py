@@ -77,6 +77,7 @@ def _unit(gradients: Tensor, pairs: Sequence[Example]) -> Tensor:
     for one, length in zip(pairs, lengths[:, 0].tolist(), strict=True):
         if not 0 < length < math.inf:
             raise RefineError(
-                f"feedback influence: the gradient of the seed {one.instruction[:60]!r} has length {length}"
+                f"the gradient of seed task {one.instruction[:60]!r} is {length:g}; change or remove it, or change "
+                "feedback.name and policy.guards.witness"
             )
     return gradients / lengths

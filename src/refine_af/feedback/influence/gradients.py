@@ -30,6 +30,7 @@ from refine_af.rl.responses import Beginnings, ResponseReader, Trajectory
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+_NOT_COMPUTED = "the reward (or its check) can't be computed"
 _TOKENS_AT_ONCE = 1024  # in a batch, with its padding: what is kept for the backward pass grows with it
 
 
@@ -53,8 +54,7 @@ class _Layer:
         if torch.is_grad_enabled():
             if x.dim() != 3:
                 raise UsageError(
-                    f"the scorer influence can't watch {self.name}, which sees tokens without their rows; take it out "
-                    "of finetune.lora.targets, or take another scorer"
+                    f"{_NOT_COMPUTED} with an adapter on the layer {self.name}; remove {_target(self.name)}"
                 )
             self.inputs.append(x.detach())
             self.probes.append(torch.zeros_like(output, requires_grad=True))
@@ -174,8 +174,7 @@ class PairGradients:
             unseen = [layer.name for layer in self._layers if not layer.probes]
             if unseen:
                 raise UsageError(
-                    f"the scorer influence can't watch {unseen[0]}: the network never asks this layer; take it "
-                    "out of finetune.lora.targets, or take another scorer"
+                    f"the model never uses the layer {unseen[0]}, so {_NOT_COMPUTED}; remove {_target(unseen[0])}"
                 )
             probes = [probe for layer in self._layers for probe in layer.probes]
             objectives = (means.to(log_probs.device) * log_probs).sum(1)
@@ -207,6 +206,11 @@ def _means(rows: Sequence[Trajectory], counts: Sequence[int]) -> Tensor:
         (torch.arange(len(one.response_ids)) < count).float() / count for one, count in zip(rows, counts, strict=True)
     ]
     return torch.cat(parts)
+
+
+def _target(layer: str) -> str:
+    name = layer.rsplit(".", 1)[-1]
+    return f"{name} from finetune.lora.targets, or change feedback.name and policy.guards.witness"
 
 
 def _input_width(module: nn.Module) -> int:

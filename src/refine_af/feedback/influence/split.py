@@ -23,10 +23,12 @@ def split_anchors(config: Config) -> tuple[list[Example], list[Example]]:
         derived_random(config.seed, "more anchors").shuffle(more)
         short += more[: max(0, 2 * _FEWEST - len(short))]
     if len(short) < 2 * _FEWEST:
+        own = config.seeds.path is not None
         raise UsageError(
-            f"influence: {len(short)} seed tasks of at most {LONGEST} words are shown, and it takes {2 * _FEWEST}, "
-            "half for the reward and half for its witness; give more, hold out fewer (seeds.held_out), or take another "
-            "reward and witness (feedback.name, policy.guards.witness)"
+            f"{config.seeds.path if own else 'the built-in seeds'}: only {len(short)} seed tasks of at most {LONGEST} "
+            f"words are left after seeds.held_out={config.seeds.held_out}, and the reward and its check need "
+            f"{2 * _FEWEST}; {'add short ones, ' if own else ''}lower seeds.held_out, or set feedback.name=likelihood "
+            "and policy.guards.witness=null"
         )
     count = min(MOST, len(short) // 2)
     return short[::2][:count], short[1::2][:count]

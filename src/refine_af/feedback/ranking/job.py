@@ -39,8 +39,9 @@ def rank_file(file: Path, config: Config, out: Path | None, progress: Progress) 
     if unseen := unseen_note(texts, str(file), config.reads, "--language"):
         progress.note(unseen)
     progress.note(f"{file}: {len(rows)} pairs; {config.feedback.name} is being prepared")
+    remedy = "go on with a smaller feedback.batch_size or model.batch_size"
     with (
-        exhaustion_explained(cache_folder()),
+        exhaustion_explained(cache_folder(), remedy),
         _opened_memory() as memory,
         tempfile.TemporaryDirectory(prefix="refine-af-") as scratch,
     ):
@@ -55,7 +56,7 @@ def _opened_memory() -> Store:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return Store(folder / "scores.db")
-    except (OSError, sqlite3.OperationalError) as error:
+    except (OSError, UsageError, sqlite3.OperationalError) as error:
         raise UsageError(
             f"scores can't be kept in {folder} ({error}); set REFINE_AF_CACHE to a folder that can be written"
         ) from None
