@@ -293,7 +293,8 @@ def test_numbers_read_as_people_write_them() -> None:
 
 def test_validating_the_reward_is_counted_apart_and_grows_with_the_pairs() -> None:
     some, more = plan_of("embedded"), plan_of("embedded", "instructions.target=132")
-    assert some.validation.hours and more.validation.hours
+    assert some.validation.hours
+    assert more.validation.hours
     assert more.validation.trained_tokens == pytest.approx(2 * some.validation.trained_tokens, rel=0.01)
     assert some.validation.trained_tokens == pytest.approx(21 * some.stage("finetune").trained_tokens, abs=21)
     assert "21 students" in some.validation.words
