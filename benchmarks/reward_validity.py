@@ -186,12 +186,22 @@ def section(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _sets(pool: Pool, given: argparse.Namespace) -> dict[str, list[Example]]:
+    """The first training's data sets, by the rewards that the pool has a student of."""
+    there = {name for name, _ in kept(pool)}
+    rewards, worst = (
+        [name for name in names if f"{which} by {name}" in there]
+        for which, names in (("best", given.rewards), ("worst", given.worst))
+    )
+    return pool.arms(rewards, worst, 0, given.threads)
+
+
 def write_table(pools: Sequence[Pool], questions: Sequence[Questions], given: argparse.Namespace) -> None:
     arms = {}
-    sets = [pool.arms(given.rewards, given.worst, 0, given.threads) for pool in pools]
+    sets = [_sets(pool, given) for pool in pools]
     for name, one in pooled(pools).items():
         by_pool = {pool: {k: asdict(g) for k, g in some.items()} for pool, some in one["by_pool"].items()}
-        length = None if name == UNTOUCHED else fmean(words(arm[name]) for arm in sets)
+        length = None if name == UNTOUCHED else fmean(words(arm[name]) for arm in sets if name in arm)
         all_gains = {k: asdict(g) for k, g in one["gains"].items()}
         arms[name] = {"students": one["students"], "words": length, "gains": all_gains, "by_pool": by_pool}
     found = {
