@@ -200,7 +200,8 @@ def test_smaller_steps_last_and_are_seen(tiny_config: Config, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("witness", "message"), [("length", "neither"), ("coherrence", "coherence"), ("relevance", "part of the reward")]
+    ("witness", "message"),
+    [("length", "has no better end"), ("coherrence", "coherence"), ("relevance", "part of the reward")],
 )
 def test_a_witness_that_can_bear_none_is_a_wrong_use(
     tiny_config: Config, tmp_path: Path, witness: str, message: str

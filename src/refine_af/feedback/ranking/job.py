@@ -58,5 +58,6 @@ def _opened_memory() -> Store:
         return Store(folder / "scores.db")
     except (OSError, UsageError, sqlite3.OperationalError) as error:
         raise UsageError(
-            f"scores can't be kept in {folder} ({error}); set REFINE_AF_CACHE to a folder that can be written"
+            f"scores can't be kept in {folder} ({error.__cause__ or error}); set REFINE_AF_CACHE to a folder that can "
+            "be written"
         ) from None
