@@ -155,7 +155,7 @@ def seeds(classification: int, other: int) -> tuple[SeedTask, ...]:
 def test_the_share_is_taken_of_each_kind(classification: int, other: int, share: float, seed: int) -> None:
     tasks = seeds(classification, other)
     if round(share * classification) + round(share * other) == len(tasks):
-        with pytest.raises(UsageError, match="leaves none"):
+        with pytest.raises(UsageError, match="takes all"):
             choose_held_out(tasks, share, seed)
         return
     held = choose_held_out(tasks, share, seed)

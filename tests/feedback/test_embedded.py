@@ -129,9 +129,9 @@ def test_it_is_the_same_when_it_is_made_again(shop: Workshop, reward: Composite,
 
 
 def test_weights_are_the_users_to_change(config: Config, shop: Workshop, tmp_path: Path) -> None:
-    feedback = config.feedback.model_copy(update={"weights": {"plain": 0.0}})
+    feedback = config.feedback.model_copy(update={"weights": {"content": 0.0}})
     changed = make_feedback(Workshop(Parts(config.model_copy(update={"feedback": feedback}), tmp_path), []))
-    assert all(j.shares["plain"] == 0 for j in changed.judge(GOOD))
+    assert all(j.shares["content"] == 0 for j in changed.judge(GOOD))
     wrong = config.feedback.model_copy(update={"weights": {"quality": 1.0}})
     with pytest.raises(UsageError, match="quality"):
         make_feedback(Workshop(Parts(config.model_copy(update={"feedback": wrong}), tmp_path), []))

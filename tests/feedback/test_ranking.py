@@ -152,7 +152,7 @@ def test_the_embedded_reward_scores_a_file_without_a_run(call: Callable[..., Res
     result = call("pairs.jsonl", "--feedback", "embedded", *settings, "--json", "-q")
     assert result.code == 0, result.err
     assert json.loads(result.out)["count"] == 4
-    assert {"contrastive", "plain"} <= set(json.loads(result.out)["components"])
+    assert {"contrastive", "content"} <= set(json.loads(result.out)["components"])
 
 
 # -- stopped, and called again -------------------------------------------------------------------------

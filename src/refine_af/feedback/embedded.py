@@ -1,10 +1,10 @@
 """The reward that works offline: what a pair would teach, as far as the run's own model can foresee it, behind gates
 for what that does not see.
 
-Contrastive influence is paid where learning a pair makes an answer fit its own task rather than another; plain
-influence where it makes people's answers likelier, their length and tone with it. Alone, the first costs knowledge of
-answers and the second attention to what is asked; students of what both choose together gain in both, see
-docs/benchmarks.md.
+Contrastive influence is paid where learning a pair makes an answer fit its own task rather than another; that on content
+where it makes people's answers likelier, their ends apart. Alone, the first costs knowledge of answers and the second
+attention to what is asked; students of what both choose together gain in both. With the ends of answers in it, the second
+pays brevity, which a policy learns soon. See docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from refine_af.feedback.rules import AddedWordsScorer, SubstanceScorer, VarietyS
 if TYPE_CHECKING:
     from refine_af.feedback.influence.anchors import Direction
 
-_DIRECTIONS: dict[Direction, float] = {"contrastive": 1 / 3, "plain": 2 / 3}
+_DIRECTIONS: dict[Direction, float] = {"contrastive": 1 / 2, "content": 1 / 2}
 WEIGHTS: dict[str, float] = {
     str(name): weight for name, weight in _DIRECTIONS.items()
 }  # of the components, which a user may change by name
