@@ -1,10 +1,10 @@
 """The reward that works offline: what a pair would teach, as far as the run's own model can foresee it, behind gates
 for what that does not see.
 
-Contrastive influence is paid where learning a pair makes an answer fit its own task rather than another; that on content
-where it makes people's answers likelier, their ends apart. Alone, the first costs knowledge of answers and the second
-attention to what is asked; students of what both choose together gain in both. With the ends of answers in it, the second
-pays brevity, which a policy learns soon. See docs/benchmarks.md.
+Contrastive influence is paid where learning a pair makes an answer fit its own task rather than another; that on
+content where it makes people's answers likelier, their ends apart. Alone, the first costs knowledge of answers and the
+second attention to what is asked; students of what both choose together gain in both. Were the ends of answers in it,
+the second would pay brevity, which a policy learns soon. See docs/benchmarks.md.
 """
 
 from __future__ import annotations
