@@ -41,7 +41,7 @@ from refine_af.stages.context import calibration_pairs, seed_tasks
 from refine_af.store import Store
 from refine_af.validation.choices import CHANCE, Candidate, by_chance, by_reward, nonsense
 from refine_af.validation.gains import Gain, gains
-from refine_af.validation.students import UNTOUCHED, Students
+from refine_af.validation.students import Students
 from refine_af.validation.validate import candidates, judged
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -201,7 +201,8 @@ def write_table(pools: Sequence[Pool], questions: Sequence[Questions], given: ar
     sets = [_sets(pool, given) for pool in pools]
     for name, one in pooled(pools).items():
         by_pool = {pool: {k: asdict(g) for k, g in some.items()} for pool, some in one["by_pool"].items()}
-        length = None if name == UNTOUCHED else fmean(words(arm[name]) for arm in sets if name in arm)
+        lengths = [words(arm[name]) for arm in sets if name in arm]  # none of a reward that is no more
+        length = fmean(lengths) if lengths else None
         all_gains = {k: asdict(g) for k, g in one["gains"].items()}
         arms[name] = {"students": one["students"], "words": length, "gains": all_gains, "by_pool": by_pool}
     found = {
