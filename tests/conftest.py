@@ -68,6 +68,7 @@ TINY_SETTINGS: dict[str, Any] = {
     "instructions.sampling.top_p": 1.0,
     "instructions.sampling.top_k": 0,
     "feedback.calibrated_on": 12,
+    "policy.algorithm": "ppo",
     "policy.iterations": 3,
     "policy.rollouts": 6,
     "policy.epochs": 1,
