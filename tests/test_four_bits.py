@@ -33,7 +33,7 @@ def test_a_run_trains_and_writes_on_a_quantised_base(config: Config, tmp_path: P
     Run(config, tmp_path / "run").execute()
     with open_run(tmp_path / "run") as store:
         assert {row["model"] for row in store.query("SELECT DISTINCT model FROM instances")}
-        assert store.metric("policy", "held_out_difference")
+        assert store.metric("policy", "held_out_readable_difference")
         # An iteration whose rewards are all alike has no gradient.
         differ = (
             "SELECT iteration FROM rollouts WHERE split = 'train' GROUP BY iteration HAVING COUNT(DISTINCT reward) > 1"
