@@ -21,10 +21,8 @@ from refine_af.feedback.rules import AddedWordsScorer, SubstanceScorer, VarietyS
 if TYPE_CHECKING:
     from refine_af.feedback.influence.anchors import Direction
 
-_DIRECTIONS: dict[Direction, float] = {"contrastive": 1 / 2, "content": 1 / 2}
-WEIGHTS: dict[str, float] = {
-    str(name): weight for name, weight in _DIRECTIONS.items()
-}  # of the components, which a user may change by name
+_DIRECTIONS: tuple[Direction, ...] = ("contrastive", "content")
+WEIGHTS: dict[str, float] = dict.fromkeys(_DIRECTIONS, 1 / 2)  # of the components, which a user may change by name
 FLOOR = -3.0
 _CLIP = 3.0  # spreads of people's pairs
 # An answer in a whole sentence takes the question up: "The most popular sport among the five listed is football."
@@ -46,10 +44,10 @@ def embedded_feedback(workshop: Workshop) -> Composite:
     check_weights("embedded", given, list(WEIGHTS))
     influence = workshop.influence(witness=False)
     components = []
-    for direction, weight in _DIRECTIONS.items():
+    for direction in _DIRECTIONS:
         mean, spread = influence.people(direction)
         scorer = InfluenceScorer(influence, direction, direction)
-        components.append(Component(scorer, given.get(direction, weight), mean, spread or 1.0, _CLIP))
+        components.append(Component(scorer, given.get(direction, WEIGHTS[direction]), mean, spread or 1.0, _CLIP))
     return Composite("embedded", components, floor=FLOOR, gates=_gates(workshop))
 
 

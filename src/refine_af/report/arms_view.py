@@ -49,10 +49,9 @@ def arms_view(arms: Arms | None) -> dict[str, Any] | None:
         return None
     control = arms.names[0]
     main = arms.pooled(control)
-    learnt = arms.learnt
     return {
         "heading": "Did reinforcement learning make the better data?"
-        if learnt
+        if arms.learnt
         else "Which data set is the better one?",
         "intro": _intro(arms, main),
         "data": _data(arms),
