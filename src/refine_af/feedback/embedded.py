@@ -29,7 +29,7 @@ _CLIP = 3.0  # spreads of people's pairs
 _ECHO_OF_INSTRUCTION = 0.85
 _ECHO_OF_INPUT = 0.7
 _CAP = -1.0  # of what may be right all the same: editing leaves most of a text as it is
-_DOUBLINGS = 1.5  # about a third of people's fewest words, or three times their most
+_DOUBLINGS = 2.5  # about a sixth of people's fewest words, or six times their most: nearer ones cost students more
 
 
 def embedded_feedback(workshop: Workshop) -> Composite:
