@@ -164,12 +164,17 @@ DROP TABLE arm_rows;
 ALTER TABLE arm_rows_of_any_name RENAME TO arm_rows;
 """
 
+_NONSENSE = """
+ALTER TABLE arm_rows ADD COLUMN output TEXT;        -- what stands in the instance's place, in an arm of nonsense
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("0001_initial", _INITIAL),
     ("0002_feedback", _FEEDBACK),
     ("0003_experiment", _EXPERIMENT),
     ("0004_turns", _TURNS),
     ("0005_arms", _ARMS),
+    ("0006_nonsense", _NONSENSE),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,6 +64,14 @@ class Parts:
             changed |= {"engine": "auto", "server": ServerConfig()}
         other = model.model_copy(update=changed)
         return Parts(self.config.model_copy(update={"model": other}), self._scratch)
+
+    def with_seed(self, config: Config) -> Parts:
+        """These parts for a config that differs in its seed, and in nothing that decides what is loaded. What is loaded
+        is shared; the reward, whose anchors and calibration the seed chooses, is made anew."""
+        other = copy(self)
+        other.config = config
+        other._feedback = other._witness = other._workshop = None
+        return other
 
     @property
     def threads(self) -> int:

@@ -94,6 +94,29 @@ def test_each_way_of_choosing_takes_its_own_pair_and_feedback_counts_for_best_an
     assert len(drawn) >= 3
 
 
+def test_nonsense_is_made_of_an_arms_own_pairs_and_the_shortest_needs_no_feedback(tmp_path: Path) -> None:
+    config = load_config(overrides=["experiment.arms=[tuned, shuffled, last_word, shortest]"])
+    outputs = ["one", "two words", "three of them", "and four of them"]
+    with Store(tmp_path / "run.db") as store:
+        store.add_instructions([instruction(id) for id in "abcd"])
+        for policy in ("tuned", "initial"):
+            store.add_instances(
+                instance(f"{policy}-{id}", id, policy=policy, output=f"{policy} {text}", reward=1.0)
+                for id, text in zip("abcd", outputs, strict=True)
+            )
+        store.add_instances([instance("long", "a", policy="initial", output="a much longer answer", reward=9.0)])
+        make_data_sets(Context(config, store, tmp_path, cast(Any, None), Silent()), [])
+        made = {name: {i.instruction_id: i for i in arm_instances(store, name)} for name in config.experiment.names}
+    own = {id: one.output for id, one in made["tuned"].items()}
+    shuffled = {id: one.output for id, one in made["shuffled"].items()}
+    assert sorted(shuffled.values()) == sorted(own.values())
+    assert all(shuffled[id] != own[id] for id in own)
+    assert {id: one.output for id, one in made["last_word"].items()} == {id: own[id].split()[-1] for id in own}
+    assert all(one.reward is None and one.id not in {i.id for i in made["tuned"].values()}
+               for one in made["shuffled"].values())  # fmt: skip
+    assert made["shortest"]["a"].output == "initial one"
+
+
 @pytest.mark.parametrize(
     ("arms", "told"),
     [
@@ -102,6 +125,8 @@ def test_each_way_of_choosing_takes_its_own_pair_and_feedback_counts_for_best_an
         ("[initial, {name: tuned, policy: initial}]", "tuned is the name of another arm"),
         ("[initial, {name: x-size, policy: initial}]", "name"),
         ("[initial, {name: x, policy: nobody}]", "policy"),
+        ("[initial, {name: x, policy: tuned, spoil: worse}]", "spoil"),
+        ("[initial, {name: tuned, policy: tuned, spoil: shuffled}]", "tuned is the name of another arm"),
     ],
 )
 def test_an_arm_that_can_not_be_is_told(arms: str, told: str) -> None:
@@ -111,7 +136,12 @@ def test_an_arm_that_can_not_be_is_told(arms: str, told: str) -> None:
 
 
 def test_arms_are_written_as_they_are_read() -> None:
-    arms = ["self_instruct", "tuned", {"name": "worst", "policy": "tuned", "choose": "worst"}]
+    arms = [
+        "self_instruct",
+        "shuffled",
+        {"name": "worst", "policy": "tuned", "choose": "worst"},
+        {"name": "ends", "policy": "initial", "choose": "first", "spoil": "last_word"},
+    ]
     config = load_config(overrides=[f"experiment.arms={json.dumps(arms)}"])
     assert config.model_dump(mode="json")["experiment"]["arms"] == arms
     assert Config.model_validate(config.model_dump(mode="json")) == config

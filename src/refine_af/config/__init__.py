@@ -1,12 +1,12 @@
 """The configuration of a run: its options, and how a user's file becomes them."""
 
 from refine_af.config.arms import Arm
+from refine_af.config.experiment import ExperimentConfig
 from refine_af.config.load import PRESETS, as_yaml, differences, load_config, nearest_name, shown_differences
 from refine_af.config.model import ModelConfig, ServerConfig
 from refine_af.config.options import (
     Config,
     EvaluationConfig,
-    ExperimentConfig,
     FeedbackConfig,
     FinetuneConfig,
     GuardsConfig,

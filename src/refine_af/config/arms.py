@@ -9,7 +9,8 @@ from pydantic import Field, model_serializer, model_validator
 from refine_af.config.section import Section
 
 ArmPolicy = Literal["initial", "tuned", "best_of_n"]
-Choice = Literal["best", "first", "chance", "worst"]
+Choice = Literal["best", "first", "chance", "worst", "shortest"]
+Spoiling = Literal["shuffled", "last_word"]
 
 
 class Arm(Section):
@@ -23,7 +24,12 @@ class Arm(Section):
     choose: Choice = Field(
         "best",
         description="which sound pair of an instruction is taken, by the reward; or, without any feedback, the first "
-        "that the rules keep, or one by chance",
+        "that the rules keep, one by chance, or the one with the shortest answer",
+    )
+    spoil: Spoiling | None = Field(
+        None,
+        description="nonsense in the style of the arm, which no measure may take for more: each answer behind another "
+        "instruction, or its last word alone",
     )
 
     @model_validator(mode="before")
@@ -36,14 +42,13 @@ class Arm(Section):
                 f"no arm is called {given}; there are {', '.join(KNOWN)}, or write {{name: {given}, policy: ..., "
                 "choose: ...}"
             )
-        policy, choose = KNOWN[given]
-        return {"name": given, "policy": policy, "choose": choose}
+        return {"name": given, **KNOWN[given]}
 
     @model_validator(mode="after")
     def _name_is_free(self) -> Arm:
         if self.name == "base":
             raise ValueError("base is the name of the model that is not tuned; call the arm something else")
-        if KNOWN.get(self.name, (self.policy, self.choose)) != (self.policy, self.choose):
+        if self.name in KNOWN and self._told() != KNOWN[self.name]:
             raise ValueError(f"{self.name} is the name of another arm; call it something else")
         return self
 
@@ -51,14 +56,20 @@ class Arm(Section):
     def _as_written(self) -> str | dict[str, str]:
         if self.name in KNOWN:
             return self.name
-        return {"name": self.name, "policy": self.policy, "choose": self.choose}
+        return {"name": self.name, **self._told()}
+
+    def _told(self) -> dict[str, str]:
+        return {"policy": self.policy, "choose": self.choose} | ({"spoil": self.spoil} if self.spoil else {})
 
 
 # The first two names stand in configs and runs of earlier versions, so they keep what they meant there.
-KNOWN: dict[str, tuple[ArmPolicy, Choice]] = {
-    "initial": ("initial", "best"),
-    "tuned": ("tuned", "best"),
-    "best_of_n": ("best_of_n", "best"),
-    "self_instruct": ("initial", "first"),
-    "tuned_first": ("tuned", "first"),
+KNOWN: dict[str, dict[str, str]] = {
+    "initial": {"policy": "initial", "choose": "best"},
+    "tuned": {"policy": "tuned", "choose": "best"},
+    "best_of_n": {"policy": "best_of_n", "choose": "best"},
+    "self_instruct": {"policy": "initial", "choose": "first"},
+    "tuned_first": {"policy": "tuned", "choose": "first"},
+    "shortest": {"policy": "initial", "choose": "shortest"},
+    "shuffled": {"policy": "tuned", "choose": "best", "spoil": "shuffled"},
+    "last_word": {"policy": "tuned", "choose": "best", "spoil": "last_word"},
 }

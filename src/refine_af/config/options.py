@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from refine_af.config.arms import Arm
+from refine_af.config.experiment import ExperimentConfig
 from refine_af.config.model import ModelConfig
 from refine_af.config.section import Natural, Positive, PositiveShare, Section, Share
 from refine_af.language import Language
@@ -254,50 +254,6 @@ class EvaluationConfig(Section):
 
     max_tokens: Positive = Field(128, description="longest answer, in tokens")
     cut: Literal["none", "first_line", "blank_line"] = Field("none", description="where an answer that runs on is cut")
-
-
-class ExperimentConfig(Section):
-    """The paper's comparison: one data set for each arm from the same instructions, the base model tuned on each, all
-    evaluated on the same tasks."""
-
-    arms: tuple[Arm, ...] = Field(
-        (),
-        description="data sets to compare, the control first; none: no experiment. self_instruct: first pairs of the "
-        "policy before training, without feedback; initial: its best by the reward; best_of_n: the best with as many "
-        "more as training sampled; tuned_first, tuned: first and best after training; or {name, policy, choose}",
-    )
-    seeds: tuple[Natural, ...] = Field((0,), min_length=1, description="each data set is trained on once for each seed")
-    sizes: tuple[Positive, ...] = Field(
-        (), description="instructions in a data set, one training for each size; none: all that every arm has"
-    )
-    tasks: str | None = Field(
-        None, min_length=1, description="what `refine-af evaluate --tasks` takes; none: the held-out seed tasks"
-    )
-    instances: Positive | None = Field(None, description="first instances of each task; none: all")
-    shots: Literal[0, 2] = Field(0, description="positive examples shown")
-    max_source: Positive = Field(1024, description="longest source, in tokens; what is longer is cut")
-    max_target: Positive = Field(128, description="longest answer, in tokens")
-    cut: Literal["none", "first_line", "blank_line"] = Field("none", description="where an answer that runs on is cut")
-    prompt: Literal["auto", "plain", "chat"] = Field("auto", description="auto: the chat template where there is one")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the arms, the control's first."""
-        return tuple(arm.name for arm in self.arms)
-
-    @property
-    def takes_best_of_n(self) -> bool:
-        """Whether the initial policy writes as many pairs more as training sampled."""
-        return any(arm.policy == "best_of_n" for arm in self.arms)
-
-    @model_validator(mode="after")
-    def _no_arm_twice(self) -> ExperimentConfig:
-        if len(self.arms) == 1:
-            raise ValueError(f"arms has {self.arms[0].name} alone; a comparison takes two or more, the control first")
-        for name, values in (("arms", self.names), ("seeds", self.seeds), ("sizes", self.sizes)):
-            if len(set(values)) < len(values):
-                raise ValueError(f"{name} names one twice: {', '.join(map(str, values))}")
-        return self
 
 
 class Config(Section):

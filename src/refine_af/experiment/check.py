@@ -23,6 +23,8 @@ def check_experiment(config: Config) -> None:
     seeds = load_seeds(config.seeds.path).tasks
     held_out = choose_held_out(seeds, config.seeds.held_out, config.seed)
     experiment_tasks(config, [seed for seed in seeds if seed.id in held_out])
+    if options.likelihood and config.model.engine == "vllm":
+        raise UsageError("experiment.likelihood can't be had from vllm; set it to false, or model.engine=transformers")
     if options.prompt == "chat":
         with tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
             if not Parts(config, Path(scratch)).dialect.is_chat:

@@ -4,16 +4,18 @@ repeat the evaluation. Whatever was not taken is a rejection of the stage `arms`
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refine_af.config import Arm, Config
 from refine_af.errors import RefineError
 from refine_af.evaluation.decontaminate import contaminated
 from refine_af.evaluation.tasks import EvaluationTask
-from refine_af.records import Instance, Rejection, derived_random
+from refine_af.feedback.base import Example
+from refine_af.records import Instance, Rejection, content_id, derived_random
 from refine_af.stages.candidates import by_instruction, matching, pair_text, select_best
 from refine_af.stages.context import Context
 from refine_af.store import Store
+from refine_af.validation.choices import last_words, shuffled
 
 STAGE = "arms"
 LEFT_OUT = "another arm has no such pair"
@@ -56,18 +58,10 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
             "instances.candidates, or lower instances.min_reward"
         )
     derived_random(config.seed, STAGE, "order").shuffle(order)
-    store.many(
-        "INSERT INTO arm_rows (arm, place, instance_id) VALUES (?, ?, ?)",
-        [
-            (arm, place, row.id)
-            for arm, rows in matched.kept.items()
-            for place, id in enumerate(order)
-            for row in rows[id]
-        ],
-    )
+    places = {id: place for place, id in enumerate(order)}
     texts_of = {
-        arm: {(row.instruction_id, row.input, row.output) for part in rows.values() for row in part}
-        for arm, rows in matched.kept.items()
+        arm.name: _keep(store, arm, [row for id in order for row in matched.kept[arm.name][id]], places, config.seed)
+        for arm in config.experiment.arms
     }
     ours = texts_of[config.experiment.names[0]]
     figures |= {f"{arm}/shared": len(theirs & ours) for arm, theirs in texts_of.items()}
@@ -98,6 +92,8 @@ def _chosen(store: Store, arm: Arm, config: Config) -> list[Instance]:
     for id, members in by_instruction(pool).items():
         if arm.choose == "worst":
             members = sorted((one for one in members if one.sound), key=lambda one: one.reward or 0.0)
+        elif arm.choose == "shortest":
+            members = sorted(members, key=lambda one: (config.reads.count(one.output), len(one.output)))
         elif arm.choose == "chance":
             derived_random(config.seed, STAGE, arm.name, id).shuffle(members)
         rows += members[:count]
@@ -111,15 +107,48 @@ def _pool(store: Store, arm: Arm) -> list[Instance]:
     return store.instances(policy=arm.policy)
 
 
+def _keep(
+    store: Store, arm: Arm, rows: Sequence[Instance], places: Mapping[str, int], seed: int
+) -> set[tuple[str, str, str]]:
+    """Adds an arm's rows; returns their instructions' ids, inputs and answers."""
+    outputs = _outputs(rows, arm, seed)
+    store.many(
+        "INSERT INTO arm_rows (arm, place, instance_id, output) VALUES (?, ?, ?, ?)",
+        [
+            (arm.name, places[row.instruction_id], row.id, None if text == row.output else text)
+            for row, text in zip(rows, outputs, strict=True)
+        ],
+    )
+    return {(row.instruction_id, row.input, text) for row, text in zip(rows, outputs, strict=True)}
+
+
+def _outputs(rows: Sequence[Instance], arm: Arm, seed: int) -> list[str]:
+    """What the arm's data set has for answers."""
+    pairs = [Example("", row.input, row.output) for row in rows]
+    if arm.spoil == "shuffled":
+        pairs = shuffled(pairs, seed)
+    elif arm.spoil == "last_word":
+        pairs = last_words(pairs)
+    return [one.output for one in pairs]
+
+
 def arm_instances(store: Store, arm: str, size: int | None = None) -> list[Instance]:
-    """An arm's data set in its order: the pairs of the first ``size`` instructions, of all without it."""
+    """An arm's data set in its order: the pairs of the first ``size`` instructions, of all without it. A pair of
+    nonsense has an id of its own, and neither reward nor scores."""
     rows = store.query(
-        "SELECT instance_id FROM arm_rows WHERE arm = ?1 AND (?2 IS NULL OR place < ?2) ORDER BY place, rowid",
+        "SELECT instance_id, output FROM arm_rows WHERE arm = ?1 AND (?2 IS NULL OR place < ?2) ORDER BY place, rowid",
         arm,
         size,
     )
     known = {i.id: i for i in store.instances()}
-    return [known[row["instance_id"]] for row in rows]
+    return [_spoilt(known[row["instance_id"]], row["output"]) for row in rows]
+
+
+def _spoilt(one: Instance, output: str | None) -> Instance:
+    if output is None:
+        return one
+    id = content_id("nonsense", one.instruction_id, one.input, output)
+    return replace(one, id=id, output=output, reward=None)
 
 
 def sizes(context: Context) -> list[int]:

@@ -1,11 +1,12 @@
 """What the arms' evaluations say: each against the control and against the base, pooled over the seeds and seed by
-seed; kept in the database for the report and as ``arms/comparison.json``."""
+seed; kept in the database for the report and as ``arms/comparison.json``. What holds across several policies is in
+policies.py."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -13,7 +14,9 @@ from typing import Any
 from refine_af.config import ExperimentConfig
 from refine_af.evaluation.compare import Comparison, Evaluation, compare_evaluations
 from refine_af.evaluation.comparison_files import read_evaluation
+from refine_af.evaluation.comparison_likelihood import Likelihoods
 from refine_af.evaluation.comparison_text import as_dict
+from refine_af.experiment.policies import AcrossPolicies
 from refine_af.store import Store
 
 BASE = "base"
@@ -45,9 +48,14 @@ def read_evaluations(folder: Path, options: ExperimentConfig, sizes: Sequence[in
 
 
 def compare_arms(
-    evaluations: Mapping[str, Evaluation], options: ExperimentConfig, sizes: Sequence[int], seed: int
+    evaluations: Mapping[str, Evaluation],
+    options: ExperimentConfig,
+    sizes: Sequence[int],
+    seed: int,
+    others: Sequence[Sequence[Evaluation]] = (),
 ) -> list[Compared]:
-    """For each size: the arms against the first of them and against the base; with several seeds, each seed's too."""
+    """For each size: the arms against the first of them and against the base; with several seeds, each seed's too.
+    ``others``: of the other policies the arms of the largest size, which are pooled with the run's own."""
     base = replace(evaluations[BASE], name=BASE)
     found = []
     for size in sizes:
@@ -56,6 +64,8 @@ def compare_arms(
             for one in options.seeds
         }
         pooled = [pool(arm) for arm in zip(*by_seed.values(), strict=True)]
+        if size == sizes[-1]:
+            pooled = [pool(arm) for arm in zip(pooled, *others, strict=True)]
         found.append(Compared(size, None, compare_evaluations(pooled[0], pooled[1:], METRIC, seed)))
         found.append(Compared(size, None, compare_evaluations(base, pooled, METRIC, seed)))
         if len(by_seed) > 1:
@@ -64,8 +74,20 @@ def compare_arms(
     return found
 
 
+def largest_arms(
+    evaluations: Mapping[str, Evaluation], options: ExperimentConfig, sizes: Sequence[int]
+) -> list[Evaluation]:
+    """The arms of the largest size, each pooled over its trainings."""
+    names = [[trained_name(arm, sizes[-1], seed) for seed in options.seeds] for arm in options.names]
+    return [
+        replace(pool([evaluations[one] for one in of_arm]), name=arm)
+        for arm, of_arm in zip(options.names, names, strict=True)
+    ]
+
+
 def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
-    """One evaluation of each instance's mean scores: instances stay the units, however many trainings there were."""
+    """One evaluation of each instance's mean scores and each task's mean likelihoods: instances stay the units, however
+    many trainings there were."""
     columns = [{(row.task, row.id): row for row in one.rows} for one in evaluations]
     rows = [
         replace(
@@ -75,7 +97,17 @@ def pool(evaluations: Sequence[Evaluation]) -> Evaluation:
         )
         for row in evaluations[0].rows
     ]
-    return replace(evaluations[0], rows=rows)
+    found = [one.likelihoods for one in evaluations if one.likelihoods is not None]
+    likelihoods = replace(found[0], tasks=_means(found)) if len(found) == len(evaluations) else None
+    return replace(evaluations[0], rows=rows, likelihoods=likelihoods)
+
+
+def _means(found: Sequence[Likelihoods]) -> dict[str, dict[str, float]]:
+    """Of each task, whose references are the same for all, the figures' means."""
+    return {
+        task: {figure: fmean(one.tasks[task][figure] for one in found) for figure in figures}
+        for task, figures in found[0].tasks.items()
+    }
 
 
 def mean_scores(evaluation: Evaluation) -> dict[str, float]:
@@ -105,12 +137,15 @@ def results_json(
     counts: Mapping[str, float],
     evaluations: Mapping[str, Evaluation],
     compared: Sequence[Compared],
+    across: Sequence[AcrossPolicies] = (),
 ) -> str:
-    """What ``arms/comparison.json`` holds: how the data sets came about, every model's scores, every comparison."""
+    """What ``arms/comparison.json`` holds: how the data sets came about, every model's scores, every comparison, and
+    what holds across policies."""
     found = {
         "experiment": options.model_dump(mode="json"),
         "data": dict(counts),
         "scores": {name: mean_scores(evaluation) for name, evaluation in evaluations.items()},
         "comparisons": [one.as_dict() for one in compared],
+        "across_policies": [asdict(one) for one in across],
     }
     return json.dumps(found, ensure_ascii=False, indent=2) + "\n"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from refine_af.config import Arm
 from refine_af.evaluation.compare import Comparison
+from refine_af.experiment.policies import AcrossPolicies, read_across
 from refine_af.store import Store
 
 BASE = "base"
@@ -25,7 +26,8 @@ class SizedComparison:
 class Arms:
     """``names``: the control first. ``learnt``: whether a tuned policy's arm stands against it. ``counts`` tell how the
     data sets came about; ``scores`` are (ROUGE-L, exact match), means over instances, of the base under ("base", 0, 0)
-    and of each training under (arm, size, seed)."""
+    and of each training of the run's own policy under (arm, size, seed). ``across``: what holds across policies, where
+    there are several."""
 
     names: list[str]
     learnt: bool
@@ -35,6 +37,7 @@ class Arms:
     scores: dict[tuple[str, int, int], tuple[float, float]]
     instances: int
     comparisons: list[SizedComparison]
+    across: list[AcrossPolicies]
 
     def pooled(self, control: str, size: int | None = None) -> Comparison:
         """The comparison with a control over all seeds; of the largest data sets without a size."""
@@ -63,15 +66,17 @@ def collect_arms(store: Store) -> Arms | None:
     scores = {_key(name): (found["rouge_l"], found["exact_match"]) for name, found in values.items()}
     trained = [key for key in scores if key[0] != BASE]
     arms = [Arm.model_validate(one) for one in (store.run_config() or {})["experiment"]["arms"]]
+    names = [versus.name for versus in against_base.against]
     return Arms(
-        names=[versus.name for versus in against_base.against],
-        learnt=any(arm.policy == "tuned" for arm in arms[1:]),
+        names=names,
+        learnt=any(arm.policy == "tuned" and arm.spoil is None for arm in arms[1:]),
         sizes=sorted({size for _, size, _ in trained}),
         seeds=list(dict.fromkeys(seed for _, _, seed in sorted(trained, key=lambda key: key[2]))),
         counts={row["name"]: int(row["value"]) for row in counts},
         scores=scores,
         instances=int(values[BASE]["instances"]),
         comparisons=comparisons,
+        across=read_across(store, names),
     )
 
 

@@ -19,6 +19,7 @@ from refine_af.evaluation.comparison_text import (
     percents,
     points,
 )
+from refine_af.experiment.policies import ROUGE_L, AcrossPolicies
 from refine_af.report.arms import BASE, Arms
 from refine_af.report.charts import Series, line_chart
 from refine_af.report.numbers import number
@@ -31,6 +32,9 @@ _TITLES = {
     "best_of_n": "best-of-n",
     "self_instruct": "initial policy without feedback",
     "tuned_first": "tuned policy without choosing",
+    "shortest": "initial policy, the shortest answers",
+    "shuffled": "nonsense: the tuned policy's answers shuffled",
+    "last_word": "nonsense: the tuned policy's last words",
     BASE: "base model",
 }
 
@@ -39,6 +43,14 @@ def _title(name: str) -> str:
     """Of an arm; one that a user has named is called by that name."""
     return _TITLES.get(name) or clean(name)
 
+
+_FIGURES = {
+    ROUGE_L: "ROUGE-L, points",
+    "content": "Content, nats",
+    "margin": "Margin, nats",
+    "end": "End, nats",
+    "loss": "Loss, nats (less is better)",
+}
 
 Cell = tuple[str, str]  # a figure, and what stands small below it
 
@@ -67,12 +79,15 @@ def arms_view(arms: Arms | None) -> dict[str, Any] | None:
         "few": main.against[0].overall.tasks <= _FEW_TASKS,
         "curve": _curve(arms) if len(arms.sizes) > 1 else None,
         "seeds": _seeds(arms) if len(arms.seeds) > 1 else None,
+        "across": _across(arms) if arms.across else None,
     }
 
 
 def _intro(arms: Arms, main: Comparison) -> str:
     seeds = f", with each of {len(arms.seeds)} seeds" if len(arms.seeds) > 1 else ""
-    pooled = " An instance's score is its mean over the seeds." if seeds else ""
+    policies = len(arms.across[0].by_policy) if arms.across else 1
+    seeds += f", for each of {policies} policies" if policies > 1 else ""
+    pooled = " An instance's score is its mean over these trainings." if seeds else ""
     return (
         f"The base model was tuned on a data set of {arms.sizes[-1]:,} instructions for each arm: the same "
         f"instructions, as many pairs, the same steps{seeds}. A task counts as improved where its mean "
@@ -164,6 +179,24 @@ def _curve(arms: Arms) -> Any:
     flat = arms.scores[BASE, 0, 0][0]
     lines.append(Series(BASE, [(size, flat) for size in arms.sizes]))
     return line_chart(lines, title="Score over data size", x_label="instructions in the data set", wide=True)
+
+
+def _across(arms: Arms) -> dict[str, Any]:
+    """Figure by figure what each arm has over the control, with intervals over tasks and policies."""
+    rows = []
+    for figure in dict.fromkeys(one.figure for one in arms.across):
+        of_arms = {one.arm: one for one in arms.across if one.figure == figure}
+        rows.append(
+            (_FIGURES[figure], [_held(of_arms[name]) if name in of_arms else ("", "") for name in arms.names[1:]])
+        )
+    return {"policies": len(arms.across[0].by_policy), "rows": rows}
+
+
+def _held(one: AcrossPolicies) -> Cell:
+    digits = 1 if one.figure == ROUGE_L else 3
+    mean, low, high = (f"{value:+.{digits}f}" for value in (one.mean, one.low, one.high))
+    each = ", ".join(f"{value:+.{digits}f}" for value in one.by_policy.values())
+    return mean, f"{low} to {high}; {one.won} won, {one.lost} lost; each: {each}"
 
 
 def _seeds(arms: Arms) -> dict[str, Any]:

@@ -8,23 +8,27 @@ evaluation asks at once. What is done leaves rows or files by which the next pro
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from refine_af.dataset.write import dataset_rows, write_dataset
 from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
+from refine_af.evaluation.compare import Evaluation
 from refine_af.evaluation.comparison_text import conclusion
 from refine_af.evaluation.evaluate import Options, evaluate_subject, is_complete
+from refine_af.evaluation.likelihood import REFERENCES
 from refine_af.evaluation.subject import LocalSubject
 from refine_af.evaluation.tasks import EvaluationTask, tasks_id
 from refine_af.experiment.check import experiment_tasks
 from refine_af.experiment.data import arm_instances, make_data_sets, sizes
+from refine_af.experiment.policies import TOLD, across_policies, keep_across, told
 from refine_af.experiment.results import (
     BASE,
     METRIC,
     compare_arms,
     keep_results,
+    largest_arms,
     read_evaluations,
     results_json,
     trained_name,
@@ -35,6 +39,7 @@ from refine_af.stages.candidates import batches, save_batch
 from refine_af.stages.context import Context, generated_instructions, seed_tasks
 from refine_af.stages.finetune import tune
 from refine_af.stages.pairs import PairWriter
+from refine_af.stages.replicas import replica_arms
 from refine_af.stages.team_engine import adapted_engine
 
 STAGE = "arms"
@@ -57,7 +62,8 @@ def run_arms(context: Context) -> str:
             for arm in options.names:
                 _train_and_evaluate(context, tasks, arm, size, seed)
     shutil.rmtree(context.folder / "checkpoints" / STAGE, ignore_errors=True)
-    return _compare(context, made)
+    others = {seed: replica_arms(context, seed, run_arms) for seed in options.policy_seeds[1:]}
+    return _compare(context, made, others)
 
 
 def _folder(context: Context, name: str) -> Path:
@@ -143,24 +149,28 @@ def _evaluate(context: Context, tasks: tuple[EvaluationTask, ...], name: str, ad
         options.max_target,
         options.cut,
         options.instances,
+        likelihood=REFERENCES if options.likelihood else None,
         language=context.config.reads,
     )
     evaluate_subject(subject, tasks, asked, out, context.progress, name=f"{STAGE}: evaluate {name}")
 
 
-def _compare(context: Context, made: Sequence[int]) -> str:
+def _compare(context: Context, made: Sequence[int], others: Mapping[int, Sequence[Evaluation]]) -> str:
     store, config, options = context.store, context.config, context.config.experiment
     context.progress.begin(f"{STAGE}: compare", None, "arms")
     folder = context.folder / STAGE
     evaluations = read_evaluations(folder, options, made)
-    compared = compare_arms(evaluations, options, made, config.seed)
+    compared = compare_arms(evaluations, options, made, config.seed, list(others.values()))
+    across = across_policies({0: largest_arms(evaluations, options, made), **others}) if others else []
     counts = {r["name"]: r["value"] for r in store.query("SELECT name, value FROM metrics WHERE stage = ?", STAGE)}
-    write_text(folder / "comparison.json", results_json(options, counts, evaluations, compared))
+    write_text(folder / "comparison.json", results_json(options, counts, evaluations, compared, across))
     largest = next(one.comparison for one in reversed(compared) if one.seed is None and one.size == made[-1]
                    and one.comparison.control == options.names[0])  # fmt: skip
     sentences = [conclusion(versus, largest.control, metric=METRIC) for versus in largest.against]
+    sentences += [told(one) for one in across if one.figure in TOLD]
     with store.transaction():
         keep_results(store, evaluations, compared)
+        keep_across(store, across)
         for sentence in sentences:
             store.add_event(STAGE, "conclusion", sentence)
         store.finish_stage(STAGE, _counts(context))

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """An order to those that follow: make a trainer, and go on from a checkpoint where there is one."""
+    """An order to those that follow: make a trainer with a seed, and go on from a checkpoint where there is one."""
 
     checkpoint: Path | None
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,18 @@ class Learn:
 
 
 @contextmanager
-def policy_trainer(parts: Parts, team: Team) -> Iterator[Trainer]:
-    """The trainer of ``parts.config``, on ``parts.network`` while the context lasts. The same in every process."""
+def policy_trainer(parts: Parts, team: Team, seed: int) -> Iterator[Trainer]:
+    """A trainer by ``parts.config.policy`` on ``parts.network``, while the context lasts; the same in every process."""
     from refine_af.rl.trainer import Trainer
 
-    actor = make_actor(parts)
+    actor = make_actor(parts, seed)
     try:
-        yield Trainer(actor, parts.config.policy, parts.config.seed, team)
+        yield Trainer(actor, parts.config.policy, seed, team)
     finally:
         actor.release()
 
 
-def make_actor(parts: Parts) -> ActorCritic:
+def make_actor(parts: Parts, seed: int) -> ActorCritic:
     """Policy, reference and critic, before any training. Raises UsageError for a model that can't be trained."""
     from refine_af.rl.actor_critic import ActorCritic
 
@@ -64,7 +65,7 @@ def make_actor(parts: Parts) -> ActorCritic:
         config.policy.lora,
         temperature=config.instances.sampling.temperature,
         label=parts.located.label,
-        seed=derived_seed(config.seed, STAGE, "adapter"),
+        seed=derived_seed(seed, STAGE, "adapter"),
         checkpointing=config.policy.gradient_checkpointing,
         critic=None if config.policy.in_groups else config.policy.critic,
     )
@@ -88,7 +89,7 @@ def check_team(config: Config, team: Team) -> None:
 
 def follow_training(begin: Begin, parts: Parts, team: Team) -> None:
     """Until the leader is done with it."""
-    with policy_trainer(parts, team) as trainer:
+    with policy_trainer(parts, team, begin.seed) as trainer:
         if begin.checkpoint is not None:
             trainer.load(begin.checkpoint)
         engine: Engine | None = None

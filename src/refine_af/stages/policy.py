@@ -122,12 +122,12 @@ def _iterate(
     done: int,
 ) -> None:
     config, team = context.config.policy, context.team
-    begin = Begin(checkpoint(context, done).resolve() if done else None)
+    begin = Begin(checkpoint(context, done).resolve() if done else None, context.config.seed)
     team.tell(begin)
     if team.size > 1:
         context.progress.note(f"policy: {team.size} processes write and learn together")
     each = config.group_size if config.in_groups else 1  # rollouts of one instruction, side by side
-    with policy_trainer(context.parts, team) as trainer:
+    with policy_trainer(context.parts, team, begin.seed) as trainer:
         if begin.checkpoint is not None:
             trainer.load(begin.checkpoint)
         for iteration in range(done + 1, config.iterations + 1):

@@ -17,4 +17,4 @@ def try_model(parts: Parts) -> None:
     if parts.engine_name != "vllm":
         parts.initial_engine.answers([["Name a colour."]], 1)
     if config.policy.trains:
-        make_actor(parts).release()
+        make_actor(parts, config.seed).release()

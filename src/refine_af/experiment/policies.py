@@ -1,0 +1,125 @@
+"""Whether what the arms of one trained policy show holds for another: policies are a sample too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from refine_af.evaluation.compare import Evaluation
+from refine_af.evaluation.comparison_likelihood import FIGURES
+from refine_af.evaluation.crossed import crossed_difference
+from refine_af.store import Store
+
+ROUGE_L = "rouge_l"
+TOLD = (ROUGE_L, "content", "margin")  # what a claim may stand on
+_STAGE = "policies"
+_KEPT = ("mean", "low", "high", "won", "lost", "tasks")
+
+
+@dataclass(frozen=True, slots=True)
+class AcrossPolicies:
+    """What an arm has over the control in a figure: ROUGE-L in points, likelihoods in nats; of ``loss`` less is better.
+
+    ``low`` and ``high``: 95 %, tasks and policies both being a sample. ``by_policy``: a policy's seed to its mean over
+    tasks. A task is won or lost by its mean over the policies.
+    """
+
+    arm: str
+    control: str
+    figure: str
+    tasks: int
+    mean: float
+    low: float
+    high: float
+    won: int
+    lost: int
+    by_policy: Mapping[int, float]
+
+
+def across_policies(policies: Mapping[int, Sequence[Evaluation]]) -> list[AcrossPolicies]:
+    """Each arm against the first, figure by figure. ``policies``: a policy's seed to its arms, the control's first."""
+    found = []
+    names = [one.name for one in next(iter(policies.values()))]
+    for place, arm in enumerate(names[1:], 1):
+        for figure in (ROUGE_L, *FIGURES):
+            columns = {seed: _differences(arms[0], arms[place], figure) for seed, arms in policies.items()}
+            tasks = sorted(set.intersection(*(set(one) for one in columns.values())))
+            if len(tasks) < 2:
+                continue
+            rows = [[one[task] for task in tasks] for one in columns.values()]
+            crossed = crossed_difference(rows)
+            better = -1 if figure == "loss" else 1
+            means = [better * fmean(column) for column in zip(*rows, strict=True)]
+            found.append(
+                AcrossPolicies(
+                    arm,
+                    names[0],
+                    figure,
+                    len(tasks),
+                    crossed.mean,
+                    crossed.low,
+                    crossed.high,
+                    won=sum(one > 0 for one in means),
+                    lost=sum(one < 0 for one in means),
+                    by_policy={seed: fmean(row) for seed, row in zip(columns, rows, strict=True)},
+                )
+            )
+    return found
+
+
+def told(one: AcrossPolicies) -> str:
+    """The sentence that says what holds, or that nothing is shown."""
+    points = one.figure == ROUGE_L
+    figure, unit = ("ROUGE-L", "points") if points else (one.figure, "nats")
+    digits = 1 if points else 3
+    mean, low, high = (f"{value:+.{digits}f}" for value in (one.mean, one.low, one.high))
+    each = ", ".join(f"{value:+.{digits}f}" for value in one.by_policy.values())
+    shown = "" if one.low > 0 or one.high < 0 else ": no difference is shown"
+    return (
+        f"Across {len(one.by_policy)} policies {one.arm} has {mean} {unit} of {figure} over {one.control} (95 % "
+        f"interval over tasks and policies {low} to {high}; {one.won} tasks won, {one.lost} lost; each policy "
+        f"{each}){shown}."
+    )
+
+
+def keep_across(store: Store, across: Sequence[AcrossPolicies]) -> None:
+    """Into the database as metrics of ``policies/<arm>``, in the caller's transaction: an arm's figures as step 0, and
+    each policy's own mean as the step of its seed."""
+    for one in across:
+        stage = f"{_STAGE}/{one.arm}"
+        store.add_metrics(stage, 0, {f"{one.figure}/{name}": getattr(one, name) for name in _KEPT})
+        for seed, mean in one.by_policy.items():
+            store.add_metrics(stage, seed, {f"{one.figure}/policy": mean})
+
+
+def read_across(store: Store, names: Sequence[str]) -> list[AcrossPolicies]:
+    """What :func:`keep_across` has kept of the arms, whose control is the first; none of a run with one policy."""
+    found = []
+    for arm in names[1:]:
+        rows = store.query("SELECT step, name, value FROM metrics WHERE stage = ? ORDER BY step", f"{_STAGE}/{arm}")
+        whole = {row["name"]: row["value"] for row in rows if not row["name"].endswith("/policy")}
+        for figure in (ROUGE_L, *FIGURES):
+            if f"{figure}/mean" not in whole:
+                continue
+            mean, low, high, won, lost, tasks = (whole[f"{figure}/{name}"] for name in _KEPT)
+            each = {row["step"]: row["value"] for row in rows if row["name"] == f"{figure}/policy"}
+            counts = {"tasks": int(tasks), "won": int(won), "lost": int(lost)}
+            found.append(AcrossPolicies(arm, names[0], figure, mean=mean, low=low, high=high, by_policy=each, **counts))
+    return found
+
+
+def _differences(control: Evaluation, arm: Evaluation, figure: str) -> dict[str, float]:
+    """By task, of the tasks that both have it of."""
+    ours, theirs = _by_task(control, figure), _by_task(arm, figure)
+    return {task: theirs[task] - ours[task] for task in ours if task in theirs}
+
+
+def _by_task(evaluation: Evaluation, figure: str) -> dict[str, float]:
+    if figure == ROUGE_L:
+        scores: dict[str, list[float]] = {}
+        for row in evaluation.rows:
+            scores.setdefault(row.task, []).append(row.rouge_l)
+        return {task: fmean(values) for task, values in scores.items()}
+    known = evaluation.likelihoods
+    return {} if known is None else {task: of[figure] for task, of in known.tasks.items() if figure in of}
