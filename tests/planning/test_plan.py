@@ -130,6 +130,11 @@ def test_arms_cost_trainings_evaluations_and_best_of_ns_candidates_and_nothing_w
     sampled = none.stage("policy").piece("rollouts").completion_tokens
     written = best.stage("arms").piece("candidates of best_of_n").completion_tokens
     assert sampled <= written < sampled + 56 * 27
+    again = plan_of("embedded", "experiment.arms=[initial, tuned]", "experiment.policy_seeds=[0, 1, 2]").stage("arms")
+    assert again.trained_tokens > 3 * few.stage("arms").trained_tokens
+    assert again.piece("rollouts").completion_tokens == pytest.approx(sampled, abs=1)
+    assert sum(piece.name == "rollouts" for piece in again.pieces) == 2
+    assert "the policy is trained and writes 2 times more" in again.words
 
 
 def test_the_tasks_of_an_experiment_are_counted(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def workload(config: Config, seeds: int, facts: ModelFacts | None) -> list[Stage
         _instances(config, hope, seeds - held_out),
         _finetune(config, hope),
         _evaluate(config, hope, held_out),
-        _arms(config, hope, held_out),
+        _arms(config, hope, held_out, seeds - held_out),
         StageWork("report", "write report.html from the database"),
     ]
 
@@ -251,16 +251,18 @@ def _evaluate(config: Config, hope: Expectations, held_out: int) -> StageWork:
     )
 
 
-def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
+def _arms(config: Config, hope: Expectations, held_out: int, shown: int) -> StageWork:
     options, target, sampling = config.experiment, config.instructions.target, config.instances.sampling
     if not options.arms:
         return StageWork("arms", "nothing: experiment.arms is empty")
     sizes = options.sizes or (target,)
-    trainings = len(options.arms) * len(options.seeds)
+    policies = len(options.policy_seeds)
+    trainings = len(options.arms) * len(options.seeds) * policies
     pairs = trainings * sum(sizes) * config.instances.per_instruction
     answers, prompt = (1 + trainings * len(sizes)), min(options.max_source, _evaluation_prompt(config))
     asked = held_out if options.tasks is None else _tasks_read(options.tasks, options.instances)[0]
-    extra = target * config.sampled_in_training(target) if options.takes_best_of_n else 0
+    extra = policies * target * config.sampled_in_training(target) if options.takes_best_of_n else 0
+    again = (*_policy(config, hope, shown).pieces, *_instances(config, hope, shown).pieces) * (policies - 1)
     new, generations = hope.pair_share * sampling.max_tokens, []
     if extra:
         generations.append(
@@ -285,8 +287,10 @@ def _arms(config: Config, hope: Expectations, held_out: int) -> StageWork:
     return StageWork(
         "arms",
         f"{', '.join(options.names)}: {trainings * len(sizes)} trainings on up to {max(sizes):,} instructions; base "
-        f"and tuned models answer {asked:,} instances each",
+        f"and tuned models answer {asked:,} instances each"
+        + (f"; the policy is trained and writes {policies - 1} times more" if again else ""),
         (
+            *again,
             *generations,
             *(_rewards(config, extra, turns(config, hope) * new, 0) if extra else ()),
             Pass("updates", config.finetune.epochs * pairs * pair_length(config, hope), "finetune"),
