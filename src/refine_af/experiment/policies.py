@@ -12,7 +12,7 @@ from refine_af.evaluation.crossed import crossed_difference
 from refine_af.store import Store
 
 ROUGE_L = "rouge_l"
-TOLD = (ROUGE_L, "content", "margin")  # what a claim may stand on
+_TOLD = (ROUGE_L, "content", "margin")  # what a claim may stand on
 _STAGE = "policies"
 _KEPT = ("mean", "low", "high", "won", "lost", "tasks")
 
@@ -68,19 +68,24 @@ def across_policies(policies: Mapping[int, Sequence[Evaluation]]) -> list[Across
     return found
 
 
-def told(one: AcrossPolicies) -> str:
-    """The sentence that says what holds, or that nothing is shown."""
-    points = one.figure == ROUGE_L
-    figure, unit = ("ROUGE-L", "points") if points else (one.figure, "nats")
-    digits = 1 if points else 3
-    mean, low, high = (f"{value:+.{digits}f}" for value in (one.mean, one.low, one.high))
-    each = ", ".join(f"{value:+.{digits}f}" for value in one.by_policy.values())
-    shown = "" if one.low > 0 or one.high < 0 else ": no difference is shown"
+def told(across: Sequence[AcrossPolicies]) -> list[str]:
+    """A sentence for each arm, with what a claim may stand on."""
+    arms = dict.fromkeys(one.arm for one in across)
+    return [_sentence([one for one in across if one.arm == arm and one.figure in _TOLD]) for arm in arms]
+
+
+def _sentence(figures: Sequence[AcrossPolicies]) -> str:
+    first = figures[0]
     return (
-        f"Across {len(one.by_policy)} policies {one.arm} has {mean} {unit} of {figure} over {one.control} (95 % "
-        f"interval over tasks and policies {low} to {high}; {one.won} tasks won, {one.lost} lost; each policy "
-        f"{each}){shown}."
+        f"Across {len(first.by_policy)} policies {first.arm} over {first.control}, with 95 % intervals over tasks and "
+        f"policies: {', '.join(map(_worded, figures))}."
     )
+
+
+def _worded(one: AcrossPolicies) -> str:
+    figure, unit, digits = ("ROUGE-L", "points", 1) if one.figure == ROUGE_L else (one.figure, "nats", 3)
+    mean, low, high = (f"{value:+.{digits}f}" for value in (one.mean, one.low, one.high))
+    return f"{figure} {mean} {unit} ({low} to {high}; {one.won} tasks won, {one.lost} lost)"
 
 
 def keep_across(store: Store, across: Sequence[AcrossPolicies]) -> None:

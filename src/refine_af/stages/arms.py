@@ -22,7 +22,7 @@ from refine_af.evaluation.subject import LocalSubject
 from refine_af.evaluation.tasks import EvaluationTask, tasks_id
 from refine_af.experiment.check import experiment_tasks
 from refine_af.experiment.data import arm_instances, make_data_sets, sizes
-from refine_af.experiment.policies import TOLD, across_policies, keep_across, told
+from refine_af.experiment.policies import across_policies, keep_across, told
 from refine_af.experiment.results import (
     BASE,
     METRIC,
@@ -167,14 +167,14 @@ def _compare(context: Context, made: Sequence[int], others: Mapping[int, Sequenc
     largest = next(one.comparison for one in reversed(compared) if one.seed is None and one.size == made[-1]
                    and one.comparison.control == options.names[0])  # fmt: skip
     sentences = [conclusion(versus, largest.control, metric=METRIC) for versus in largest.against]
-    sentences += [told(one) for one in across if one.figure in TOLD]
+    of_policies = told(across)
     with store.transaction():
         keep_results(store, evaluations, compared)
         keep_across(store, across)
-        for sentence in sentences:
+        for sentence in (*sentences, *of_policies):
             store.add_event(STAGE, "conclusion", sentence)
         store.finish_stage(STAGE, _counts(context))
-    return " ".join(sentences)
+    return " ".join(of_policies or sentences)
 
 
 def _counts(context: Context) -> StageCounts:
