@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from refine_af import __version__
 from refine_af.checks import OF_THE_MODEL, checks
-from refine_af.config import Config, as_yaml, differences, shown_differences
+from refine_af.config import GONE, Config, as_yaml, differences, shown_differences
 from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
@@ -57,7 +57,7 @@ _WITH_LESS_MEMORY = (
     "go on with a smaller policy.micro_batch, finetune.micro_batch or feedback.batch_size, or with "
     "policy.gradient_checkpointing=true, or start anew with a smaller model.batch_size"
 )
-_GONE = ("value_clip_range", "unended_penalty")  # options of the policy stage that are no more
+_GONE = [name.removeprefix("policy.") for name in GONE]  # all are the policy's
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 

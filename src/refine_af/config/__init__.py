@@ -2,7 +2,15 @@
 
 from refine_af.config.arms import Arm
 from refine_af.config.experiment import ExperimentConfig
-from refine_af.config.load import PRESETS, as_yaml, differences, load_config, nearest_name, shown_differences
+from refine_af.config.load import (
+    GONE,
+    PRESETS,
+    as_yaml,
+    differences,
+    load_config,
+    nearest_name,
+    shown_differences,
+)
 from refine_af.config.model import ModelConfig, ServerConfig
 from refine_af.config.options import (
     Config,
@@ -20,6 +28,7 @@ from refine_af.config.options import (
 )
 
 __all__ = [
+    "GONE",
     "PRESETS",
     "Arm",
     "Config",

@@ -19,6 +19,12 @@ from refine_af.errors import UsageError
 
 PRESETS = ("embedded", "paper-llama2-7b", "paper-llama2-13b", "paper-mistral-7b")
 
+# Options of earlier versions that are no more, and what to do about them.
+GONE = {
+    "policy.value_clip_range": "delete it",
+    "policy.unended_penalty": "delete it, or set policy.fault_penalty",
+}
+
 _SHORT = reprlib.Repr()  # what anchors nest in one another can be endless
 _SHORT.maxlevel, _SHORT.maxstring, _SHORT.maxother = 2, 200, 200
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
@@ -120,6 +126,8 @@ def _explained(error: ValidationError, where: str) -> str:
     key = ".".join(map(str, first["loc"]))
     # {a:1} is a key a:1 without a value in YAML.
     space = "; write a space after ':'" if first["input"] is None and ":" in str(first["loc"][-1:]) else ""
+    if key in GONE:
+        return f"option {key} in {where} is of an earlier refine-af and is no more: {GONE[key]}"
     if first["type"] == "extra_forbidden":
         parent, leaf = first["loc"][:-1], str(first["loc"][-1])
         known = _keys_at(parent)
