@@ -11,6 +11,7 @@ from toys import CONFIG, END, LENGTH, sampled, trainer
 
 from refine_af.config import PolicyConfig
 from refine_af.rl.responses import Trajectory
+from refine_af.rl.trainer import Trainer
 
 SEEDS = range(3)
 BUDGET = 40  # iterations of 32 responses
@@ -84,3 +85,35 @@ def test_it_learns_what_pays_long_before_the_response_ends(place: int, seed: int
 def test_with_a_lower_lambda_a_score_fades_before_it_reaches_the_beginning() -> None:
     """Why the default is 1."""
     assert last(curve(pays_at(0), 0, length=60, ends=False, budget=60, gae_lambda=0.8)) < 0.4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_mipo_learns_to_answer_each_of_two_prompts_in_its_own_way(seed: int) -> None:
+    """Without any score: the mutual information of prompt and answer rises, from near 0 towards log 2 = 0.69."""
+    config = PolicyConfig.model_validate(CONFIG.model_dump() | {"algorithm": "mipo", "kl_coefficient": 0.3})
+    learner, generator = trainer(config, seed), torch.Generator().manual_seed(seed)
+    prompts = (2, 3)
+    before = information(learner, prompts)
+    for iteration in range(1, BUDGET + 1):
+        drawn = torch.multinomial(first_tokens(learner, prompts), 8, replacement=True, generator=generator)
+        items = [
+            Trajectory((0,), (prompt,), (int(answer),))
+            for own, prompt in enumerate(prompts)
+            for n in range(8)
+            for answer in (drawn[own][n], drawn[1 - own][n])
+        ]
+        learner.iterate(iteration, items, [0.0] * len(items))
+    assert before < 0.2
+    assert information(learner, prompts) > 0.5
+
+
+@torch.no_grad()
+def first_tokens(learner: Trainer, prompts: tuple[int, int]) -> torch.Tensor:
+    """(2, V): the probabilities of an answer's first token behind each prompt."""
+    return learner.actor.policy(input_ids=torch.tensor([[0, one] for one in prompts])).logits[:, -1].softmax(-1)
+
+
+def information(learner: Trainer, prompts: tuple[int, int]) -> float:
+    """Of prompt and first token, in nats."""
+    each = first_tokens(learner, prompts)
+    return float((each * (each / each.mean(0)).log()).sum(1).mean())

@@ -90,6 +90,17 @@ def test_losses_and_gradients_are_those_of_trl(name: str, seed: int) -> None:
     assert float(clipped) == pytest.approx(share, abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_mipos_gradient_at_an_iterations_first_step_is_that_of_dpo(seed: int) -> None:
+    """Rafailov et al. 2023, equation 7, over the four pairs."""
+    case = drawn(seed) | {"new": drawn(seed)["old"]}
+    _, gradient, _ = ours("mipo", case)
+    new = case["new"].clone().requires_grad_()
+    ratios = ((new - case["reference"]) * case["mask"]).sum(1).view(4, 2)
+    loss = -torch.nn.functional.logsigmoid(BETA * (ratios[:, 0] - ratios[:, 1])).mean()
+    torch.testing.assert_close(gradient, torch.autograd.grad(loss, new)[0], atol=1e-7, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["ppo", "grpo", "rloo"])
 def test_turns_of_one_rollout_share_its_score_and_empty_ones_still_count_in_their_group(name: str) -> None:
     """Scores stand for rollouts: the first has two turns, the second none that has a token."""

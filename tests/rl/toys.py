@@ -48,7 +48,7 @@ def trainer(config: PolicyConfig = CONFIG, seed: int = 0) -> Trainer:
 
 
 def actor_of(config: PolicyConfig, seed: int, temperature: float = 1.0) -> ActorCritic:
-    critic = None if config.in_groups else config.critic
+    critic = config.critic if config.has_critic else None
     return ActorCritic(network(), config.lora, temperature=temperature, label="toy", seed=seed, critic=critic)
 
 

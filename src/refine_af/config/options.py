@@ -127,10 +127,11 @@ class GuardsConfig(Section):
 class PolicyConfig(Section):
     """Reinforcement learning of the policy that writes input-output pairs."""
 
-    algorithm: Literal["ppo", "grpo", "rloo", "best_of_n", "none"] = Field(
+    algorithm: Literal["ppo", "grpo", "rloo", "mipo", "best_of_n", "none"] = Field(
         "ppo",
-        description="how the policy learns. Controls that leave the model as it is: best_of_n turns the rollouts into "
-        "more candidates, none does without them",
+        description="how the policy learns. Controls: mipo learns from no reward, but prefers what it wrote to what it "
+        "wrote for another instruction; best_of_n leaves the model as it is and turns the rollouts into more "
+        "candidates, none does without them",
     )
     iterations: Positive = Field(200, description="rollout-and-update cycles")
     rollouts: Annotated[int, Field(ge=2)] = Field(64, description="completions sampled in an iteration")
@@ -182,13 +183,18 @@ class PolicyConfig(Section):
 
     @property
     def in_groups(self) -> bool:
-        """Whether a response is compared with others to the same instruction; else a critic judges it."""
+        """Whether a response is compared with others to the same instruction."""
         return self.algorithm in ("grpo", "rloo")
+
+    @property
+    def has_critic(self) -> bool:
+        """Whether a critic judges responses token by token."""
+        return self.algorithm == "ppo"
 
     @property
     def has_own_critic(self) -> bool:
         """Whether a critic with an adapter of its own learns beside the policy."""
-        return self.algorithm == "ppo" and self.critic == "adapter"
+        return self.has_critic and self.critic == "adapter"
 
     @property
     def trains(self) -> bool:
@@ -197,7 +203,7 @@ class PolicyConfig(Section):
 
     @model_validator(mode="after")
     def _groups_fill_iterations(self) -> PolicyConfig:
-        if self.in_groups and self.critic == "adapter":
+        if self.trains and not self.has_critic and self.critic == "adapter":
             raise ValueError(f"critic is adapter, but {self.algorithm} has no critic; leave it out, or take ppo")
         if self.in_groups and self.rollouts % self.group_size:
             raise ValueError(

@@ -148,13 +148,18 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     measured = max(1, min(options.held_out, config.instructions.target // 3))  # a third at most is kept out
     held_out = 2 * measured * options.held_out_samples
     batch = min(config.model.batch_size, options.rollouts)
+    responses = 2 if options.algorithm == "mipo" else 1  # behind one prompt
     groups = f" in groups of {options.group_size}" if options.in_groups else ""
     micro = min(options.micro_batch, options.minibatch)
     trained = options.epochs * (2 if options.has_own_critic else 1)
     again = options.gradient_checkpointing
 
     def through(rows: int) -> float:
-        return options.iterations * math.ceil(each * options.rollouts / rows) * micro_batch_tokens(config, new, rows)
+        return (
+            options.iterations
+            * math.ceil(responses * each * options.rollouts / rows)
+            * micro_batch_tokens(config, new, rows)
+        )
 
     return StageWork(
         "policy",

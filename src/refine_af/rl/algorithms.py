@@ -1,9 +1,9 @@
-"""What tells PPO, RLOO and GRPO apart: how scores become advantages, and what is minimised. All else, from rollouts to
-checkpoints, is one trainer's."""
+"""What tells PPO, RLOO, GRPO and MIPO apart: how scores become advantages, and what is minimised. All else, from
+rollouts to checkpoints, is one trainer's."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -147,11 +147,42 @@ class AgainstTheOthers:
         return float(len(mask))
 
 
+class AgainstOtherPrompts:
+    """MIPO (Nam et al. 2026, arXiv 2603.19294): DPO (Rafailov et al. 2023, arXiv 2305.18290) of what was written for a
+    prompt against what was written for another one. Scores are not read: rollouts are responses, in pairs of the
+    preferred one and the other behind the same prompt, and a pair's weight σ(−β Δ), with Δ the difference of their log
+    ratios to the reference, is that before the iteration's first step. So the gradient is DPO's at that step, and its
+    first order in the steps that follow. β is the weight of the KL penalty, which DPO's solution has."""
+
+    has_critic, adapts_kl = False, False
+
+    def __init__(self, config: PolicyConfig) -> None:
+        pass
+
+    def advantages(self, taken: Taken, kl_coefficient: float) -> tuple[Tensor, Tensor]:
+        ratios = ((taken.log_probs - taken.reference) * taken.mask).sum(1)  # (B,)
+        preferred, other = ratios.view(-1, 2).T
+        slope = kl_coefficient * torch.sigmoid(-kl_coefficient * (preferred - other))
+        each = torch.stack([slope, -slope], dim=1).flatten()
+        advantages = each[:, None] * taken.mask
+        return advantages, advantages
+
+    def weights(self, log_ratio: Tensor, mask: Tensor, cap: float) -> Tensor:
+        return mask.clone()  # an answer to another prompt was sampled by nobody
+
+    def loss(self, new: Tensor, part: Part, kl_coefficient: float) -> tuple[Tensor, Tensor]:
+        return -(part.advantages * new).sum(), torch.zeros((), device=new.device)
+
+    def count(self, mask: Tensor) -> float:
+        return len(mask) / 2
+
+
 def algorithm_of(config: PolicyConfig) -> Algorithm:
     """That of ``policy.algorithm``, of those that train."""
-    made: dict[str, type[ByCritic] | type[InStandardisedGroups] | type[AgainstTheOthers]] = {
+    made: dict[str, Callable[[PolicyConfig], Algorithm]] = {
         "ppo": ByCritic,
         "grpo": InStandardisedGroups,
         "rloo": AgainstTheOthers,
+        "mipo": AgainstOtherPrompts,
     }
     return made[config.algorithm](config)

@@ -67,7 +67,7 @@ def make_actor(parts: Parts, seed: int) -> ActorCritic:
         label=parts.located.label,
         seed=derived_seed(seed, STAGE, "adapter"),
         checkpointing=config.policy.gradient_checkpointing,
-        critic=None if config.policy.in_groups else config.policy.critic,
+        critic=config.policy.critic if config.policy.has_critic else None,
     )
 
 

@@ -24,6 +24,7 @@ from refine_af.stages.learning import Begin, Learn, learn, policy_trainer
 from refine_af.stages.pairs import PairWriter, WrittenPair
 from refine_af.stages.rollouts import (
     checkpoint,
+    contrasts,
     drawn,
     rollout_figures,
     sampled,
@@ -147,8 +148,13 @@ def _iterate(
 
 
 def _order(context: Context, written: Sequence[WrittenPair], iteration: int, step_scale: float) -> Learn:
-    """What is learnt from pairs: what was written in each turn, with the score of its pair. A response without a single
-    token is an immediate end without its token: nothing to learn from. Raises RefineError where all are."""
+    """What is learnt from pairs: what was written in each turn, with the score of its pair, or against what was written
+    for another instruction. A response without a single token is an immediate end without its token: nothing to learn
+    from. Raises RefineError where all are."""
+    if context.config.policy.algorithm == "mipo":
+        pairs = contrasts(context, written, iteration)
+        responses = [one for pair in pairs for one in pair]
+        return Learn(iteration, responses, [1.0, 0.0] * len(pairs), list(range(len(responses))), step_scale)
     turns = [
         (place, one) for place, pair in enumerate(written) for one in trajectories(context, pair) if one.response_ids
     ]

@@ -9,11 +9,12 @@ from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
 
 from refine_af.engines.base import Engine
+from refine_af.errors import RefineError
 from refine_af.language import Language
 from refine_af.records import Instruction, derived_random, derived_seed
 from refine_af.stages.context import Context, generated_instructions
 from refine_af.stages.held_out import STAGE, check
-from refine_af.stages.pairs import PairWriter, WrittenPair, distinct_bigrams, mean_shares
+from refine_af.stages.pairs import PairWriter, WrittenPair, WrittenTurn, distinct_bigrams, mean_shares
 from refine_af.stages.team_engine import in_team
 
 if TYPE_CHECKING:
@@ -96,15 +97,45 @@ def scores(context: Context, written: Sequence[WrittenPair]) -> list[float]:
 
 def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
     """One for each turn: the prompts of a pair's turns differ, so they are no one text. All have the pair's score."""
+    return [_trajectory(context, one, one.completion.token_ids, one.completion.log_probs) for one in written.turns]
+
+
+def contrasts(context: Context, written: Sequence[WrittenPair], iteration: int) -> list[tuple[Trajectory, Trajectory]]:
+    """Of each turn of a sound pair what was written, and behind the same prompt what was written in the same turn for
+    another instruction, drawn by the seed. Raises RefineError where no turn has such a counterpart."""
+    turns = [
+        (pair.instruction.id, turn)
+        for pair in written
+        if pair.fault is None
+        for turn in pair.turns
+        if turn.completion.token_ids
+    ]
+    random = derived_random(context.config.seed, STAGE, "contrasts", iteration)
+    found = []
+    for id, turn in turns:
+        others = [one for other, one in turns if other != id and one.turn == turn.turn]
+        if others:
+            ids = turn.completion.token_ids, random.choice(others).completion.token_ids
+            preferred, other = (_trajectory(context, turn, of, None) for of in ids)
+            found.append((preferred, other))
+    if not found:
+        raise RefineError(
+            f"policy: no two instructions of iteration {iteration} have sound pairs to tell apart; raise "
+            "policy.rollouts"
+        )
+    return found
+
+
+def _trajectory(
+    context: Context, turn: WrittenTurn, response: tuple[int, ...], log_probs: tuple[float, ...] | None
+) -> Trajectory:
+    """A response behind the turn's prompt."""
     from refine_af.rl.responses import Trajectory
 
-    def encoded(text: str) -> tuple[int, ...]:
-        return tuple(context.parts.tokenizer.encode(text, add_special_tokens=False))
-
-    return [
-        Trajectory(encoded(t.prefix), encoded(t.prompt), t.completion.token_ids, t.completion.log_probs)
-        for t in written.turns
-    ]
+    prefix, prompt = (
+        tuple(context.parts.tokenizer.encode(text, add_special_tokens=False)) for text in (turn.prefix, turn.prompt)
+    )
+    return Trajectory(prefix, prompt, response, log_probs)
 
 
 def rollout_figures(written: Sequence[WrittenPair], language: Language) -> dict[str, float]:
