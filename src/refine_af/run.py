@@ -114,8 +114,7 @@ class Run:
         known = store.run_config() if store.has_schema() else None
         if known is None:
             return
-        self._refuse_old_pairs(store)
-        self._refuse_old_training(store, known)
+        self._refuse_older(store, known)
         changed = self._changes(known)
         foresees = foresees_training(self.config)
         if any(not _may_change(line.split(":")[0], store, foresees) for line in changed):
@@ -137,27 +136,21 @@ class Run:
         """The embedded model has its package's, and may have to be converted first."""
         return EMBEDDED if self.config.model.name == EMBEDDED else fingerprint(parts.located.folder)
 
-    def _refuse_old_pairs(self, store: Store) -> None:
-        """A run that is about to write pairs writes them as it began. One that has all its pairs goes on."""
-        if store.writes_pairs_as_now() or not store.stage_begun("instructions"):
-            return
+    def _refuse_older(self, store: Store, known: dict[str, Any]) -> None:
+        """A run of an earlier version that is in the middle of what is done in another way now."""
         candidates = self.config.experiment.takes_best_of_n and not store.stage_done("arms")
-        if store.stage_done("instances") and not candidates:
+        has_pairs = store.stage_done("instances") and not candidates
+        learning = store.stage_begun("policy") and not store.stage_done("policy")
+        if store.stage_begun("instructions") and not (store.writes_pairs_as_now() or has_pairs):
+            otherwise = "wrote pairs differently"
+        elif learning and any(name in known["policy"] for name in _GONE):
+            otherwise = "trained the policy differently"
+        else:
             return
         raise UsageError(
-            f"{self.folder} was begun by an earlier refine-af ({_began(store)}), which wrote pairs differently: finish "
-            "it with that one, or start over with --fresh; its data stay as they are"
+            f"{self.folder} was begun by an earlier refine-af ({_began(store)}), which {otherwise}: finish it with "
+            "that one, or start over with --fresh; its data stay as they are"
         )
-
-    def _refuse_old_training(self, store: Store, known: dict[str, Any]) -> None:
-        """What an option that is no more said would be learnt otherwise from now on."""
-        learning = store.stage_begun("policy") and not store.stage_done("policy")
-        if learning and any(name in known["policy"] for name in _GONE):
-            raise UsageError(
-                f"{self.folder}: an earlier refine-af ({_began(store)}) was in the middle of training the policy, "
-                "which this one can't go on with: finish it with that one, or start over with --fresh; its data stay "
-                "as they are"
-            )
 
     def _changes(self, known: dict[str, Any]) -> list[str]:
         """In what the config differs from the run's. An option that is younger than the run stood at its default."""
