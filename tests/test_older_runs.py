@@ -134,7 +134,7 @@ def test_a_run_whose_policy_was_learning_otherwise_is_refused_and_one_that_is_pa
         store.change_config(known, "as an earlier version wrote it")
         store.start_stage("policy")
     before = test_run.rows(folder)
-    with pytest.raises(UsageError, match=r"by an earlier refine-af \(.+\), which trained the policy differently: finish"):
+    with pytest.raises(UsageError, match=r"earlier refine-af \(.+\), which trained the policy differently: finish"):
         Run(tiny_config, folder).execute()
     assert test_run.rows(folder) == before
     done(folder, "policy", "instances", "finetune", "evaluate", "arms")
