@@ -198,7 +198,7 @@ def _complete(
     write_text(out / "predictions.jsonl", "".join(_line(one.as_row()) for one in scored))
     # Last, since its presence proves the evaluation complete.
     told = {"without_text": dict(silences)} if silences else {}
-    all_scores = {"settings": settings, **summary(scored), **told, **found}
+    all_scores = {**summary(scored), **told, **found, "settings": settings}
     write_text(out / "scores.json", json.dumps(all_scores, indent=2) + "\n")
     journal.unlink()
     progress.end(f"ROUGE-L {fmean(one.rouge_l for one in scored):.2f} on {total} instances of {len(tasks)} tasks")
