@@ -167,6 +167,16 @@ def test_whatever_a_template_minds_is_one_line(tiny_model: Path, template: Any) 
     assert "\n" not in str(error.value)
 
 
+def test_of_several_templates_of_which_none_is_the_default_all_are_named(tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match="there are 2, tool_use, rag, and none is named default; mend it"):
+        real(tiny_model, {"tool_use": "a", "rag": "b"}).check(turns=False)
+
+
+def test_a_long_complaint_of_a_template_is_shown_to_be_cut(tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match="no word of ours no wor …; mend it"):
+        real(tiny_model, "{{ raise_exception('no word of ours ' * 40) }}").check(turns=False)
+
+
 def test_a_template_that_writes_the_date_writes_the_same_every_day(tiny_model: Path) -> None:
     asked = '{% if strftime_now is defined %}{% set day = strftime_now("%d %b %Y") %}{% endif %}'
     frame = real(tiny_model, asked + "{{ day }}, {{ strftime_now('%H:%M:%S.%f') }} {{ messages[-1].content }}").frame()

@@ -100,11 +100,15 @@ class Dialect:
                 enable_thinking=False,  # of models that do on demand; other templates don't look at it
             )
         except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise self._fails(" ".join(str(error).split())[:150]) from None
+            problem = " ".join(str(error).split())
+            raise self._fails(problem if len(problem) <= 150 else f"{problem[:150]} …") from None
         return text
 
     def _template(self) -> str:
         """The template, with the day that doesn't change in place of today."""
+        several = self._tokenizer.chat_template
+        if isinstance(several, dict) and "default" not in several:
+            raise self._fails(f"there are {len(several)}, {', '.join(several)}, and none is named default")
         text = self._tokenizer.get_chat_template()
         return _CLOCK.sub(lambda call: repr(_TODAY.strftime(call["format"])), text)
 
