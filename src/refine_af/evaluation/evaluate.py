@@ -19,7 +19,7 @@ from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
 from refine_af.evaluation.subject import PromptForm, Subject, find_subject
 from refine_af.evaluation.tasks import EvaluationTask, load_tasks, references, tasks_id
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.files import check_folder, one_process, write_text
+from refine_af.files import check_folder, make_folder, one_process, write_text
 from refine_af.language import ENGLISH, Language, unseen_note
 from refine_af.progress import Progress
 from refine_af.prompts.answers import Cut, cut_answer, scored_part
@@ -75,7 +75,7 @@ def evaluate(
             progress.note(note)
         if not is_complete(out):
             subject.try_out()
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with one_process(out):
             if is_complete(out):
                 progress.note(f"{out} holds this evaluation already")
@@ -99,7 +99,7 @@ def evaluate_subject(
     settings = all_settings(subject, tasks, options)
     _refuse_other_settings(out, settings)
     if not is_complete(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         _complete(subject, tasks, options, settings, out, progress, name)
 
 
