@@ -18,9 +18,7 @@ def test_a_folder_that_only_trying_shows_to_be_impossible_is_told(
         raise OSError(errno.ENOENT, "No such file or directory")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(
-        UsageError, match=r"^--out .*new can't be made: No such file or directory; name another"
-    ):
+    with pytest.raises(UsageError, match=r"^--out .*new can't be made: No such file or directory; name another"):
         make_folder(tmp_path / "new")
 
 
