@@ -120,6 +120,16 @@ def test_a_base_model_is_asked_plainly_and_a_chat_model_too_if_wanted(call: Call
     assert predictions("base") == predictions("plain") != predictions("chat")
 
 
+def test_a_template_that_writes_nothing_behind_the_task_is_a_template_too(
+    call: Called, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "before-alone"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{{ m.content }}{% endfor %}")
+    assert call("-q", model=str(folder)).code == 0
+    assert scores("out")["settings"]["prompt"] == "chat"
+
+
 def test_instances_and_shots_change_what_is_asked(call: Called) -> None:
     call("-q", "--instances", 1)
     call("-q", "--instances", 1, "--shots", 2, out="shown")

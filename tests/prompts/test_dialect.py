@@ -156,10 +156,12 @@ def real(tiny_model: Path, template: Any) -> Dialect:
         "{{ raise_exception('no') }}",
         "{% for m in messages",
         "{{ 1 + messages }}",
+        "{{ 1 / 0 }}",
+        "{{ messages[-1].content | upper }}",
         "{% for c in messages[0].content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}",
         {"tool_use": "{{ messages[0].content }}", "rag": "{{ messages[0].content }}"},
     ],
-    ids=["undefined", "raised", "syntax", "type", "parts", "several"],
+    ids=["undefined", "raised", "syntax", "type", "arithmetic", "case", "parts", "several"],
 )
 def test_whatever_a_template_minds_is_one_line(tiny_model: Path, template: Any) -> None:
     with pytest.raises(UsageError, match=r"chat template of .* can't be used: ") as error:
