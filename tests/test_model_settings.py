@@ -65,6 +65,12 @@ def test_settings_of_which_no_network_can_be_made_are_told_before_and_when_it_is
         load_model(locate(config), config)
 
 
+def test_a_tokenizer_is_not_blamed_for_the_settings(tiny_model: Path, tmp_path: Path) -> None:
+    folder = changed(tiny_model, tmp_path / "m", num_attention_heads=0)
+    with pytest.raises(UsageError, match=r"config\.json: no causal language model can be made of it"):
+        load_tokenizer(locate(ModelConfig(name=str(folder))))
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [

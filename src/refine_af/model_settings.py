@@ -60,5 +60,5 @@ def _told(file: Path, error: Exception) -> str:
         if "auto_map" in settings:
             return f"{file}: type {kind} needs code out of the model's repository, which is not run; choose another"
         return f"{file}: transformers {__version__} doesn't know the type {kind}; upgrade it, or choose another model"
-    problem = " ".join(str(error).split())[:200]
+    problem = " ".join(str(error).split())[:200] + (" is not known" if isinstance(error, KeyError) else "")
     return f"{file}: no causal language model can be made of it ({problem}); get it again, or choose another model"

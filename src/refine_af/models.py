@@ -294,6 +294,7 @@ def load_tokenizer(located: LocatedModel, folder: Path | None = None) -> PreTrai
         except Exception as error:  # the files are made by others, and the library of tokenizers knows no other kind
             if isinstance(error, MemoryError):
                 raise
+            model_settings(located.folder)  # which it reads too: a fault of theirs is told as theirs
             problem = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(
                 f"the tokenizer of {located.label} can't be loaded ({problem}); get its files again"
