@@ -133,6 +133,8 @@ def _explained(error: ValidationError, where: str) -> str:
         message = "must hold names and values, as in {name: value}"
     if first["type"] == "tuple_type":
         message = "must be a list, as in [one, two]"
+    if first["type"] in ("too_short", "too_long"):
+        message = message.replace("Tuple", "the list").replace(" after validation", "")
     if first["type"] == "string_type" and isinstance(first["input"], bool):
         message = "must be text; put yes, no, on and off in quotes"
     if not key:  # sections that don't go together
