@@ -171,6 +171,22 @@ def test_what_a_copy_of_the_layers_would_leave_out_is_refused(settings: Any, nam
         check_adapter(folder)
 
 
+@pytest.mark.parametrize(("key", "value"), [("r", 0), ("r", None), ("lora_alpha", "16"), ("lora_alpha", True)])
+def test_a_size_that_is_none_is_told(key: str, value: Any, saved: Saved) -> None:
+    folder = saved(lora())
+    resettle(folder, **{key: value})
+    with pytest.raises(UsageError, match=f"{key} is {value!r}, no number above 0; save"):
+        check_adapter(folder)
+
+
+@pytest.mark.parametrize("wrong", [{"target_modules": "(q_proj"}, {"target_modules": 3}, {"rank_pattern": ["q_proj"]}])
+def test_settings_that_peft_can_not_make_layers_of_are_told(wrong: Any, saved: Saved, tiny_model: Path) -> None:
+    folder = saved(lora())
+    resettle(folder, **wrong)
+    with pytest.raises(UsageError, match="doesn't fit its base"):
+        put_on(network_of(tiny_model), folder)
+
+
 def test_an_option_of_a_later_peft_is_refused_by_its_name(saved: Saved) -> None:
     folder = saved(lora())
     resettle(folder, use_something_new=True, nothing_new=None)

@@ -20,6 +20,7 @@ def chat(content: Any, finish: str = "stop", **more: Any) -> dict[str, Any]:
         (" blue\n", " blue\n"),
         ([{"type": "text", "text": "bl"}, {"type": "output_text", "text": "ue"}], "blue"),
         (["bl", {"text": "ue"}], "blue"),
+        ("blue \ud83d", "blue \ufffd"),
         ([{"type": "thinking", "thinking": "Hm", "text": "Hm"}, {"type": "text", "text": "blue"}], "blue"),
         ("<think>A colour.\n\nBlue is fine.</think>\n\nblue", "blue"),
         ("\n<thinking>Hm</thinking>blue", "blue"),

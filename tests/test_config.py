@@ -200,6 +200,15 @@ def test_a_number_that_is_not_finite_is_refused(override: str) -> None:
         ("seed: !!int x", "is not YAML: a value can't be read"),
         ("[" * 20_000, "line 1 is not YAML: more than 100 lists or mappings in one another"),
         ("seed: -1", "option seed"),
+        ("instructions: {target: yes}", "option instructions.target in .*: must be a number, found True"),
+        ("policy: {kl_coefficient: on}", "option policy.kl_coefficient in .*: must be a number, found True"),
+        ("policy: {importance_cap: true}", "option policy.importance_cap in .*: must be a number, found True"),
+        ("policy: {report_to: wandb}", r"policy.report_to in .*: must be a list, as in \[one, two\], found"),
+        (
+            "policy: {lora: {targets: []}}",
+            "policy.lora.targets in .*: the list should have at least 1 item, not 0, found",
+        ),
+        ("feedback: {name: no}", "feedback.name in .*: must be text; put yes, no, on and off in quotes, found False"),
         ("policy: {lora: {rnak: 1}}", "did you mean 'rank'"),
     ],
 )

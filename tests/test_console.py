@@ -160,3 +160,16 @@ def test_what_an_encoding_lacks_is_replaced(tmp_path: Path, encoding: str) -> No
         else:
             shown = {"latin-1": "Größe ?? ...", "ascii": "Gr??e ?? ...", "utf-8": "Größe 日本 …"}[encoding]
             assert shown in ended.stdout.decode(encoding)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize(
+    ("outlet", "code", "said"), [(">/dev/full", 2, "no space left where the output goes"), (">&-", 0, "")]
+)
+def test_an_output_that_is_full_or_closed_is_no_traceback(outlet: str, code: int, said: str) -> None:
+    command = f'"{sys.executable}" -m refine_af config schema {outlet}'
+    environment = {"PYTHONPATH": str(Path(refine_af.__file__).parents[1])}
+    ended = subprocess.run(["sh", "-c", command], env=environment, capture_output=True, check=False, text=True)
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == bool(said)

@@ -210,7 +210,7 @@ def test_other_chats_are_refused(tmp_path: Path, messages: list[Any], said: str)
         ("a.csv", b"text\nx\n" + b"y" * 140_000, "file a, line 3: broken CSV ("),
         ("a.csv", b'text\nx\n"y\nz\n', "file a, line 3: broken CSV (a quote is never closed"),
         ("a.csv", b'text,n\n"y\nz,"1"\n', "file a, line 2: broken CSV ("),
-        ("a.csv", b'text\n"x"y\n', "file a, line 2: broken CSV ("),
+        ("a.csv", b'text\n"x"y\n', "file a, line 2: broken CSV (a cell goes on behind its closing quote; write a"),
         ("a.csv", b"PK\x03\x04\x14", "file a, line 1: not UTF-8: the file is a spreadsheet or a zip archive; save the"),
         ("a.jsonl", b"ARROW1\x00", "file a, line 1: not UTF-8: the file is an Arrow file; write it as JSONL"),
         ("a.csv", "text".encode("utf-16"), "file a, line 1: not UTF-8: the file is UTF-16; save the file as UTF-8"),

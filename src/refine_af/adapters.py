@@ -7,6 +7,7 @@ refused by name. Adapters of our own are written by :mod:`refine_af.lora`.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,12 @@ def check_adapter(folder: Path) -> None:
         uses.append(f"init_lora_weights={first}")
     if uses:
         raise UsageError(f"adapter {folder} uses {', '.join(uses)}, which is not supported: {_MERGE}")
+    for key in ("r", "lora_alpha"):
+        value = settings.get(key, 1)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+            raise UsageError(
+                f"adapter {folder}: {key} is {value!r}, no number above 0; save the adapter again with peft"
+            )
     if not any((folder / f"adapter_model.{ending}").is_file() for ending in ("safetensors", "bin")):
         raise UsageError(f"adapter {folder} has no adapter_model.safetensors; save or get it again")
     check_files(folder)
@@ -97,11 +104,11 @@ def put_on(network: PreTrainedModel, folder: Path) -> PeftModel:
     check_adapter(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what we tell, or refuse
-        settings = LoraConfig.from_pretrained(str(folder))
-        settings.inference_mode = True
         try:
+            settings = LoraConfig.from_pretrained(str(folder))
+            settings.inference_mode = True
             adapted = PeftModel(network, settings)
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, TypeError, LookupError, re.error) as error:
             raise _misfit(folder, " ".join(str(error).split())[:200]) from None
         try:
             _fill(adapted, folder)

@@ -32,7 +32,8 @@ from refine_af.cli_options import (
 from refine_af.cli_validation import validate_feedback
 from refine_af.console import print_error, show_what_can_be_shown
 from refine_af.environment import quiet_libraries
-from refine_af.errors import RefineError, UsageError
+from refine_af.errors import DiskFullError, RefineError, UsageError
+from refine_af.exhaustion import is_full
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -329,6 +330,11 @@ def version() -> None:
 _CommandLineError: Any = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException")
 
 
+def _print_no_more() -> None:
+    """What is left of the output has nowhere to go, and Python would say so once more when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """The entry point: an error becomes one line on stderr and an exit code, never a traceback."""
     show_what_can_be_shown()
@@ -345,6 +351,12 @@ def main() -> None:
             print(f"refine-af: {line} (see `refine-af --help`)", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _print_no_more()
         sys.exit(1)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        _print_no_more()
+        print_error(DiskFullError("no space left where the output goes; free some, and run the same command again"))
+        sys.exit(DiskFullError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -6,11 +6,14 @@ error. None of these is an empty answer of the model.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from refine_af.thoughts import without_thoughts
+
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 class AskAgainError(Exception):
@@ -64,7 +67,8 @@ def answer_of(choice: Mapping[str, Any], *, plain: bool = False) -> Answer | Non
 
 def _text(part: Any) -> str:
     text = part.get("text") if isinstance(part, dict) and "thinking" not in part else part
-    return text if isinstance(text, str) else ""
+    # JSON can hold half of a character, which no file can.
+    return _HALVES.sub("\ufffd", text) if isinstance(text, str) else ""
 
 
 def _silence(choice: Mapping[str, Any], message: Mapping[str, Any], *, null: bool, thinking: bool) -> str:

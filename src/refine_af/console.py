@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
@@ -42,7 +43,12 @@ def print_error(error: Exception) -> None:
 
 
 def show_what_can_be_shown() -> None:
-    """From now on a character that an output's encoding lacks is replaced, where it would end the process."""
+    """From now on a character that an output's encoding lacks is replaced, where it would end the process, and what is
+    printed to an output that was closed before we began goes nowhere."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     codecs.register_error("refine-af", _replaced)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_af.errors import UsageError
+from refine_af.model_settings import json_settings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,12 +37,7 @@ def find_ends(folder: Path, tokenizer: PreTrainedTokenizerBase) -> Ends:
 
 def _named(file: Path) -> set[int]:
     """What ``eos_token_id`` is in a file of settings, also in those of the language part of a larger model."""
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return set()
-    except ValueError:
-        raise UsageError(f"{file} is no JSON; get it again, or write {{}} there if the model needs none") from None
+    fields = json_settings(file)
     found: set[int] = set()
     for part in (fields, fields.get("text_config") or {}):
         value: Any = part.get("eos_token_id")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from refine_af.errors import UsageError
+from refine_af.exhaustion import is_full
 
 
 def write_text(path: Path, text: str) -> None:
@@ -26,6 +27,12 @@ def write_text(path: Path, text: str) -> None:
 
 def check_folder(out: Path) -> None:
     """Raises UsageError where ``out`` can't be a folder to write in: a file is in the way, or permission is missing."""
+    try:
+        out.stat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except OSError as error:  # such as a name that is too long
+        raise UsageError(f"--out {out}: {error.strerror}; name another folder") from None
     for place in (out, *out.parents):
         if place.exists():
             if not place.is_dir():
@@ -33,6 +40,17 @@ def check_folder(out: Path) -> None:
             if not os.access(place, os.W_OK):
                 raise UsageError(f"--out {out}: no permission to write in {place}")
             return
+
+
+def make_folder(out: Path) -> None:
+    """Makes ``out`` where it isn't there yet. Raises UsageError for what only trying shows, such as a file
+    system that takes no folders, and OSError for a full disk."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if is_full(error):
+            raise
+        raise UsageError(f"--out {out} can't be made: {error.strerror}; name another folder") from None
 
 
 @contextmanager

@@ -12,11 +12,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from refine_af.config import LoraSettings
 from refine_af.errors import UsageError
+from refine_af.model_settings import model_settings, settings_explained
 from refine_af.models import check_targets
 
 if TYPE_CHECKING:
@@ -69,9 +70,10 @@ def is_router(layer: nn.Module) -> bool:
 
 
 def bare_network(folder: Path) -> PreTrainedModel:
-    """The network of a model that is not loaded: its layers without their weights, in a second or less."""
-    with torch.device("meta"):
-        settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    """The network of a model that is not loaded: its layers without their weights, in a second or less. Raises
+    UsageError where its settings are none."""
+    settings = model_settings(folder)
+    with torch.device("meta"), settings_explained(folder):
         return AutoModelForCausalLM.from_config(settings, trust_remote_code=False)
 
 

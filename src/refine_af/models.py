@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from refine_af.config import ModelConfig
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import is_full
+from refine_af.model_settings import json_settings, model_settings, settings_explained
 from refine_af.records import content_id
 from refine_af.weights import check_files, load_weights
 
@@ -84,6 +85,7 @@ def check_model(config: ModelConfig) -> None:
         folder = Path(os.path.expanduser(config.name))
         if not (folder / "config.json").is_file():
             raise UsageError(_what_it_is(config.name, folder))
+        json_settings(folder / "config.json")
         check_files(folder)
     else:
         snapshot = _hub_snapshot(config)
@@ -93,6 +95,7 @@ def check_model(config: ModelConfig) -> None:
                 f"model {config.name} is not on this disk; get it with `hf download {config.name}{revision}` "
                 "(a gated model needs `hf auth login` first)"
             )
+        json_settings(snapshot / "config.json")
         check_files(snapshot)
 
 
@@ -135,9 +138,7 @@ def locate(config: ModelConfig) -> LocatedModel:
 
 def positions(located: LocatedModel) -> int | None:
     """How many tokens a text may have that the model reads; None where its settings don't say."""
-    from transformers import AutoConfig
-
-    return positions_of(AutoConfig.from_pretrained(located.folder, trust_remote_code=False))
+    return positions_of(model_settings(located.folder))
 
 
 def positions_of(settings: PretrainedConfig) -> int | None:
@@ -290,9 +291,14 @@ def load_tokenizer(located: LocatedModel, folder: Path | None = None) -> PreTrai
     with quiet_libraries():
         try:
             tokenizer = AutoTokenizer.from_pretrained(folder or located.folder)
-        except (ValueError, OSError) as error:
-            problem = " ".join(str(error).split())
-            raise UsageError(f"the tokenizer of {located.label} can't be loaded: {problem}") from None
+        except Exception as error:  # the files are made by others, and the library of tokenizers knows no other kind
+            if isinstance(error, MemoryError):
+                raise
+            model_settings(located.folder)  # which it reads too: a fault of theirs is told as theirs
+            problem = " ".join(str(error).split())[:200] or type(error).__name__
+            raise UsageError(
+                f"the tokenizer of {located.label} can't be loaded ({problem}); get its files again"
+            ) from None
     if tokenizer.eos_token_id is None:
         raise UsageError(f"the tokenizer of {located.label} has no eos_token; set one in its tokenizer_config.json")
     if tokenizer.pad_token_id is None:
@@ -316,6 +322,9 @@ def load_model(located: LocatedModel, config: ModelConfig) -> PreTrainedModel:
             # transformers then lists every architecture that it knows.
             problem = " ".join(str(error).split())[:120]
             raise UsageError(f"{located.label} is not a causal language model: {problem} …") from None
+        except (LookupError, TypeError, AttributeError, ArithmeticError):
+            with settings_explained(located.folder):
+                raise
     # What its makers sample with is no part of the policy: our settings are the only ones.
     model.generation_config = GenerationConfig()
     if in_four_bits:
@@ -358,9 +367,7 @@ def _check_forward(label: str, model: PreTrainedModel) -> None:
 
 def _check_head(located: LocatedModel) -> None:
     """A reward model whose embeddings are tied would load with them as its language model's head."""
-    from transformers import AutoConfig
-
-    for architecture in AutoConfig.from_pretrained(located.folder).architectures or ():
+    for architecture in model_settings(located.folder).architectures or ():
         if architecture.endswith(("Classification", "RewardModel", "QuestionAnswering", "Regression")):
             raise UsageError(
                 f"{located.label} is a {architecture}, which has no language-model head to write with; give the causal "

@@ -16,6 +16,7 @@ from refine_af.engines.base import Engine
 from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
+from refine_af.model_settings import model_settings
 from refine_af.models import (
     LocatedModel,
     build_once,
@@ -119,11 +120,9 @@ class Parts:
         """What generates."""
         if self.config.model.engine != "ctranslate2":
             return "vllm" if self.config.model.engine == "vllm" else "transformers"
-        from transformers import AutoConfig
-
         from refine_af.engines.ctranslate2 import can_convert
 
-        architecture = type(AutoConfig.from_pretrained(self.located.folder)).__name__
+        architecture = type(model_settings(self.located.folder)).__name__
         if not can_convert(architecture):
             raise UsageError(f"ctranslate2 doesn't know the architecture {architecture}; set model.engine=transformers")
         return "ctranslate2"

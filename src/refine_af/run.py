@@ -20,7 +20,7 @@ from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.check import foresees_training
-from refine_af.files import check_folder, one_process, write_text
+from refine_af.files import check_folder, make_folder, one_process, write_text
 from refine_af.models import EMBEDDED
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
@@ -86,7 +86,7 @@ class Run:
         with exhaustion_explained(self.folder, _WITH_LESS_MEMORY):
             if until != "seeds" and not (self.folder / "run.db").exists():
                 try_model(parts)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self.folder)
             with one_process(self.folder), Store(self.folder / "run.db") as store:
                 self._adopt(store, parts)
                 shutil.rmtree(scratch, ignore_errors=True)

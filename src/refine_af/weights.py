@@ -104,7 +104,7 @@ def load_weights(kind: Any, name: str, folder: Path, *, unused: tuple[str, ...] 
     files = weight_files(folder)
     absent = [file.name for file in files if not file.is_file()]
     if absent:
-        raise UsageError(f"{_some(absent)} of {name} are not in {folder}; get them with `hf download {name}`")
+        raise UsageError(f"{_some(absent)} of {name} are not in {folder}; {_source(name)}")
     try:
         # Other shapes than the model's are let in, to be told in our words.
         model, info = kind.from_pretrained(
@@ -112,11 +112,16 @@ def load_weights(kind: Any, name: str, folder: Path, *, unused: tuple[str, ...] 
         )
     except (OSError, ImportError) as error:
         if not files:
-            raise UsageError(f"the weights of {name} are not in {folder}; get them with `hf download {name}`") from None
+            raise UsageError(f"the weights of {name} are not in {folder}; {_source(name)}") from None
         raise UsageError(f"{name} can't be loaded: {_in_one_line(error)}") from None
     _check_all_fit(name, model, info, unused)
     _check_finite(name, model)
     return model
+
+
+def _source(name: str) -> str:
+    on_hub = name.count("/") == 1
+    return f"get them with `hf download {name}`" if on_hub else "get them from where the folder came"
 
 
 def _in_one_line(error: Exception) -> str:

@@ -120,6 +120,16 @@ def test_a_base_model_is_asked_plainly_and_a_chat_model_too_if_wanted(call: Call
     assert predictions("base") == predictions("plain") != predictions("chat")
 
 
+def test_a_template_that_writes_nothing_behind_the_task_is_a_template_too(
+    call: Called, tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "before-alone"
+    shutil.copytree(tiny_model, folder)
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}<|user|>{{ m.content }}{% endfor %}")
+    assert call("-q", model=str(folder)).code == 0
+    assert scores("out")["settings"]["prompt"] == "chat"
+
+
 def test_instances_and_shots_change_what_is_asked(call: Called) -> None:
     call("-q", "--instances", 1)
     call("-q", "--instances", 1, "--shots", 2, out="shown")
@@ -409,6 +419,7 @@ def test_other_settings_are_refused_with_the_difference(call: Called, complete: 
         ((), {"model": "./none"}, "no model folder ./none; give a folder saved by transformers"),
         ((), {"model": "http://"}, "MODEL must be like https://host/v1, found 'http://'"),
         ((), {"out": "tasks.jsonl/x"}, "tasks.jsonl is a file; name a folder"),
+        ((), {"out": "o" * 300}, ": File name too long; name another folder"),
         ((), {"out": "."}, "holds other files and no evaluation"),
         (("--tasks", "none.jsonl"), {}, "none.jsonl is not there"),
         (("--served", "m"), {}, "--served names a model behind an endpoint"),

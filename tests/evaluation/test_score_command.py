@@ -59,6 +59,7 @@ def test_json_is_the_means_by_task_and_by_category(call: Called) -> None:
     )
     code, out, err = call("--json")
     assert (code, err) == (0, "")
+    assert list(json.loads(out))[:2] == ["rouge_l", "exact_match"], "what is asked for comes first"
     assert json.loads(out) == {
         "settings": {"tokenization": "rouge-score"},
         "rouge_l": pytest.approx((200 / 3 + 100) / 3),

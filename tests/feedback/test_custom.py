@@ -93,6 +93,9 @@ def test_a_scorer_or_its_class_keeps_its_name_and_its_lower_bound(module: Callab
     [
         ("[float('nan')] * 2", "returned nan for the output 'Tom'"),
         ("[1.0, float('-inf')]", "returned -inf for the output 'cat!!'"),
+        ("[1.0, 10**400]", "returned a number of 1329 bits for the output 'cat!!'"),
+        ("[10**5000, 1.0]", "returned a number of 16610 bits for the output 'Tom'"),
+        ("(len(c) / 0 for c in completions)", "failed: ZeroDivisionError"),
         ("[1.0]", "returned 1 values for 2 examples"),
         ("[]", "returned 0 values for 2 examples"),
         ("[1.0, 2.0, 3.0]", "returned 3 values for 2 examples"),
@@ -190,6 +193,28 @@ def test_an_error_in_a_users_code_is_one_line_with_its_name(
     with pytest.raises(RefineError) as caught:
         load_custom(f"{module(FAILING)}:{attribute}").judge(EXAMPLES)
     assert str(caught.value) == said
+
+
+def test_a_generator_of_numbers_is_as_good_as_a_list(module: Callable[[str], str]) -> None:
+    name = module("def reward(prompts, completions, **kwargs):\n    return (len(c) for c in completions)\n")
+    assert [j.reward for j in load_custom(f"{name}:reward").judge(EXAMPLES)] == [3.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("def (", r"can't be imported \(SyntaxError: invalid syntax"),
+        ("1 / 0", r"can't be imported \(ZeroDivisionError: division by zero\)"),
+        (
+            "import math\nmath.nothing",
+            r"can't be imported \(AttributeError: module 'math' has no attribute 'nothing'\)",
+        ),
+    ],
+)
+def test_a_module_that_fails_while_it_is_imported_is_told(module: Callable[[str], str], source: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        load_scorer(f"{module(source)}:reward")
+    assert "\n" not in str(caught.value)
 
 
 def test_an_installed_package_offers_scorers_by_entry_points(

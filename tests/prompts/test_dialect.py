@@ -156,15 +156,27 @@ def real(tiny_model: Path, template: Any) -> Dialect:
         "{{ raise_exception('no') }}",
         "{% for m in messages",
         "{{ 1 + messages }}",
+        "{{ 1 / 0 }}",
+        "{{ messages[-1].content | upper }}",
         "{% for c in messages[0].content %}{% if c.type == 'text' %}{{ c.text }}{% endif %}{% endfor %}",
         {"tool_use": "{{ messages[0].content }}", "rag": "{{ messages[0].content }}"},
     ],
-    ids=["undefined", "raised", "syntax", "type", "parts", "several"],
+    ids=["undefined", "raised", "syntax", "type", "arithmetic", "case", "parts", "several"],
 )
 def test_whatever_a_template_minds_is_one_line(tiny_model: Path, template: Any) -> None:
     with pytest.raises(UsageError, match=r"chat template of .* can't be used: ") as error:
         real(tiny_model, template).check(turns=True)
     assert "\n" not in str(error.value)
+
+
+def test_of_several_templates_of_which_none_is_the_default_all_are_named(tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match="there are 2, tool_use, rag, and none is named default; mend it"):
+        real(tiny_model, {"tool_use": "a", "rag": "b"}).check(turns=False)
+
+
+def test_a_long_complaint_of_a_template_is_shown_to_be_cut(tiny_model: Path) -> None:
+    with pytest.raises(UsageError, match="no word of ours no wor …; mend it"):
+        real(tiny_model, "{{ raise_exception('no word of ours ' * 40) }}").check(turns=False)
 
 
 def test_a_template_that_writes_the_date_writes_the_same_every_day(tiny_model: Path) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from test_trainer import with_settings, written
 from torch import Tensor
 from toys import actor_of, trainer
@@ -132,14 +134,25 @@ def test_without_a_critic_there_are_none_of_its_figures(name: str) -> None:
     assert figures["kl_coef"] == trainer(config).kl_coefficient, "the weight stays as it is"
 
 
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"rollouts": 30}, r"rollouts \(30\) in multiples of group_size \(4\)"),
-        ({"critic": "adapter"}, r"critic is adapter, but grpo has no critic"),
-    ],
-)
-def test_settings_that_groups_can_not_have_are_told(changes: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
-        PolicyConfig(algorithm="grpo", **{"rollouts": 32, "group_size": 4, **changes})
-    PolicyConfig(algorithm="ppo", **{"rollouts": 32, "group_size": 4, **changes})
+@given(st.integers(2, 300), st.integers(2, 40))
+def test_any_number_of_rollouts_is_shared_out_in_even_groups_of_about_the_asked_size(rollouts: int, size: int) -> None:
+    groups = PolicyConfig(algorithm="rloo", rollouts=rollouts, group_size=size).groups(rollouts)
+    assert sum(groups) == rollouts
+    assert min(groups) >= 2, "one alone has nothing to be compared with"
+    assert max(groups) - min(groups) <= 1
+    assert max(groups) <= 1.5 * size + 1
+    if rollouts % size == 0:
+        assert set(groups) == {size}
+
+
+@pytest.mark.parametrize("name", ["grpo", "rloo"])
+def test_a_policy_learns_from_rollouts_that_groups_do_not_divide(name: str) -> None:
+    items, scores = written(count=7)
+    config = with_settings(algorithm=name, group_size=GROUP)
+    assert trainer(config).iterate(1, items, scores)["gradient_norm"] > 0
+
+
+def test_a_critic_where_there_is_none_is_told() -> None:
+    with pytest.raises(ValueError, match="critic is adapter, but grpo has no critic"):
+        PolicyConfig(algorithm="grpo", critic="adapter")
+    PolicyConfig(algorithm="ppo", critic="adapter")

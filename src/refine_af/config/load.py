@@ -139,6 +139,12 @@ def _explained(error: ValidationError, where: str) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("dict_type", "model_type"):
         message = "must hold names and values, as in {name: value}"
+    if first["type"] == "tuple_type":
+        message = "must be a list, as in [one, two]"
+    if first["type"] in ("too_short", "too_long"):
+        message = message.replace("Tuple", "the list").replace(" after validation", "")
+    if first["type"] == "string_type" and isinstance(first["input"], bool):
+        message = "must be text; put yes, no, on and off in quotes"
     if not key:  # sections that don't go together
         return f"{where}: {message}"
     # Where the options of a section don't go together, the message says which.

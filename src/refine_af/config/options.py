@@ -136,7 +136,9 @@ class PolicyConfig(Section):
     iterations: Positive = Field(200, description="rollout-and-update cycles")
     rollouts: Annotated[int, Field(ge=2)] = Field(64, description="completions sampled in an iteration")
     group_size: Annotated[int, Field(ge=2)] = Field(
-        4, description="rollouts of one instruction, which grpo and rloo compare with one another"
+        4,
+        description="rollouts of one instruction, which grpo and rloo compare with one another; about so many where "
+        "it doesn't divide policy.rollouts",
     )
     epochs: Positive = Field(2, description="passes over an iteration's rollouts")
     minibatch: Positive = Field(16, description="rollouts in an optimiser step")
@@ -186,6 +188,15 @@ class PolicyConfig(Section):
         """Whether a response is compared with others to the same instruction."""
         return self.algorithm in ("grpo", "rloo")
 
+    def groups(self, rollouts: int) -> list[int]:
+        """How many of the rollouts each instruction gets, in their order: as near ``group_size`` as they can be shared
+        out evenly, and never one alone, which would have nothing to be compared with."""
+        if not self.in_groups:
+            return [1] * rollouts
+        count = max(1, min(round(rollouts / self.group_size), rollouts // 2))
+        size, larger = divmod(rollouts, count)
+        return [size + 1] * larger + [size] * (count - larger)
+
     @property
     def has_critic(self) -> bool:
         """Whether a critic judges responses token by token."""
@@ -202,13 +213,9 @@ class PolicyConfig(Section):
         return self.algorithm not in ("best_of_n", "none")
 
     @model_validator(mode="after")
-    def _groups_fill_iterations(self) -> PolicyConfig:
+    def _critic_has_a_use(self) -> PolicyConfig:
         if self.trains and not self.has_critic and self.critic == "adapter":
             raise ValueError(f"critic is adapter, but {self.algorithm} has no critic; leave it out, or take ppo")
-        if self.in_groups and self.rollouts % self.group_size:
-            raise ValueError(
-                f"{self.algorithm} needs rollouts ({self.rollouts}) in multiples of group_size ({self.group_size})"
-            )
         return self
 
 

@@ -19,7 +19,7 @@ from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
 from refine_af.evaluation.subject import PromptForm, Subject, find_subject
 from refine_af.evaluation.tasks import EvaluationTask, load_tasks, references, tasks_id
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.files import check_folder, one_process, write_text
+from refine_af.files import check_folder, make_folder, one_process, write_text
 from refine_af.language import ENGLISH, Language, unseen_note
 from refine_af.progress import Progress
 from refine_af.prompts.answers import Cut, cut_answer, scored_part
@@ -75,7 +75,7 @@ def evaluate(
             progress.note(note)
         if not is_complete(out):
             subject.try_out()
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         with one_process(out):
             if is_complete(out):
                 progress.note(f"{out} holds this evaluation already")
@@ -99,7 +99,7 @@ def evaluate_subject(
     settings = all_settings(subject, tasks, options)
     _refuse_other_settings(out, settings)
     if not is_complete(out):
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         _complete(subject, tasks, options, settings, out, progress, name)
 
 
@@ -198,7 +198,7 @@ def _complete(
     write_text(out / "predictions.jsonl", "".join(_line(one.as_row()) for one in scored))
     # Last, since its presence proves the evaluation complete.
     told = {"without_text": dict(silences)} if silences else {}
-    all_scores = {"settings": settings, **summary(scored), **told, **found}
+    all_scores = {**summary(scored), **told, **found, "settings": settings}
     write_text(out / "scores.json", json.dumps(all_scores, indent=2) + "\n")
     journal.unlink()
     progress.end(f"ROUGE-L {fmean(one.rouge_l for one in scored):.2f} on {total} instances of {len(tasks)} tasks")

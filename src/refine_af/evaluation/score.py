@@ -26,7 +26,7 @@ class ScoredFile:
 
     def summary(self) -> dict[str, Any]:
         """What ``--json`` prints."""
-        return {"settings": {"tokenization": self.tokenization}, **summary(self.rows)}
+        return {**summary(self.rows), "settings": {"tokenization": self.tokenization}}
 
     def told(self) -> list[str]:
         """What a user should know beside the figures, a sentence each."""

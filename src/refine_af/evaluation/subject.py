@@ -148,7 +148,7 @@ class LocalSubject:
             "weights": weights,
             "engine": parts.engine_name,
             "precision": "unknown" if parts.engine_name == "vllm" else parts.precision,
-            "prompt": "chat" if self._frame.after else "plain",
+            "prompt": "chat" if _is_chat(parts, prompt) else "plain",
             "template": content_id(self._frame.before, self._frame.after),
         }
 
@@ -185,9 +185,11 @@ def _frame(parts: Parts, prompt: PromptForm) -> Frame:
     """The chat template around a source, or nothing but the token that begins a text."""
     if prompt == "chat" and not parts.dialect.is_chat:
         raise UsageError(f"{parts.located.label} has no chat template; use --prompt plain")
-    if prompt == "plain" or not parts.dialect.is_chat:
-        return Frame(parts.dialect.beginning, "")
-    return parts.dialect.frame()
+    return parts.dialect.frame() if _is_chat(parts, prompt) else Frame(parts.dialect.beginning, "")
+
+
+def _is_chat(parts: Parts, prompt: PromptForm) -> bool:
+    return prompt != "plain" and parts.dialect.is_chat
 
 
 def _contents(file: Path) -> str:

@@ -220,15 +220,20 @@ def _own_references(row: FileRow) -> tuple[str, ...]:
     if row.is_cells and isinstance(cell := fields.get("references"), str):
         fields["references"] = _list_in_cell(cell, f"{row.where}: references")
     there = {key: value for key in ("references", "output") if (value := fields.get(key)) is not None}
-    filled = {key: value for key, value in there.items() if not isinstance(value, str) or value.strip()}
+    filled = {key: value for key, value in there.items() if not _is_blank(value)}
     if there and not filled:
         raise UsageError(f"{row.where}: {' and '.join(there)} {'are' if len(there) > 1 else 'is'} empty")
     return _references(filled, ("references", "output"), row.where)
 
 
+def _is_blank(value: Any) -> bool:
+    texts = value if isinstance(value, list) and value else [value]
+    return not any(not isinstance(one, str) or one.strip() for one in texts)
+
+
 def _list_in_cell(cell: str, where: str) -> Any:
     """What a cell holds: the texts of a JSON list, or one text."""
-    if not (cell.lstrip().startswith("[") and cell.rstrip().endswith("]")):
+    if not (cell.lstrip().startswith("[") and (cell.rstrip().endswith("]") or "]" not in cell)):
         return cell
     try:
         found = json.loads(cell)

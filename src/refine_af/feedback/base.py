@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from refine_af.errors import RefineError
 
@@ -62,20 +62,31 @@ def checked_scores(scorer: Scorer, examples: Sequence[Example], name: str = "") 
     name = name or scorer.name
     scores = scorer.score(examples)
     try:
-        values = [math.nan if score is None else float(score) for score in scores]
+        values = [_number(score) for score in scores]
     except (TypeError, ValueError):
         raise RefineError(f"scorer {name!r} must return a list of numbers, returned {repr(scores)[:80]}") from None
     if len(values) != len(examples):
         raise RefineError(f"scorer {name!r} returned {len(values)} values for {len(examples)} examples")
     for value, score, example in zip(values, scores, examples, strict=True):
         if not math.isfinite(value):
-            raise RefineError(f"scorer {name!r} returned {score} for the output {example.output[:60]!r}")
+            raise RefineError(f"scorer {name!r} returned {_shown(score)} for the output {example.output[:60]!r}")
         if abs(value) > _LARGEST:
             raise RefineError(
                 f"scorer {name!r} returned {score} for the output {example.output[:60]!r}: training overflows beyond "
                 f"{_LARGEST:g}; give rewards on a smaller scale"
             )
     return values
+
+
+def _number(score: Any) -> float:
+    try:
+        return math.nan if score is None else float(score)
+    except OverflowError:  # Python's own integers have no end
+        return math.inf
+
+
+def _shown(score: Any) -> str:
+    return f"a number of {score.bit_length()} bits" if isinstance(score, int) else str(score)
 
 
 @dataclass(frozen=True, slots=True)

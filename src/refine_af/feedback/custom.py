@@ -59,8 +59,10 @@ def _entry_point(name: str) -> Any:
         raise UsageError(f"no scorer named {name!r}: it is no known one, no module:attribute and no entry point")
     try:
         return points[0].load()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"feedback {name}: the entry point {points[0].value} can't be loaded ({error})") from None
+    except Exception as error:
+        raise UsageError(
+            f"feedback {name}: the entry point {points[0].value} can't be loaded ({_line(error)})"
+        ) from None
 
 
 def _attribute(name: str) -> tuple[Any, str]:
@@ -70,11 +72,13 @@ def _attribute(name: str) -> tuple[Any, str]:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        return getattr(importlib.import_module(module_name), attribute), attribute
-    except ImportError as error:
-        raise UsageError(f"feedback {name}: module {module_name} can't be imported ({error})") from None
-    except AttributeError:
-        raise UsageError(f"feedback {name}: {module_name} has no {attribute!r}") from None
+        module = importlib.import_module(module_name)
+    except Exception as error:  # whatever stands in a user's file is run
+        problem = str(error) if isinstance(error, ImportError) else _line(error)
+        raise UsageError(f"feedback {name}: module {module_name} can't be imported ({problem})") from None
+    if not hasattr(module, attribute):
+        raise UsageError(f"feedback {name}: {module_name} has no {attribute!r}")
+    return getattr(module, attribute), attribute
 
 
 class OwnScorer:
@@ -92,7 +96,7 @@ class OwnScorer:
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         with _named(self.name):
-            return self._score(examples)
+            return _made(self._score(examples))
 
 
 class FunctionScorer:
@@ -110,12 +114,19 @@ class FunctionScorer:
 
     def score(self, examples: Sequence[Example]) -> list[float]:
         with _named(self.name):
-            return self._function(
-                prompts=[e.prompt for e in examples],
-                completions=[e.output for e in examples],
-                instruction=[e.instruction for e in examples],
-                input=[e.input for e in examples],
+            return _made(
+                self._function(
+                    prompts=[e.prompt for e in examples],
+                    completions=[e.output for e in examples],
+                    instruction=[e.instruction for e in examples],
+                    input=[e.input for e in examples],
+                )
             )
+
+
+def _made(scores: Any) -> Any:
+    """A generator can be read once, and its code runs when it is read."""
+    return list(scores) if isinstance(scores, Iterator) else scores
 
 
 @contextmanager

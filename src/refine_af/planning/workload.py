@@ -149,7 +149,8 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     held_out = 2 * measured * options.held_out_samples
     batch = min(config.model.batch_size, options.rollouts)
     responses = 2 if options.algorithm == "mipo" else 1  # behind one prompt
-    groups = f" in groups of {options.group_size}" if options.in_groups else ""
+    sizes = sorted(set(options.groups(options.rollouts)))
+    groups = f" in groups of {' and '.join(map(str, sizes))}" if options.in_groups else ""
     micro = min(options.micro_batch, options.minibatch)
     trained = options.epochs * (2 if options.has_own_critic else 1)
     again = options.gradient_checkpointing

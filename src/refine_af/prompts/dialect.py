@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 # Without the space behind it: nearly every token holds a space, and each in which a stop may end is looked into.
 _NEXT = "\n###"
-_MARK = "\u2042TASK\u2042"  # stands for the task while the template is rendered; no user writes it
+# Stands for the task while the template is rendered; no user writes it, and a change of case would be seen.
+_MARK = "\u2042Task\u2042"
 # What a template that writes the date is told, or a run would go on with other prompts on the next day. It is the day
 # that Llama 3's own template writes where it has no clock.
 _TODAY = datetime(2024, 7, 26)
@@ -99,19 +100,23 @@ class Dialect:
                 chat_template=self._template(),
                 enable_thinking=False,  # of models that do on demand; other templates don't look at it
             )
-        except (TemplateError, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise self._fails(" ".join(str(error).split())[:150]) from None
+        except (TemplateError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+            problem = " ".join(str(error).split())
+            raise self._fails(problem if len(problem) <= 150 else f"{problem[:150]} …") from None
         return text
 
     def _template(self) -> str:
         """The template, with the day that doesn't change in place of today."""
+        several = self._tokenizer.chat_template
+        if isinstance(several, dict) and "default" not in several:
+            raise self._fails(f"there are {len(several)}, {', '.join(several)}, and none is named default")
         text = self._tokenizer.get_chat_template()
         return _CLOCK.sub(lambda call: repr(_TODAY.strftime(call["format"])), text)
 
     def _around_the_task(self, rendered: str) -> Frame:
         before, mark, after = rendered.partition(_MARK)
         if not mark:
-            raise self._fails("it leaves the user's message out")
+            raise self._fails("it leaves the user's message out, or changes it")
         if _MARK in after:
             raise self._fails("it writes the user's message twice")
         return Frame(before, closed(after))

@@ -108,7 +108,7 @@ class InStandardisedGroups(_PerToken):
     has_critic, adapts_kl = False, False
 
     def advantages(self, taken: Taken, kl_coefficient: float) -> tuple[Tensor, Tensor]:
-        each = standardised_in_groups(taken.scores, self._config.group_size)
+        each = standardised_in_groups(taken.scores, self._config.groups(len(taken.scores)))
         advantages = each[taken.owners][:, None] * taken.mask
         return advantages, advantages
 
@@ -130,7 +130,7 @@ class AgainstTheOthers:
     def advantages(self, taken: Taken, kl_coefficient: float) -> tuple[Tensor, Tensor]:
         kl = ((taken.log_probs - taken.reference) * taken.mask).sum(1)  # (B,)
         rewards = taken.scores.index_add(0, taken.owners, kl, alpha=-kl_coefficient)
-        each = leave_one_out(rewards, self._config.group_size)
+        each = leave_one_out(rewards, self._config.groups(len(rewards)))
         advantages = each[taken.owners][:, None] * taken.mask
         return advantages, advantages
 

@@ -5,6 +5,8 @@ Shapes: B responses, T tokens of the longest; ``mask`` (B, T) is 1 on response t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -39,25 +41,25 @@ def generalized_advantages(
     return advantages, (advantages + values) * mask
 
 
-def leave_one_out(rewards: Tensor, group_size: int) -> Tensor:
-    """(R,): each rollout's reward less the mean of the others' in its group; groups stand side by side.
+def leave_one_out(rewards: Tensor, groups: Sequence[int]) -> Tensor:
+    """(R,): each rollout's reward less the mean of the others' in its group; groups, of so many rollouts, stand side by
+    side.
 
     Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al. 2024 (arXiv 2402.14740).
     """
-    groups = rewards.view(-1, group_size)
-    others = (groups.sum(1, keepdim=True) - groups) / (group_size - 1)
-    return (groups - others).flatten()
+    split = rewards.split(list(groups))
+    return torch.cat([one - (one.sum() - one) / (len(one) - 1) for one in split])
 
 
-def standardised_in_groups(scores: Tensor, group_size: int) -> Tensor:
-    """(R,): each rollout's score less its group's mean, over its group's deviation; groups stand side by side.
+def standardised_in_groups(scores: Tensor, groups: Sequence[int]) -> Tensor:
+    """(R,): each rollout's score less its group's mean, over its group's deviation; groups, of so many rollouts, stand
+    side by side.
 
     Shao et al. 2024 (arXiv 2402.03300), section 4.1.2, with 1e-4 added to the deviation as TRL has it. In a group of
     equal scores nothing is learnt.
     """
-    groups = scores.view(-1, group_size)
-    deviation = groups.std(1, keepdim=True)
-    return ((groups - groups.mean(1, keepdim=True)) / (deviation + 1e-4)).flatten()
+    split = scores.split(list(groups))
+    return torch.cat([(one - one.mean()) / (one.std() + 1e-4) for one in split])
 
 
 def whitened(values: Tensor, mask: Tensor) -> Tensor:

@@ -158,4 +158,4 @@ def _write_files(
         "tokenization": context.config.reads.tokenization,
         **context.config.evaluation.model_dump(),
     }
-    write_text(folder / "scores.json", json.dumps({"settings": settings, **figures}, indent=2) + "\n")
+    write_text(folder / "scores.json", json.dumps({**figures, "settings": settings}, indent=2) + "\n")

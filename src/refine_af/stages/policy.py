@@ -127,13 +127,13 @@ def _iterate(
     team.tell(begin)
     if team.size > 1:
         context.progress.note(f"policy: {team.size} processes write and learn together")
-    each = config.group_size if config.in_groups else 1  # rollouts of one instruction, side by side
+    groups = config.groups(config.rollouts)  # rollouts of one instruction, side by side
     with policy_trainer(context.parts, team, begin.seed) as trainer:
         if begin.checkpoint is not None:
             trainer.load(begin.checkpoint)
         for iteration in range(done + 1, config.iterations + 1):
-            chosen = drawn(train, config.rollouts // each, context.config.seed, iteration)
-            asked = [one for one in chosen for _ in range(each)]
+            chosen = drawn(train, len(groups), context.config.seed, iteration)
+            asked = [one for one, size in zip(chosen, groups, strict=True) for _ in range(size)]
             written, checked = sampled(context, writer, asked, held_out, iteration)
             order = _order(context, written, iteration, trainer.step_scale)
             team.tell(order)

@@ -53,6 +53,8 @@ def csv_rows(text: str, name: str, known: Callable[[str], bool], check: Check) -
         problem = str(error)
         if "unexpected end" in problem:
             problem = "a quote is never closed; close it, or write a quote inside a cell twice, in quotes"
+        elif "expected after" in problem:
+            problem = "a cell goes on behind its closing quote; write a quote inside a cell twice, in quotes"
         raise UsageError(f"{name}, line {line + 1}: broken CSV ({problem})") from None
     if header is None:
         check([], f"{name}, line 1")
