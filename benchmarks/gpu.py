@@ -26,7 +26,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from refine_af.config import ModelConfig, PolicyConfig, SamplingConfig
 from refine_af.engines.decoder import Decoder, can_decode
 from refine_af.engines.steps import cuda_recorder
-from refine_af.models import LocatedModel, load_model
+from refine_af.loading import load_model
+from refine_af.models import LocatedModel
 from refine_af.rl.actor_critic import ActorCritic
 from refine_af.rl.responses import Trajectory
 from refine_af.rl.trainer import Trainer

@@ -25,8 +25,8 @@ RESULTS = Path(__file__).with_suffix(".json")
 TIMES = 7
 CHECKS = (
     "refine_af.models.check_files",
-    "refine_af.models._check_head",
-    "refine_af.models._check_forward",
+    "refine_af.loading._check_head",
+    "refine_af.loading._check_forward",
     "refine_af.weights._check_all_fit",
     "refine_af.weights._check_finite",
     "refine_af.parts.check_embeddings",

@@ -87,7 +87,8 @@ def old_environment() -> Path:
 def work_for(chosen: argparse.Namespace) -> dict[str, Any]:
     """What every process is told."""
     from refine_af.config import ModelConfig
-    from refine_af.models import load_tokenizer, locate
+    from refine_af.loading import load_tokenizer
+    from refine_af.models import locate
     from refine_af.planning.hardware import usable_cores
 
     located = locate(ModelConfig())

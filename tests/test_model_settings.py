@@ -11,9 +11,10 @@ import pytest
 
 from refine_af.config import ModelConfig
 from refine_af.errors import UsageError
+from refine_af.loading import load_model, load_tokenizer
 from refine_af.lora import bare_network
 from refine_af.model_settings import json_settings, model_settings
-from refine_af.models import check_model, load_model, load_tokenizer, locate
+from refine_af.models import check_model, locate
 
 
 def changed(model: Path, folder: Path, **fields: Any) -> Path:

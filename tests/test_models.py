@@ -20,7 +20,8 @@ from refine_af import models
 from refine_af.config import ModelConfig, SamplingConfig, load_config
 from refine_af.engines.base import Prompts
 from refine_af.errors import UsageError
-from refine_af.models import build_once, cache_folder, check_model, load_model, load_tokenizer, locate, torch_device
+from refine_af.loading import load_model, load_tokenizer, torch_device
+from refine_af.models import build_once, cache_folder, check_model, locate
 from refine_af.parts import Parts
 
 

@@ -23,7 +23,8 @@ from transformers import (
 
 from refine_af.config import Config, ModelConfig, load_config
 from refine_af.errors import RefineError, UsageError
-from refine_af.models import check_model, load_model, locate
+from refine_af.loading import load_model
+from refine_af.models import check_model, locate
 from refine_af.parts import Parts
 from refine_af.run import Run
 from refine_af.weights import fingerprint

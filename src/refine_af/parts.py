@@ -16,17 +16,9 @@ from refine_af.engines.base import Engine
 from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Scorer
+from refine_af.loading import load_model, load_tokenizer, torch_device, torch_dtype
 from refine_af.model_settings import model_settings
-from refine_af.models import (
-    LocatedModel,
-    build_once,
-    cache_folder,
-    load_model,
-    load_tokenizer,
-    locate,
-    torch_device,
-    torch_dtype,
-)
+from refine_af.models import LocatedModel, build_once, cache_folder, locate
 from refine_af.planning.hardware import usable_cores
 from refine_af.prompts.dialect import Dialect
 from refine_af.weights import check_embeddings

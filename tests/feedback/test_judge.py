@@ -99,7 +99,8 @@ def test_a_real_engine_judges_each_pair_by_itself(tiny_model: Path) -> None:
     from refine_af.config import ModelConfig
     from refine_af.ends import find_ends
     from refine_af.engines.transformers import TransformersEngine
-    from refine_af.models import load_model, load_tokenizer, locate
+    from refine_af.loading import load_model, load_tokenizer
+    from refine_af.models import locate
     from refine_af.prompts.dialect import Dialect
 
     config = ModelConfig.model_validate({"name": str(tiny_model), "device": "cpu"})

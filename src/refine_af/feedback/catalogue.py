@@ -16,7 +16,8 @@ from refine_af.feedback.instructmining import NEIGHBOUR, REWARD_MODEL, UNIEVAL
 from refine_af.feedback.memory import remembered
 from refine_af.feedback.passages import EchoScorer
 from refine_af.feedback.people import BorrowedScorer
-from refine_af.models import EMBEDDED, torch_device
+from refine_af.loading import torch_device
+from refine_af.models import EMBEDDED
 from refine_af.prompts.answers import answer_frame, scoring_frame
 from refine_af.prompts.dialect import Dialect
 from refine_af.records import content_id, derived_seed

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from refine_af.feedback.base import Example
-from refine_af.models import build_once, quiet_libraries, torch_device
+from refine_af.loading import torch_device
+from refine_af.models import build_once, quiet_libraries
 from refine_af.prompts.answers import answer_frame
 from refine_af.prompts.training import TrainingTexts
 from refine_af.records import Instance, StageCounts, derived_seed
