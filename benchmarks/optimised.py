@@ -1,20 +1,22 @@
-"""What training on a reward makes of a policy's pairs: each instruction's first pair, by the tuned policy and by the
-initial one, and students of both.
+"""What training on a reward makes of a policy's pairs, choosing by it apart: students of four data sets from the same
+instructions.
 
     python benchmarks/optimised.py RUN [RUN ...] [--trainings 1]
 
-A run is one that has trained its policy (`--until policy`). Nothing is chosen, so what differs is what training did:
-a reward that is gamed shows in words, in diversity and in students that know less. Pairs and students are kept in the
-run's folder, so the same command goes on. Writes optimised.json beside and the section in docs/benchmarks.md.
+A run is one that has trained its policy and has its pairs (`--until instances`); several are several policies. A data
+set has each instruction's first pair that the rules keep, or its best by the reward, by the initial policy or the tuned
+one. Of the first pairs what differs is what training did: a reward that is gamed shows in words, in diversity and in
+students that know less. Students are kept in the run's folder, so the same command goes on. Writes optimised.json
+beside and the section in docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
@@ -22,109 +24,140 @@ from typing import Any
 
 from feedback import machine
 from section import write_section
-from students import TASKS, say, student_config
+from students import TASKS, say, student_config, words
 
-from refine_af.config import Config
+from refine_af.config import Arm, Config
 from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError
-from refine_af.evaluation.references import of_tasks
-from refine_af.evaluation.significance import paired_difference
+from refine_af.evaluation.crossed import crossed_difference
+from refine_af.evaluation.references import FIGURES, Measured, of_tasks
+from refine_af.experiment.data import chosen_pairs, match
 from refine_af.feedback.base import Example
-from refine_af.files import write_text
 from refine_af.language import ENGLISH
 from refine_af.parts import Parts
-from refine_af.progress import Silent
-from refine_af.records import derived_seed
 from refine_af.run import open_run
-from refine_af.stages.context import Context, generated_instructions
-from refine_af.stages.pairs import PairWriter, distinct_bigrams
-from refine_af.stages.team_engine import adapted_engine
-from refine_af.store import Store
-from refine_af.validation.gains import gains
+from refine_af.stages.pairs import distinct_bigrams
+from refine_af.validation.gains import by_unit, gains
 from refine_af.validation.students import Students
 
 RESULTS = Path(__file__).with_suffix(".json")
-POLICIES = ("initial", "tuned")
-Rows = dict[str, dict[str, Any]]  # by instruction
+CONTROL = "self_instruct"
+ARMS = {
+    CONTROL: Arm(name=CONTROL, policy="initial", choose="first"),
+    "tuned_first": Arm(name="tuned_first", policy="tuned", choose="first"),
+    "initial": Arm(name="initial", policy="initial", choose="best"),
+    "tuned": Arm(name="tuned", policy="tuned", choose="best"),
+}
+TITLES = {"tuned_first": "training", "initial": "choosing", "tuned": "both"}
 
 
-def first_pairs(run: Path, policy: str, threads: int) -> Rows:
-    """Written once, in the run's config and on a copy of its database."""
-    kept = run / f"optimised-{policy}.jsonl"
-    if not kept.exists():
-        with tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
-            work = Path(scratch)
-            shutil.copy(run / "run.db", work / "run.db")
-            with Store(work / "run.db") as store:
-                config = Config.model_validate(store.run_config()).model_copy(update={"threads": threads})
-                context = Context(config, store, work, Parts(config, work), Silent())
-                asked, seed = generated_instructions(store), derived_seed(config.seed, "first pairs")
-                writer, adapter = PairWriter(context), run / "policy" if policy == "tuned" else None
-                with adapted_engine(context.parts, context.team, adapter) as engine:
-                    written = writer.write(engine, asked, config.instances.sampling, seed)
-        rows = [
-            {"instruction": w.instruction.text, "input": w.input, "output": w.output, "reward": w.judgement.reward,
-             "fault": None if w.fault is None else w.fault[0]}
-            for w in written
-        ]  # fmt: skip
-        write_text(kept, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-    return {row["instruction"]: row for row in map(json.loads, kept.read_text(encoding="utf-8").splitlines())}
-
-
-def looked_at(run: Path, students: Students, trainings: int, threads: int) -> dict[str, Any]:
-    rows = {policy: first_pairs(run, policy, threads) for policy in POLICIES}
-    sound = {policy: {k: row for k, row in of.items() if not row["fault"]} for policy, of in rows.items()}
-    both = [k for k in sound["initial"] if k in sound["tuned"]]
-    rewards = [[sound[policy][k]["reward"] for k in both] for policy in POLICIES]
-    pairs = {p: [Example(k, sound[p][k]["input"], sound[p][k]["output"]) for k in both] for p in POLICIES}
-    tuned = {p: [students.tuned_on(p, pairs[p], training) for training in range(trainings)] for p in POLICIES}
-    return {
-        "instructions": len(rows["initial"]),
-        "both_sound": len(both),
-        "trainings": trainings,
-        "sound": {policy: len(sound[policy]) / len(rows[policy]) for policy in POLICIES},
-        "reward": {policy: fmean(of) for policy, of in zip(POLICIES, rewards, strict=True)},
-        "reward_difference": asdict(paired_difference(*rewards)),
-        "words": {p: fmean(len(one.output.split()) for one in pairs[p]) for p in POLICIES},
-        "distinct_2": {p: distinct_bigrams([one.output for one in pairs[p]], ENGLISH) for p in POLICIES},
-        "gains": {name: str(gain) for name, gain in gains(tuned["initial"], tuned["tuned"]).items()},
+def data_sets(run: Path) -> tuple[dict[str, list[Example]], dict[str, float]]:
+    """Of each arm the pairs, in one order of the instructions that all arms have; and their mean rewards."""
+    with open_run(run) as store:
+        config = Config.model_validate(store.run_config())
+        texts = {one.id: one.text for one in store.instructions()}
+        kept = match({name: chosen_pairs(store, arm, config) for name, arm in ARMS.items()}).kept
+    rows = {name: [row for id in texts if id in of for row in of[id]] for name, of in kept.items()}
+    pairs = {
+        name: [Example(texts[row.instruction_id], row.input, row.output) for row in of] for name, of in rows.items()
     }
+    return pairs, {name: fmean(row.reward or 0.0 for row in of) for name, of in rows.items()}
 
 
-def settings_of(run: Path) -> str:
-    """What a run's policy was trained by."""
+def looked_at(run: Path, students: Students, trainings: int) -> tuple[dict[str, Any], dict[str, list[Measured]]]:
+    pairs, rewards = data_sets(run)
+    tuned = {
+        name: [students.tuned_on(name, of, training) for training in range(trainings)] for name, of in pairs.items()
+    }
+    arms = {
+        name: {
+            "words": words(of),
+            "distinct_2": distinct_bigrams([one.output for one in of], ENGLISH),
+            "reward": rewards[name],
+            "gains": {figure: asdict(gain) for figure, gain in gains(tuned[CONTROL], tuned[name]).items()},
+        }
+        for name, of in pairs.items()
+    }
+    return {"pairs": len(pairs[CONTROL]), "trainings": trainings, **held_out(run), "arms": arms}, tuned
+
+
+def held_out(run: Path) -> dict[str, Any]:
+    """How the run's policy was trained, and what it did on the instructions that it was not trained on."""
     with open_run(run) as store:
         policy = (store.run_config() or {})["policy"]
-    return f"{policy['algorithm']}, {policy['iterations']} × {policy['rollouts']}, {policy['learning_rate']:g}"
+        rows = store.query("SELECT name, value FROM metrics WHERE stage = 'policy' AND name LIKE 'held_out_%'")
+    measured = {row["name"].removeprefix("held_out_"): row["value"] for row in rows}
+    shown = f"{policy['algorithm']}, {policy['iterations']} × {policy['rollouts']}, {policy['learning_rate']:g}"
+    return {"settings": shown, "held_out": measured}
+
+
+def across(students: Sequence[Mapping[str, Sequence[Measured]]]) -> dict[str, Any]:
+    """Of each arm and figure what it has over the control, with an interval over tasks and policies."""
+    found: dict[str, Any] = {}
+    for name in TITLES:
+        for figure in FIGURES:
+            rows = [
+                [a - b for a, b in zip(by_unit(of[name], figure), by_unit(of[CONTROL], figure), strict=True)]
+                for of in students
+            ]
+            better = -1 if figure == "loss" else 1
+            means = [better * fmean(column) for column in zip(*rows, strict=True)]
+            counts = {"won": sum(one > 0 for one in means), "lost": sum(one < 0 for one in means)}
+            each = {"each": [fmean(row) for row in rows]}
+            found.setdefault(name, {})[figure] = asdict(crossed_difference(rows)) | counts | each
+    return found
+
+
+# -- the table -----------------------------------------------------------------------------------------
 
 
 def section(found: dict[str, Any]) -> str:
+    count = len(found["runs"])
     lines = [
         "## What training on the reward makes of pairs (`benchmarks/optimised.py`, `benchmarks/optimised.json`)",
         "",
-        f"Machine: {found['machine']}. First pairs of the initial policy → of the tuned one, and what a student of the",
-        "tuned one's has over a student of the initial one's: nats, 95 % intervals over tasks, won : lost.",
+        f"Machine: {found['machine']}. Held-out instructions before → after; sound pairs alone have a reward.",
         "",
-        "| run | sound | reward, where both are | difference | words | distinct-2 | margin | content | end |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| policy | sound | reward gained | witness gained | pairs | words | distinct-2 |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, one in found["runs"].items():
-        moved = one["reward_difference"]
+        measured, first = one["held_out"], (one["arms"][CONTROL], one["arms"]["tuned_first"])
         cells = [
             f"{name}: {one['settings']}",
-            _to(one["sound"], ".0%"),
-            _to(one["reward"], "+.2f"),
-            f"{moved['mean']:+.2f} ({moved['low']:.2f} to {moved['high']:.2f})",
-            _to(one["words"], ".1f"),
-            _to(one["distinct_2"], ".2f"),
-            *(one["gains"][figure] for figure in ("margin", "content", "end")),
+            f"{measured['readable_before']:.0%} → {measured['readable_after']:.0%}",
+            _interval(measured, "difference", 2),
+            _interval(measured, "witness_difference", 3),
+            str(one["pairs"]),
+            " → ".join(f"{arm['words']:.1f}" for arm in first),
+            " → ".join(f"{arm['distinct_2']:.2f}" for arm in first),
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        f"Words and distinct-2 are those of first pairs. Students of {'these policies' if count > 1 else 'this policy'}"
+        "'s pairs over students of the initial policy's first",
+        f"ones, in nats, with 95 % intervals over tasks{' and policies' if count > 1 else ''}; tasks won : lost; each "
+        "policy's own mean.",
+        "",
+        "| what was done | margin | content | end | loss (less is better) |",
+        "|---|---|---|---|---|",
+    ]
+    for name, title in TITLES.items():
+        of = found["across"][name]
+        shown = [_cell(of["margin"]), _cell(of["content"]), *(f"{of[f]['mean']:+.3f}" for f in ("end", "loss"))]
+        lines.append(f"| {title} (`{name}`) | {' | '.join(shown)} |")
     return "\n".join(lines)
 
 
-def _to(values: dict[str, float], form: str) -> str:
-    return " → ".join(format(values[policy], form) for policy in POLICIES)
+def _interval(measured: Mapping[str, float], name: str, digits: int) -> str:
+    mean, low, high = (measured[f"{name}{part}"] for part in ("", "_low", "_high"))
+    return f"{mean:+.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def _cell(one: Mapping[str, Any]) -> str:
+    each = ", ".join(f"{value:+.3f}" for value in one["each"])
+    return f"{one['mean']:+.3f} ({one['low']:.3f} to {one['high']:.3f}) {one['won']}:{one['lost']}; {each}"
 
 
 def main() -> None:
@@ -135,17 +168,18 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     given = parser.parse_args()
     quiet_libraries()
-    found: dict[str, Any] = {"machine": machine(), "runs": {}}
+    runs, students = {}, []
     try:
         with tempfile.TemporaryDirectory(prefix="refine-af-") as scratch:
             parts = Parts(student_config(given.threads), Path(scratch))
             questions = of_tasks(parts, given.questions, tasks=99, instances=4)
             for run in given.runs:
-                students = Students(parts, questions, run / "optimised.jsonl", say)
-                made = looked_at(run, students, given.trainings, given.threads)
-                found["runs"][run.name] = {"settings": settings_of(run), **made}
+                of_run = Students(parts, questions, run / "optimised.jsonl", say)
+                runs[run.name], tuned = looked_at(run, of_run, given.trainings)
+                students.append(tuned)
     except RefineError as error:
         sys.exit(f"{error}")
+    found: dict[str, Any] = {"machine": machine(), "runs": runs, "across": across(students)}
     RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     write_section("optimised", "optimised.py", section(found))
     print(section(found))

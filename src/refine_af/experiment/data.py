@@ -38,7 +38,7 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     texts = {i.id: i.text for i in store.instructions()}
     chosen: dict[str, list[Instance]] = {}
     figures: dict[str, float] = {}
-    for arm, rows in ((one.name, _chosen(store, one, config)) for one in config.experiment.arms):
+    for arm, rows in ((one.name, chosen_pairs(store, one, config)) for one in config.experiment.arms):
         pairs = [(texts[row.instruction_id], row.input) for row in rows]
         found = contaminated(pairs, tasks, language=config.reads)
         store.add_rejections(
@@ -83,7 +83,7 @@ def match(chosen: Mapping[str, Sequence[Instance]]) -> Matched:
     return Matched(kept, tuple(left_out))
 
 
-def _chosen(store: Store, arm: Arm, config: Config) -> list[Instance]:
+def chosen_pairs(store: Store, arm: Arm, config: Config) -> list[Instance]:
     """By the arm's rule: what feedback says of a pair counts for the best and the worst alone."""
     pool, count = _pool(store, arm), config.instances.per_instruction
     if arm.choose == "best":
