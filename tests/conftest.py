@@ -205,9 +205,12 @@ def _yaml(value: Any) -> str:
     return "[" + ", ".join(value) + "]" if isinstance(value, list) else str(value)
 
 
-def save_tiny_model(folder: Path, *, chat_template: str | None, seed: int = 0, width: int = 32) -> Path:
+def save_tiny_model(
+    folder: Path, *, chat_template: str | None, seed: int = 0, width: int = 32, family: str = "Llama", **settings: Any
+) -> Path:
+    """``settings``: more of the family's own."""
     tokenizer = _tokenizer(chat_template)
-    _network(tokenizer, seed, width).save_pretrained(folder)
+    _network(tokenizer, seed, width, family, settings).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
@@ -233,12 +236,12 @@ def _tokenizer(chat_template: str | None) -> Any:
     )
 
 
-def _network(tokenizer: Any, seed: int, width: int) -> Any:
+def _network(tokenizer: Any, seed: int, width: int, family: str, settings: dict[str, Any]) -> Any:
     """Random weights, save that the first channel is the same everywhere, which gives every token its share."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    import transformers
 
-    config = LlamaConfig(
+    config = getattr(transformers, f"{family}Config")(
         vocab_size=len(tokenizer),
         hidden_size=width,
         num_hidden_layers=2,
@@ -251,9 +254,10 @@ def _network(tokenizer: Any, seed: int, width: int) -> Any:
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
         dtype="float32",
+        **settings,
     )
     generator = torch.Generator().manual_seed(seed)
-    network = LlamaForCausalLM(config)
+    network = getattr(transformers, f"{family}ForCausalLM")(config)
     vocabulary = tokenizer.get_vocab()
     with torch.no_grad():
         for parameter in network.parameters():
