@@ -13,6 +13,7 @@ import pytest
 from test_arms import before, going_on, lines, settings
 
 from refine_af.config import Config
+from refine_af.report.arms import collect_arms
 from refine_af.run import Run, open_run
 
 __all__ = ["before", "settings"]  # fixtures
@@ -47,11 +48,15 @@ def config_and_run(before: Path, settings: list[str], tmp_path_factory: pytest.T
     return config, folder
 
 
+def replica_of(folder: Path) -> Path:
+    return folder / "policies" / "seed-3"
+
+
 def test_a_replica_shares_instructions_and_the_base_and_has_rollouts_of_its_own(
     config_and_run: tuple[Config, Path],
 ) -> None:
     _, folder = config_and_run
-    replica = folder / "policies" / "seed-3"
+    replica = replica_of(folder)
     with open_run(folder) as own, open_run(replica) as other:
         assert [i.text for i in other.instructions()] == [i.text for i in own.instructions()]
         assert other.instances(policy="seed") == own.instances(policy="seed")
@@ -88,6 +93,14 @@ def test_what_holds_across_policies_is_the_mean_of_each_ones_own(config_and_run:
     page = (folder / "report.html").read_text()
     assert "for each of 2 policies" in page
     assert "Across policies" in page
+    with open_run(folder) as store:
+        arms = collect_arms(store)
+    assert arms is not None
+    both = [
+        json.loads((one / "arms" / "comparison.json").read_text())["scores"] for one in (folder, replica_of(folder))
+    ]
+    own = [next(v["rouge_l"] for name, v in one.items() if name.startswith("tuned-")) for one in both]
+    assert arms.pooled_scores["tuned"][0] == pytest.approx(fmean(own))
 
 
 def test_nonsense_has_the_arms_own_answers_behind_other_instructions(config_and_run: tuple[Config, Path]) -> None:

@@ -14,6 +14,7 @@ from refine_af.store import Store
 ROUGE_L = "rouge_l"
 _TOLD = (ROUGE_L, "content", "margin")  # what a claim may stand on
 _STAGE = "policies"
+_SCORES = (ROUGE_L, "exact_match")
 _KEPT = ("mean", "low", "high", "won", "lost", "tasks")
 
 
@@ -88,14 +89,27 @@ def _worded(one: AcrossPolicies) -> str:
     return f"{figure} {mean} {unit} ({low} to {high}; {one.won} tasks won, {one.lost} lost)"
 
 
-def keep_across(store: Store, across: Sequence[AcrossPolicies]) -> None:
+def keep_across(store: Store, across: Sequence[AcrossPolicies], scores: Mapping[str, Mapping[str, float]]) -> None:
     """Into the database as metrics of ``policies/<arm>``, in the caller's transaction: an arm's figures as step 0, and
-    each policy's own mean as the step of its seed."""
+    each policy's own mean as the step of its seed. ``scores``: each arm's, over all policies."""
     for one in across:
         stage = f"{_STAGE}/{one.arm}"
         store.add_metrics(stage, 0, {f"{one.figure}/{name}": getattr(one, name) for name in _KEPT})
         for seed, mean in one.by_policy.items():
             store.add_metrics(stage, seed, {f"{one.figure}/policy": mean})
+    for arm, of_arm in scores.items():
+        store.add_metrics(f"{_STAGE}/{arm}", 0, {f"score/{name}": of_arm[name] for name in _SCORES})
+
+
+def read_scores(store: Store, names: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Each arm's ROUGE-L and exact match over all policies; none of a run with one policy."""
+    found = {}
+    for arm in names:
+        values = [store.metric(f"{_STAGE}/{arm}", f"score/{name}") for name in _SCORES]
+        if all(values):
+            (rouge_l, exact_match) = (of[0][1] for of in values)
+            found[arm] = (rouge_l, exact_match)
+    return found
 
 
 def read_across(store: Store, names: Sequence[str]) -> list[AcrossPolicies]:

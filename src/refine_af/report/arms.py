@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from refine_af.config import Arm
 from refine_af.evaluation.compare import Comparison
-from refine_af.experiment.policies import AcrossPolicies, read_across
+from refine_af.experiment.policies import AcrossPolicies, read_across, read_scores
 from refine_af.store import Store
 
 BASE = "base"
@@ -27,7 +27,7 @@ class Arms:
     """``names``: the control first. ``learnt``: whether a tuned policy's arm stands against it. ``counts`` tell how the
     data sets came about; ``scores`` are (ROUGE-L, exact match), means over instances, of the base under ("base", 0, 0)
     and of each training of the run's own policy under (arm, size, seed). ``across``: what holds across policies, where
-    there are several."""
+    there are several, and ``pooled_scores``: each arm's over all of them."""
 
     names: list[str]
     learnt: bool
@@ -38,6 +38,7 @@ class Arms:
     instances: int
     comparisons: list[SizedComparison]
     across: list[AcrossPolicies]
+    pooled_scores: dict[str, tuple[float, float]]
 
     def pooled(self, control: str, size: int | None = None) -> Comparison:
         """The comparison with a control over all seeds; of the largest data sets without a size."""
@@ -77,6 +78,7 @@ def collect_arms(store: Store) -> Arms | None:
         instances=int(values[BASE]["instances"]),
         comparisons=comparisons,
         across=read_across(store, names),
+        pooled_scores=read_scores(store, names),
     )
 
 

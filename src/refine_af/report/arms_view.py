@@ -67,7 +67,7 @@ def arms_view(arms: Arms | None) -> dict[str, Any] | None:
         else "Which data set is the better one?",
         "intro": _intro(arms, main),
         "data": _data(arms),
-        "titles": [_title(versus.name) for versus in main.against],
+        "columns": _COLUMNS,
         "control": _title(control),
         "figures": _figures(main.against),
         "said": [
@@ -106,16 +106,25 @@ def _data(arms: Arms) -> str:
     )
 
 
+_COLUMNS = ("Tasks improved, of all", "Of the decided", "Won, tied, lost", "Mean difference", "Sign test", "Wilcoxon")
+
+
 def _figures(against: Sequence[Versus]) -> list[tuple[str, list[Cell]]]:
-    """The paper's table: a row a figure, a column an arm."""
-    groups = [versus.overall for versus in against]
+    """The paper's table: a row for each arm, whose cells are those of :data:`_COLUMNS`."""
     return [
-        ("Tasks improved, of all", [_share(g, decided=False) for g in groups]),
-        ("… of the decided", [_share(g, decided=True) for g in groups]),
-        ("Won, tied, lost", [(_outcomes(g), "") for g in groups]),
-        ("Mean difference", [_difference(g) for g in groups]),
-        ("Sign test", [(f"p {p_value(g.sign_p)}", "") for g in groups]),
-        ("Wilcoxon", [(f"p {p_value(g.wilcoxon_p)}", "") for g in groups]),
+        (
+            _title(versus.name),
+            [
+                _share(group, decided=False),
+                _share(group, decided=True),
+                (_outcomes(group), ""),
+                _difference(group),
+                (f"p {p_value(group.sign_p)}", ""),
+                (f"p {p_value(group.wilcoxon_p)}", ""),
+            ],
+        )
+        for versus in against
+        for group in (versus.overall,)
     ]
 
 
@@ -154,7 +163,7 @@ def _scores(arms: Arms) -> list[tuple[str, list[Cell]]]:
     rouge_l, exact = arms.scores[BASE, 0, 0]
     rows: list[tuple[str, list[Cell]]] = [(_title(BASE), [(f"{rouge_l:.2f}", ""), (f"{exact:.2f}", ""), ("", "")])]
     for versus in base.against:
-        found = _of_seeds(arms, versus.name, arms.sizes[-1])
+        found = [arms.pooled_scores[versus.name]] if arms.across else _of_seeds(arms, versus.name, arms.sizes[-1])
         means = [(f"{fmean(values):.2f}", "") for values in zip(*found, strict=True)]
         rows.append((_title(versus.name), [*means, _difference(versus.overall)]))
     return rows
@@ -182,21 +191,24 @@ def _curve(arms: Arms) -> Any:
 
 
 def _across(arms: Arms) -> dict[str, Any]:
-    """Figure by figure what each arm has over the control, with intervals over tasks and policies."""
+    """What each arm has over the control, figure by figure, with intervals over tasks and policies."""
+    figures = list(dict.fromkeys(one.figure for one in arms.across))
     rows = []
-    for figure in dict.fromkeys(one.figure for one in arms.across):
-        of_arms = {one.arm: one for one in arms.across if one.figure == figure}
-        rows.append(
-            (_FIGURES[figure], [_held(of_arms[name]) if name in of_arms else ("", "") for name in arms.names[1:]])
-        )
-    return {"policies": len(arms.across[0].by_policy), "rows": rows}
+    for name in arms.names[1:]:
+        of_arm = {one.figure: one for one in arms.across if one.arm == name}
+        rows.append((_title(name), [_held(of_arm[one]) if one in of_arm else ("", "") for one in figures]))
+    policies = len(arms.across[0].by_policy)
+    return {"policies": policies, "columns": [_FIGURES[one] for one in figures], "rows": rows}
 
 
 def _held(one: AcrossPolicies) -> Cell:
     digits = 1 if one.figure == ROUGE_L else 3
-    mean, low, high = (f"{value:+.{digits}f}" for value in (one.mean, one.low, one.high))
-    each = ", ".join(f"{value:+.{digits}f}" for value in one.by_policy.values())
-    return mean, f"{low} to {high}; {one.won} won, {one.lost} lost; each: {each}"
+
+    def shown(value: float) -> str:
+        return f"{value:+.{digits}f}".replace("-", "−")
+
+    each = ", ".join(map(shown, one.by_policy.values()))
+    return shown(one.mean), f"{shown(one.low)} to {shown(one.high)}; {one.won} won, {one.lost} lost; each: {each}"
 
 
 def _seeds(arms: Arms) -> dict[str, Any]:

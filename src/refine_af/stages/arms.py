@@ -29,6 +29,8 @@ from refine_af.experiment.results import (
     compare_arms,
     keep_results,
     largest_arms,
+    mean_scores,
+    pool,
     read_evaluations,
     results_json,
     trained_name,
@@ -161,7 +163,9 @@ def _compare(context: Context, made: Sequence[int], others: Mapping[int, Sequenc
     folder = context.folder / STAGE
     evaluations = read_evaluations(folder, options, made)
     compared = compare_arms(evaluations, options, made, config.seed, list(others.values()))
-    across = across_policies({0: largest_arms(evaluations, options, made), **others}) if others else []
+    policies = {0: largest_arms(evaluations, options, made), **others}
+    across = across_policies(policies) if others else []
+    scores = {of[0].name: mean_scores(pool(of)) for of in zip(*policies.values(), strict=True)} if others else {}
     counts = {r["name"]: r["value"] for r in store.query("SELECT name, value FROM metrics WHERE stage = ?", STAGE)}
     write_text(folder / "comparison.json", results_json(options, counts, evaluations, compared, across))
     largest = next(one.comparison for one in reversed(compared) if one.seed is None and one.size == made[-1]
@@ -170,7 +174,7 @@ def _compare(context: Context, made: Sequence[int], others: Mapping[int, Sequenc
     of_policies = told(across)
     with store.transaction():
         keep_results(store, evaluations, compared)
-        keep_across(store, across)
+        keep_across(store, across, scores)
         for sentence in (*sentences, *of_policies):
             store.add_event(STAGE, "conclusion", sentence)
         store.finish_stage(STAGE, _counts(context))
