@@ -3,6 +3,8 @@ candidates what training would have sampled."""
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -178,3 +180,18 @@ def test_rollouts_that_are_all_empty_end_the_run_with_a_reason(
     monkeypatch.setattr(policy, "sampled", empty)
     with pytest.raises(RefineError, match="rollouts of iteration 1 are empty, so there is nothing to learn from"):
         Run(config, tmp_path / "run").execute(until="policy")
+
+
+def test_a_step_that_is_not_finite_ends_the_run_and_keeps_its_responses(
+    instructed: Path, tiny_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    config = going_on(instructed, folder, tiny_config, algorithm="rloo", **GROUPS)
+    monkeypatch.setattr("refine_af.rl.algorithms.policy_loss", lambda new, *_: (new.sum() * math.nan, new.sum()))
+    with pytest.raises(RefineError, match=r"not finite at iteration 1; the step's \d responses are kept in .+\. Lower"):
+        Run(config, folder).execute(until="policy")
+    rows = [json.loads(line) for line in (folder / "not-finite-00001.jsonl").read_text().splitlines()]
+    assert 1 <= len(rows) <= GROUPS["minibatch"]
+    assert all(row["prompt"] and row["response"] for row in rows)
+    monkeypatch.undo()
+    Run(config, folder).execute(until="policy")

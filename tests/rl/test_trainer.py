@@ -13,6 +13,7 @@ import torch
 from toys import CONFIG, LORA, VOCABULARY, actor_of, network, sampled, trainer
 
 from refine_af.config import PolicyConfig
+from refine_af.errors import NotFiniteError
 from refine_af.rl.actor_critic import ActorCritic
 from refine_af.rl.responses import Trajectory
 from refine_af.rl.trainer import Trainer
@@ -219,3 +220,15 @@ def test_training_leaves_the_base_network_as_it_was() -> None:
     ppo.actor.release()
     untouched = network().state_dict()
     assert all(torch.equal(value, untouched[name]) for name, value in base.state_dict().items())
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo"])
+def test_a_step_that_is_not_finite_is_not_made(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    items, scores = written(count=8)
+    ppo = trainer(with_settings(algorithm=algorithm, minibatch=8))
+    before = weights(ppo)
+    monkeypatch.setattr("refine_af.rl.algorithms.policy_loss", lambda new, *_: (new.sum() * math.nan, torch.zeros(())))
+    with pytest.raises(NotFiniteError) as caught:
+        ppo.iterate(1, items, scores)
+    assert sorted(caught.value.places) == list(range(8))
+    assert all(a.equal(b) for a, b in zip(before, weights(ppo), strict=True))

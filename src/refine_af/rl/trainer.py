@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from refine_af.config import PolicyConfig
+from refine_af.errors import NotFiniteError
 from refine_af.records import derived_random
 from refine_af.rl.actor_critic import ActorCritic, Evaluation
 from refine_af.rl.algorithms import Part, Taken, algorithm_of
@@ -189,7 +190,8 @@ class Trainer:
         return {name: value / len(minibatches) for name, value in sums.items()}
 
     def _step(self, experience: Experience, minibatch: Sequence[int], ahead: Evaluation | None) -> dict[str, float]:
-        """One optimiser step; the minibatch goes through in micro-batches whose gradients add up."""
+        """One optimiser step; the minibatch goes through in micro-batches whose gradients add up. Raises NotFiniteError
+        where the step can't be told, and leaves the weights as they were."""
         mask = experience.taken.mask[list(minibatch)]
         count, tokens = self._algorithm.count(mask), float(mask.sum())
         sums = torch.zeros(3, device=self.actor.device)
@@ -205,7 +207,9 @@ class Trainer:
             sums += torch.stack([surrogate.detach() / count, error.detach() / tokens, clipped.float() / count])
         self._team.add_up([sums, *(p.grad for p in (*self._adapter, *self._critic) if p.grad is not None)])
         norm = torch.nn.utils.clip_grad_norm_(self._adapter, self._config.max_grad_norm)
-        torch.nn.utils.clip_grad_norm_(self._critic, self._config.max_grad_norm)
+        critics = torch.nn.utils.clip_grad_norm_(self._critic, self._config.max_grad_norm)
+        if not bool((sums.sum() + norm + critics).isfinite()):
+            raise NotFiniteError(minibatch)
         self._optimizer.step()
         loss, error_mean, clip_share = sums.tolist()
         figures = {"policy_loss": loss, "clip_share": clip_share, "gradient_norm": float(norm)}

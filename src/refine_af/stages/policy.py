@@ -7,14 +7,16 @@ that whatever the rows say is done can be gone on from.
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refine_af.errors import RefineError, UsageError
+from refine_af.errors import NotFiniteError, RefineError, UsageError
 from refine_af.evaluation.significance import Difference
+from refine_af.files import write_text
 from refine_af.models import build_once
 from refine_af.records import Instruction, StageCounts
 from refine_af.rl.guards import Alarm, alarm
@@ -137,7 +139,10 @@ def _iterate(
             written, checked = sampled(context, writer, asked, held_out, iteration)
             order = _order(context, written, iteration, trainer.step_scale)
             team.tell(order)
-            learned = learn(trainer, order, context.parts, team)
+            try:
+                learned = learn(trainer, order, context.parts, team)
+            except NotFiniteError as error:
+                raise _not_finite(context, order, error) from None
             done_now = _looked_at(context, iteration, written, learned, checked)
             if done_now.spoken is not None and done_now.spoken.action == "smaller steps":
                 trainer.step_scale /= 2
@@ -180,6 +185,26 @@ class _Iteration:
     @property
     def stops(self) -> bool:
         return self.spoken is not None and self.spoken.action == "stop"
+
+
+def _not_finite(context: Context, order: Learn, error: NotFiniteError) -> RefineError:
+    """The minibatch of the step is kept, for whoever wants to know what was in it."""
+    kept = context.folder / f"not-finite-{order.iteration:05d}.jsonl"
+    tokenizer, rows = context.parts.tokenizer, []
+    for place in error.places:
+        one = order.trajectories[place]
+        rows.append(
+            {
+                "prompt": tokenizer.decode([*one.prefix_ids, *one.prompt_ids]),
+                "response": tokenizer.decode(one.response_ids),
+                "score": order.scores[order.owners[place]],
+            }
+        )
+    write_text(kept, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return RefineError(
+        f"policy: {error} at iteration {order.iteration}; the step's {len(rows)} responses are kept in {kept}. Lower "
+        "policy.learning_rate, or set model.dtype=float32, in a new folder; what was done before stays"
+    )
 
 
 def _looked_at(
