@@ -125,6 +125,7 @@ class Trainer:
         mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).float()
         beginning = _chunks(team.share(first), size)
         others = [i for i in range(len(trajectories)) if i not in first]
+        others.sort(key=lambda i: trajectories[i].prefix_ids)  # so that a pass reads few beginnings
         ahead: Evaluation | None = None
         columns = torch.zeros(5, *mask.shape)
         for chunk in [*beginning, *_chunks(team.share(others), size)]:
