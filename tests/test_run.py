@@ -341,11 +341,11 @@ def test_how_much_is_computed_at_once_may_change_while_a_run_goes_on(tiny_config
     folder = tmp_path / "run"
     Run(tiny_config, folder).execute(until="instructions")
     smaller = tiny_config.policy.model_copy(update={"micro_batch": 1})
-    Run(tiny_config.model_copy(update={"policy": smaller}), folder).execute(until="policy")
+    Run(tiny_config.model_copy(update={"policy": smaller, "threads": 2}), folder).execute(until="policy")
     with open_run(folder) as store:
         changes = [e["text"] for e in store.query("SELECT text FROM events WHERE kind = 'config'")]
         config = store.run_config()
-    assert changes == ["policy.micro_batch: 3 -> 1"]
+    assert changes == ["threads: 1 -> 2; policy.micro_batch: 3 -> 1"]
     assert config is not None
     assert config["policy"]["micro_batch"] == 1
 

@@ -35,6 +35,7 @@ STAGES = ("seeds", "instructions", "policy", "instances", "finetune", "evaluate"
 # How much is computed at once, and where a server stands: changes rounding and memory, not what is computed, so a run
 # that was too large for the memory, or whose server has moved, can go on.
 _CHANGEABLE = {
+    "threads",
     "policy.micro_batch",
     "policy.gradient_checkpointing",
     "finetune.micro_batch",
