@@ -93,6 +93,13 @@ def test_long_instructions_that_begin_alike_are_two_tasks(tmp_path: Path) -> Non
     assert len(one.name) <= 60
 
 
+def test_nothing_may_be_the_right_answer_where_json_says_so(tmp_path: Path) -> None:
+    """As in some instances of Super-NI, such as of extracting what a list doesn't have."""
+    row = {"task": "t", "definition": "Extract", "input": "a", "references": [""]}
+    (tmp_path / "own.jsonl").write_text(json.dumps(row) + "\n")
+    assert load_tasks(tmp_path / "own.jsonl").tasks[0].instances[0].references == ("",)
+
+
 def test_csv_is_read_too(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("instruction,input,output\nSay,a,b\n")
     assert load_tasks(tmp_path / "own.csv").tasks[0].instances[0].references == ("b",)

@@ -220,15 +220,17 @@ def _own_references(row: FileRow) -> tuple[str, ...]:
     if row.is_cells and isinstance(cell := fields.get("references"), str):
         fields["references"] = _list_in_cell(cell, f"{row.where}: references")
     there = {key: value for key in ("references", "output") if (value := fields.get(key)) is not None}
-    filled = {key: value for key, value in there.items() if not _is_blank(value)}
+    filled = {key: value for key, value in there.items() if not _is_blank(value, in_cell=row.is_cells)}
     if there and not filled:
         raise UsageError(f"{row.where}: {' and '.join(there)} {'are' if len(there) > 1 else 'is'} empty")
     return _references(filled, ("references", "output"), row.where)
 
 
-def _is_blank(value: Any) -> bool:
-    texts = value if isinstance(value, list) and value else [value]
-    return not any(not isinstance(one, str) or one.strip() for one in texts)
+def _is_blank(value: Any, *, in_cell: bool) -> bool:
+    """A list of JSON may say that nothing is the right answer, as some of Super-NI's do; in a cell it is a slip."""
+    if isinstance(value, str):
+        return not value.strip()
+    return in_cell and isinstance(value, list) and bool(value) and not any(str(one).strip() for one in value)
 
 
 def _list_in_cell(cell: str, where: str) -> Any:
