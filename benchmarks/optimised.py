@@ -113,6 +113,7 @@ def across(students: Sequence[Mapping[str, Sequence[Measured]]]) -> dict[str, An
 
 def section(found: dict[str, Any]) -> str:
     count = len(found["runs"])
+    whose = "these policies'" if count > 1 else "this policy's"
     lines = [
         "## What training on the reward makes of pairs (`benchmarks/optimised.py`, `benchmarks/optimised.json`)",
         "",
@@ -135,10 +136,9 @@ def section(found: dict[str, Any]) -> str:
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
-        f"Words and distinct-2 are those of first pairs. Students of {'these policies' if count > 1 else 'this policy'}"
-        "'s pairs over students of the initial policy's first",
-        f"ones, in nats, with 95 % intervals over tasks{' and policies' if count > 1 else ''}; tasks won : lost; each "
-        "policy's own mean.",
+        f"Words and distinct-2 are those of first pairs. Students of {whose} pairs over students of the initial",
+        f"policy's first ones, in nats, with 95 % intervals over tasks{' and policies' if count > 1 else ''};",
+        "tasks won : lost; each policy's own mean.",
         "",
         "| what was done | margin | content | end | loss (less is better) |",
         "|---|---|---|---|---|",
