@@ -130,6 +130,16 @@ def tiny_base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny-base", chat_template=None)
 
 
+@pytest.fixture
+def tiny_family(tmp_path: Path) -> Callable[..., Path]:
+    """Saves a tiny base model of a family of transformers, with more of its settings."""
+
+    def save(family: str, **settings: Any) -> Path:
+        return save_tiny_model(tmp_path / f"tiny-{family}", chat_template=None, family=family, **settings)
+
+    return save
+
+
 @pytest.fixture(scope="session")
 def varied_models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The same with other weights, which give different tasks different answers, greedily: with a chat template, and

@@ -3,11 +3,11 @@ the real ones has hours to lose."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import save_tiny_model
 
 from refine_af.config import PRESETS, load_config
 from refine_af.run import Run, open_run
@@ -48,9 +48,11 @@ def test_each_paper_preset_is_run() -> None:
 
 
 @pytest.mark.parametrize("preset", FAMILIES)
-def test_a_paper_preset_runs_whole_on_a_tiny_model_of_its_architecture(preset: str, tmp_path: Path) -> None:
+def test_a_paper_preset_runs_whole_on_a_tiny_model_of_its_architecture(
+    preset: str, tmp_path: Path, tiny_family: Callable[..., Path]
+) -> None:
     family, settings = FAMILIES[preset]
-    model = save_tiny_model(tmp_path / "model", chat_template=None, family=family, **settings)
+    model = tiny_family(family, **settings)
     config = load_config(preset=preset, overrides=[f"model.name={model}", *SMALL])
     Run(config, tmp_path / "run").execute()
     with open_run(tmp_path / "run") as store:

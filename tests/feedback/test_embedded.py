@@ -111,10 +111,13 @@ def test_a_short_answer_in_a_whole_sentence_is_not_taken_for_an_echo(reward: Com
 
 
 def test_one_word_where_people_write_a_page_is_no_answer(reward: Composite) -> None:
-    story = "Write a short story about a lost key, with a beginning, a middle and an end."
-    judged = reward.judge([Example(story, "", "positive")])
-    assert judged[0].reward <= -1
-    assert not judged[0].sound
+    tasks = (
+        "Explain why the sky is blue.",
+        "Write a short story about a lost key, with a beginning, a middle and an end.",
+    )
+    word, story = reward.judge([Example(tasks[0], "", "because"), Example(tasks[1], "", "positive")])
+    assert not word.sound
+    assert max(word.reward, story.reward) <= -1
 
 
 def test_a_pair_has_the_same_reward_in_any_batch(reward: Composite) -> None:
