@@ -27,7 +27,7 @@ from refine_af.errors import RefineError
 from refine_af.evaluation.compare import Evaluation
 from refine_af.evaluation.significance import wilson_interval
 from refine_af.experiment.policies import ROUGE_L, AcrossPolicies, across_policies
-from refine_af.experiment.results import largest_arms, read_evaluations
+from refine_af.experiment.results import pooled_arms, read_evaluations
 from refine_af.progress import Lines
 from refine_af.run import Run, open_run
 
@@ -101,7 +101,7 @@ def arms_of(folder: Path, config: Config, seed: int) -> dict[str, Evaluation]:
     with open_run(where) as store:
         size = int(dict(store.metric("arms", "instructions"))[0])
     evaluations = read_evaluations(where / "arms", config.experiment, [size])
-    return {one.name: one for one in largest_arms(evaluations, config.experiment, [size])}
+    return {one.name: one for one in pooled_arms(evaluations, config.experiment, size)}
 
 
 def compared(policies: Mapping[int, Mapping[str, Evaluation]], control: str) -> list[AcrossPolicies]:

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from refine_af import __version__
 from refine_af.checks import OF_THE_MODEL, checks
 from refine_af.config import GONE, Config, as_yaml, differences, shown_differences
-from refine_af.environment import give_back_memory
 from refine_af.errors import RefineError, UsageError
 from refine_af.exhaustion import exhaustion_explained
 from refine_af.feedback.check import foresees_training
@@ -24,7 +23,7 @@ from refine_af.files import check_folder, make_folder, one_process, write_text
 from refine_af.models import EMBEDDED
 from refine_af.parts import Parts
 from refine_af.progress import Progress, Silent
-from refine_af.stages.context import Context
+from refine_af.stages.context import Context, execute_stage
 from refine_af.stages.learning import check_team
 from refine_af.stages.trial import try_model
 from refine_af.store import Store
@@ -93,7 +92,7 @@ class Run:
                 shutil.rmtree(scratch, ignore_errors=True)
                 context = Context(self.config, store, self.folder, parts, self._progress, self._team)
                 for stage in STAGES[: STAGES.index(until) + 1 if until else None]:
-                    self._execute_stage(context, stage)
+                    execute_stage(context, stage, _stage_function(stage))
                 shutil.rmtree(scratch, ignore_errors=True)
         self._team.dismiss()
 
@@ -174,16 +173,6 @@ class Run:
             store.change_config(self.config.model_dump(mode="json"), "; ".join(changed))
         write_text(self.folder / "config.yaml", as_yaml(self.config))
 
-    def _execute_stage(self, context: Context, stage: str) -> None:
-        store = context.store
-        if store.stage_done(stage):
-            return
-        store.start_stage(stage)
-        summary = _stage_function(stage)(context)
-        give_back_memory()
-        store.add_event(stage, "done", summary)
-        self._progress.end(summary)
-
 
 def _may_change(option: str, store: Store, foresees: bool) -> bool:
     """Whether an option of a run that has begun may be another one from now on. ``foresees``: whether the reward reads
@@ -197,9 +186,15 @@ def _may_change(option: str, store: Store, foresees: bool) -> bool:
 
 
 def _stage_function(stage: str) -> Callable[[Context], str]:
-    # Imported when reached: the last stages' libraries are large, and a run that stops early doesn't need them.
-    function: Callable[[Context], str] = getattr(importlib.import_module(f"refine_af.stages.{stage}"), f"run_{stage}")
-    return function
+    """Imported when called: the last stages' libraries are large, and a run that stops early doesn't need them."""
+
+    def run(context: Context) -> str:
+        function: Callable[[Context], str] = getattr(
+            importlib.import_module(f"refine_af.stages.{stage}"), f"run_{stage}"
+        )
+        return function(context)
+
+    return run
 
 
 def _began(store: Store) -> str:

@@ -59,26 +59,21 @@ def compare_arms(
     base = replace(evaluations[BASE], name=BASE)
     found = []
     for size in sizes:
-        by_seed = {
-            one: [replace(evaluations[trained_name(arm, size, one)], name=arm) for arm in options.names]
-            for one in options.seeds
-        }
-        pooled = [pool(arm) for arm in zip(*by_seed.values(), strict=True)]
+        pooled = pooled_arms(evaluations, options, size)
         if size == sizes[-1]:
             pooled = [pool(arm) for arm in zip(pooled, *others, strict=True)]
         found.append(Compared(size, None, compare_evaluations(pooled[0], pooled[1:], METRIC, seed)))
         found.append(Compared(size, None, compare_evaluations(base, pooled, METRIC, seed)))
-        if len(by_seed) > 1:
-            for one, arms in by_seed.items():
+        if len(options.seeds) > 1:
+            for one in options.seeds:
+                arms = [replace(evaluations[trained_name(arm, size, one)], name=arm) for arm in options.names]
                 found.append(Compared(size, one, compare_evaluations(arms[0], arms[1:], METRIC, seed)))
     return found
 
 
-def largest_arms(
-    evaluations: Mapping[str, Evaluation], options: ExperimentConfig, sizes: Sequence[int]
-) -> list[Evaluation]:
-    """The arms of the largest size, each pooled over its trainings."""
-    names = [[trained_name(arm, sizes[-1], seed) for seed in options.seeds] for arm in options.names]
+def pooled_arms(evaluations: Mapping[str, Evaluation], options: ExperimentConfig, size: int) -> list[Evaluation]:
+    """The arms of one size, each pooled over its trainings."""
+    names = [[trained_name(arm, size, seed) for seed in options.seeds] for arm in options.names]
     return [
         replace(pool([evaluations[one] for one in of_arm]), name=arm)
         for arm, of_arm in zip(options.names, names, strict=True)

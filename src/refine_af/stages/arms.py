@@ -28,9 +28,9 @@ from refine_af.experiment.results import (
     METRIC,
     compare_arms,
     keep_results,
-    largest_arms,
     mean_scores,
     pool,
+    pooled_arms,
     read_evaluations,
     results_json,
     trained_name,
@@ -163,7 +163,7 @@ def _compare(context: Context, made: Sequence[int], others: Mapping[int, Sequenc
     folder = context.folder / STAGE
     evaluations = read_evaluations(folder, options, made)
     compared = compare_arms(evaluations, options, made, config.seed, list(others.values()))
-    policies = {0: largest_arms(evaluations, options, made), **others}
+    policies = {0: pooled_arms(evaluations, options, made[-1]), **others}
     across = across_policies(policies) if others else []
     scores = {of[0].name: mean_scores(pool(of)) for of in zip(*policies.values(), strict=True)} if others else {}
     counts = {r["name"]: r["value"] for r in store.query("SELECT name, value FROM metrics WHERE stage = ?", STAGE)}

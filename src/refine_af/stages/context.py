@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from refine_af.config import Config
+from refine_af.environment import give_back_memory
 from refine_af.feedback.base import Example
 from refine_af.parts import Parts
 from refine_af.progress import Progress
@@ -30,6 +31,17 @@ class Context:
         """Tells the user now, and keeps it for the report."""
         self.store.add_event(stage, "warning", text)
         self.progress.note(f"{stage}: {text}")
+
+
+def execute_stage(context: Context, name: str, run: Callable[[Context], str]) -> None:
+    """Runs a stage that is not done yet, or goes on with it, and keeps and shows what it says of itself."""
+    if context.store.stage_done(name):
+        return
+    context.store.start_stage(name)
+    summary = run(context)
+    give_back_memory()
+    context.store.add_event(name, "done", summary)
+    context.progress.end(summary)
 
 
 def seed_tasks(store: Store, status: str) -> list[SeedTask]:

@@ -13,13 +13,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from refine_af.environment import give_back_memory
 from refine_af.evaluation.compare import Evaluation
 from refine_af.experiment.data import sizes
-from refine_af.experiment.results import BASE, largest_arms, read_evaluations
+from refine_af.experiment.results import BASE, pooled_arms, read_evaluations
 from refine_af.models import build_once
 from refine_af.records import derived_seed
-from refine_af.stages.context import Context
+from refine_af.stages.context import Context, execute_stage
 from refine_af.stages.instances import run_instances
 from refine_af.stages.policy import run_policy
 from refine_af.store import Store
@@ -44,23 +43,13 @@ def replica_arms(context: Context, seed: int, run_arms: Callable[[Context], str]
         made = replace(context, config=config, store=store, folder=folder, parts=parts)
         context.progress.note(f"policy seed {seed}: in {folder}")
         for name, run in (("policy", run_policy), ("instances", run_instances)):
-            _stage(made, name, run)
+            execute_stage(made, name, run)
         base = Path("arms") / BASE
         (folder / "arms").mkdir(exist_ok=True)
         build_once(folder / base, lambda to: _copy_tree(context.folder / base, to))
-        _stage(made, "arms", run_arms)
+        execute_stage(made, "arms", run_arms)
         there = sizes(made)
-        return largest_arms(read_evaluations(folder / "arms", experiment, there), experiment, there)
-
-
-def _stage(context: Context, name: str, run: Callable[[Context], str]) -> None:
-    if context.store.stage_done(name):
-        return
-    context.store.start_stage(name)
-    summary = run(context)
-    give_back_memory()
-    context.store.add_event(name, "done", summary)
-    context.progress.end(summary)
+        return pooled_arms(read_evaluations(folder / "arms", experiment, there), experiment, there[-1])
 
 
 def _copy_tree(source: Path, target: Path) -> None:

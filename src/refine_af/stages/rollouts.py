@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, pstdev
 from typing import TYPE_CHECKING
@@ -115,9 +116,8 @@ def contrasts(context: Context, written: Sequence[WrittenPair], iteration: int) 
     for id, turn in turns:
         others = [one for other, one in turns if other != id and one.turn == turn.turn]
         if others:
-            ids = turn.completion.token_ids, random.choice(others).completion.token_ids
-            preferred, other = (_trajectory(context, turn, of, None) for of in ids)
-            found.append((preferred, other))
+            preferred = _trajectory(context, turn, turn.completion.token_ids, None)
+            found.append((preferred, replace(preferred, response_ids=random.choice(others).completion.token_ids)))
     if not found:
         raise RefineError(
             f"policy: no two instructions of iteration {iteration} have sound pairs to tell apart; raise "
