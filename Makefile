@@ -24,8 +24,7 @@ demo: $(VENV)/.ready
 	$(BIN)/refine-af run --preset embedded --out runs/demo
 
 test: $(VENV)/.ready-dev
-	# Processes of one thread each: the tests are many and small.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check src tests benchmarks docs

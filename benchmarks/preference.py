@@ -1,78 +1,120 @@
-"""Blind preferences between what a reward chooses and what chance chooses, instruction by instruction.
+"""Blind preferences between the pairs of two arms, instruction by instruction.
 
-    python benchmarks/preference.py sheet RUN --to FOLDER [--reward NAME]
+    python benchmarks/preference.py sheet RUN [RUN ...] --to FOLDER [--pairs 50]
     python benchmarks/preference.py tally FOLDER READER.jsonl READER.jsonl
 
-``sheet`` takes, of each instruction of a run, the initial policy's candidate that the reward would choose and one by
-chance, where they differ, in an order of chance: sheet.jsonl for readers (number, instruction, first, second), and
-key.json. A reader's file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair
-that would be the better training example. ``tally`` writes preference.json beside this script and a section of
-docs/benchmarks.md.
+A run is one that has trained its policy and has its pairs (`--until instances`); several are several policies.
+``sheet`` draws, for each of :data:`COMPARISONS`, so many instructions whose two pairs differ, as many of each run, and
+shows both in an order of chance: sheet.jsonl for readers (number, instruction, first, second), and key.json. A reader's
+file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair that would be the better
+training example. ``tally`` writes preference.json beside this script and a section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from reward_validity import REWARDS, pool_of
 from section import write_section
 
+from refine_af.config import Arm, Config
 from refine_af.environment import quiet_libraries
+from refine_af.errors import UsageError
 from refine_af.evaluation.significance import sign_test, wilson_interval
+from refine_af.experiment.data import chosen_pairs, match
 from refine_af.records import derived_random
-from refine_af.validation.choices import by_chance, by_reward
+from refine_af.run import open_run
 
 RESULTS = Path(__file__).with_suffix(".json")
-DEFAULT = next(iter(REWARDS))
+ARMS = {
+    "first": Arm(name="first", policy="initial", choose="first"),
+    "chance": Arm(name="chance", policy="initial", choose="chance"),
+    "initial": Arm(name="initial", policy="initial", choose="best"),
+    "tuned_first": Arm(name="tuned_first", policy="tuned", choose="first"),
+    "tuned": Arm(name="tuned", policy="tuned", choose="best"),
+}
+COMPARISONS = {  # the arm that ought to be better, and the other one
+    "choosing: the initial policy's best against one of its pairs by chance": ("initial", "chance"),
+    "training: the tuned policy's first pair against the initial policy's": ("tuned_first", "first"),
+    "both: the tuned policy's best against the initial policy's first pair": ("tuned", "first"),
+}
 
 
-def make_sheet(run: Path, folder: Path, reward: str, threads: int) -> None:
-    pool = pool_of(run, threads)
-    best, chance = by_reward(pool.judged_by(reward, threads)), by_chance(pool.groups, 0)
-    rows = [(asdict(a), asdict(b)) for a, b in zip(best, chance, strict=True) if a != b]
-    random = derived_random(pool.seed, "preference")
+def make_sheet(runs: list[Path], folder: Path, pairs_each: int) -> None:
+    rows: list[dict[str, Any]] = []
+    for run in runs:
+        pairs = pairs_of(run)
+        for name, (ours, other) in COMPARISONS.items():
+            differ = [id for id in pairs[ours] if pairs[ours][id] != pairs[other][id]]
+            drawn = derived_random(0, "preference", run.name, name).sample(differ, pairs_each // len(runs))
+            rows += [
+                {"comparison": name, "run": run.name, "ours": pairs[ours][id], "other": pairs[other][id]}
+                for id in drawn
+            ]
+    random = derived_random(0, "preference")
     random.shuffle(rows)
     folder.mkdir(parents=True, exist_ok=True)
-    key, lines = [], []
-    for number, pair in enumerate(rows, 1):
-        names = ["best", "chance"]
-        random.shuffle(names)
-        shown = dict(zip(("best", "chance"), pair, strict=True))
-        texts = [{k: shown[name][k] for k in ("input", "output")} for name in names]
-        instruction = pair[0]["instruction"]
-        key.append({"number": number, "first": names[0], "instruction": instruction, **shown})
-        row = {"number": number, "instruction": instruction, "first": texts[0], "second": texts[1]}
-        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-    (folder / "sheet.jsonl").write_text("".join(lines), encoding="utf-8")
-    described = {"run": run.name, "reward": reward, "instructions": len(pool.groups), "rows": key}
+    with (folder / "sheet.jsonl").open("w", encoding="utf-8") as file:
+        for number, row in enumerate(rows, 1):
+            sides = ["ours", "other"]
+            random.shuffle(sides)
+            row |= {"number": number, "first": sides[0]}
+            shown: dict[str, Any] = {"number": number, "instruction": row["ours"]["instruction"]}
+            for place, side in zip(("first", "second"), sides, strict=True):
+                shown[place] = {name: row[side][name] for name in ("input", "output")}
+            file.write(json.dumps(shown, ensure_ascii=False) + "\n")
+    described = {"runs": [run.name for run in runs], "rows": rows}
     (folder / "key.json").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
-    print(f"{len(rows)} of {len(pool.groups)} instructions in {folder / 'sheet.jsonl'}")
+    print(f"{len(rows)} rows in {folder / 'sheet.jsonl'}")
+
+
+def pairs_of(run: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """By arm and instruction, of the instructions that all arms have."""
+    with open_run(run) as store:
+        config = Config.model_validate(store.run_config())
+        texts = {one.id: one.text for one in store.instructions()}
+        kept = match({name: chosen_pairs(store, arm, config) for name, arm in ARMS.items()}).kept
+    return {
+        name: {
+            id: {"instruction": texts[id], "input": row.input, "output": row.output}
+            for id in texts
+            if id in of
+            for row in of[id]
+        }
+        for name, of in kept.items()
+    }
 
 
 def tallied(folder: Path, files: list[Path]) -> dict[str, Any]:
-    """Won and lost by each reader, and by both: an instruction is won where more prefer the reward's pair."""
+    """Won and lost by each reader, and by both: an instruction is won where more prefer our arm's pair."""
     key = json.loads((folder / "key.json").read_text(encoding="utf-8"))
-    readers = []
-    for file in files:
-        lines = file.read_text(encoding="utf-8").splitlines()
-        readers.append({row["number"]: row["better"] for row in map(json.loads, lines)})
+    readers = [marks(file, len(key["rows"])) for file in files]
+    found = {}
     for row in key["rows"]:
         row["votes"] = [_vote(row, reader[row["number"]]) for reader in readers]
-    votes = [row["votes"] for row in key["rows"]]
-    by_reader = [_counted([vote[k] for vote in votes]) for k in range(len(readers))]
-    agree = sum(len(set(vote)) == 1 for vote in votes) / len(votes)
-    return {**key, "readers": by_reader, "together": _counted([sum(vote) for vote in votes]), "agree": agree}
+    for name in COMPARISONS:
+        votes = [row["votes"] for row in key["rows"] if row["comparison"] == name]
+        by_reader = [_counted([vote[k] for vote in votes]) for k in range(len(readers))]
+        agree = sum(len(set(vote)) == 1 for vote in votes) / len(votes)
+        found[name] = {"readers": by_reader, "together": _counted([sum(vote) for vote in votes]), "agree": agree}
+    return {"runs": key["runs"], "comparisons": found, "rows": key["rows"]}
+
+
+def marks(file: Path, count: int) -> dict[int, str]:
+    """What a reader said of each number. Raises UsageError where a number is missing or a word is another."""
+    said = {row["number"]: row["better"] for row in map(json.loads, file.read_text(encoding="utf-8").splitlines())}
+    if wrong := [n for n in range(1, count + 1) if said.get(n) not in ("first", "second", "tie")]:
+        raise UsageError(f"{file} says neither first, second nor tie of number {wrong[0]}")
+    return said
 
 
 def _vote(row: dict[str, Any], better: str) -> int:
-    """1 for the reward's pair, -1 for chance's."""
+    """1 for our arm's pair, -1 for the other's."""
     if better == "tie":
         return 0
-    return 1 if (better == "first") == (row["first"] == "best") else -1
+    return 1 if (better == "first") == (row["first"] == "ours") else -1
 
 
 def _counted(votes: list[int]) -> dict[str, Any]:
@@ -85,20 +127,20 @@ def section(found: dict[str, Any]) -> str:
     lines = [
         "## Blind preferences (`benchmarks/preference.py`, `benchmarks/preference.json`)",
         "",
-        f"Of {found['instructions']} instructions (run {found['run']}) the pair that {found['reward']} chooses out of",
-        f"the initial policy's candidates, and one by chance: {len(found['rows'])} differ. Two readers said of each,",
-        "knowing neither, which would be the better training example. They agree on",
-        f"{found['agree']:.0%}.",
+        f"Of instructions of {len(found['runs'])} runs ({', '.join(found['runs'])}) two pairs each. Two readers said,",
+        "knowing neither, which would be the better training example.",
         "",
-        "| reader | the reward's | tied | chance's | share of the decided (95 %, Wilson) | sign test |",
-        "|---|---|---|---|---|---|",
+        "| | reader | preferred | tied | the other | share of the decided (95 %, Wilson) | sign test |",
+        "|---|---|---|---|---|---|---|",
     ]
-    named = {str(number): one for number, one in enumerate(found["readers"], 1)} | {"together": found["together"]}
-    for name, one in named.items():
-        share = one["won"] / (one["won"] + one["lost"])
-        low, high = one["interval"]
-        shown = f"{share:.0%} ({low:.0%} to {high:.0%}) | p = {one['p']:.2g}"
-        lines.append(f"| {name} | {one['won']} | {one['tied']} | {one['lost']} | {shown} |")
+    for title, of in found["comparisons"].items():
+        named = {str(number): one for number, one in enumerate(of["readers"], 1)} | {"together": of["together"]}
+        for name, one in named.items():
+            share = one["won"] / (one["won"] + one["lost"])
+            low, high = one["interval"]
+            shown = f"{share:.0%} ({low:.0%} to {high:.0%}) | p = {one['p']:.2g}"
+            lines.append(f"| {title} | {name} | {one['won']} | {one['tied']} | {one['lost']} | {shown} |")
+            title = f"they agree on {of['agree']:.0%}" if name == "1" else ""
     return "\n".join(lines)
 
 
@@ -106,17 +148,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = arguments.add_subparsers(dest="command", required=True)
     sheet = commands.add_parser("sheet")
-    sheet.add_argument("run", type=Path)
+    sheet.add_argument("runs", type=Path, nargs="+")
     sheet.add_argument("--to", type=Path, required=True)
-    sheet.add_argument("--reward", choices=REWARDS, default=DEFAULT)
-    sheet.add_argument("--threads", type=int, default=0)
+    sheet.add_argument("--pairs", type=int, default=50, help="of a comparison")
     tally = commands.add_parser("tally")
     tally.add_argument("folder", type=Path)
     tally.add_argument("readers", type=Path, nargs="+")
     given = arguments.parse_args()
     quiet_libraries()
     if given.command == "sheet":
-        make_sheet(given.run, given.to, given.reward, given.threads)
+        make_sheet(given.runs, given.to, given.pairs)
         return
     found = tallied(given.folder, given.readers)
     RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,17 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     # Figures are compared to the last digits of a CPU's; what a GPU computes, benchmarks/gpu.py compares.
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    # Before torch is imported, here and in what tests start: the models are tiny, and tests run beside one another.
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """A run on all cores leaves its threads to the tests behind it, which then wait for each other: minutes for
+    seconds on a busy machine."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)

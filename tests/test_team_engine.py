@@ -27,7 +27,6 @@ SAMPLING = SamplingConfig(max_tokens=12, temperature=1.0)
 
 
 def member(rank: int, port: int, folder: Path, config: Config) -> None:
-    torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
     asked: list[list[tuple[str, ...]]] = []

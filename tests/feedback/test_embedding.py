@@ -25,9 +25,6 @@ transformers = pytest.importorskip("transformers")
 TEXTS = ["a red house", "", "the sea is old and the house is red " * 3, "zzz 9", "the sea", "a red house"]
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny random BERT over letters, without a pooler, as sentence encoders are often saved."""

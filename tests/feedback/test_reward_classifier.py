@@ -16,9 +16,6 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 TEMPLATE = "{% for m in messages %}<|{{ 'prompter' if m.role == 'user' else m.role }}|>{{ m.content }}{% endfor %}"
 
 

@@ -18,9 +18,6 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def by_hand(folder: Path, text: str) -> float:
     """One text through the plain model, its last state through the head: no batch, no padding, no mask."""
     from tokenizers import Tokenizer

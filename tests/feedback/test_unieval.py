@@ -17,9 +17,6 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 EXAMPLES = [
     Example("Name a colour.", "", "Blue."),
     Example("Shorten the text.", "The house is small and old.", "Small old house. It has {braces}. Right?"),

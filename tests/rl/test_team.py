@@ -25,7 +25,6 @@ def trained(team: Team, settings: dict[str, Any]) -> tuple[list[dict[str, float]
 
 
 def member(rank: int, size: int, port: int, folder: Path, settings: dict[str, Any]) -> None:
-    torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(size), "ACCELERATE_USE_CPU": "true"}
     with launched_team() as team:
