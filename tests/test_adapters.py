@@ -175,7 +175,7 @@ def test_what_a_copy_of_the_layers_would_leave_out_is_refused(settings: Any, nam
 def test_a_size_that_is_none_is_told(key: str, value: Any, saved: Saved) -> None:
     folder = saved(lora())
     resettle(folder, **{key: value})
-    with pytest.raises(UsageError, match=f"{key} is {value!r}, no number above 0; save"):
+    with pytest.raises(UsageError, match=f"{key} is {value!r}, and must be a number above 0; save"):
         check_adapter(folder)
 
 

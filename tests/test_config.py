@@ -106,7 +106,7 @@ def test_a_later_set_wins_and_leaves_its_neighbours(tmp_path: Path) -> None:
             "option experiment.arms.0 .*: must hold names and values, as in {name: value}, found 3$",
         ),
         ("feedback.weights={likelihood:1}", "found None; write a space after ':'$"),
-        ("policy.value_clip_range=0.2", "option policy.value_clip_range in .* is no more: delete it$"),
+        ("policy.value_clip_range=0.2", "option policy.value_clip_range in .* was removed from refine-af: delete it$"),
         ("policy={iterations:3}", "unknown option 'policy.iterations:3' in .*; write a space after ':'; known there: "),
         ("feedback.scorers={likelihood:3}", "; write a space after ':'$"),
     ],

@@ -164,7 +164,7 @@ def test_what_an_encoding_lacks_is_replaced(tmp_path: Path, encoding: str) -> No
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize(
-    ("outlet", "code", "said"), [(">/dev/full", 2, "no space left where the output goes"), (">&-", 0, "")]
+    ("outlet", "code", "said"), [(">/dev/full", 2, "no disk space left where the output goes"), (">&-", 0, "")]
 )
 def test_an_output_that_is_full_or_closed_is_no_traceback(outlet: str, code: int, said: str) -> None:
     command = f'"{sys.executable}" -m refine_af config schema {outlet}'

@@ -18,7 +18,7 @@ def test_a_folder_that_only_trying_shows_to_be_impossible_is_told(
         raise OSError(errno.ENOENT, "No such file or directory")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(UsageError, match=r"^--out .*new can't be made: No such file or directory; name another"):
+    with pytest.raises(UsageError, match=r"^--out .*new can't be made: No such file or directory; choose another"):
         make_folder(tmp_path / "new")
 
 
@@ -41,5 +41,5 @@ def test_a_folder_is_made_with_those_above_it_and_may_be_there(tmp_path: Path) -
 def test_a_link_in_a_circle_or_a_name_too_long_is_told_before_work_begins(tmp_path: Path) -> None:
     (tmp_path / "circle").symlink_to(tmp_path / "circle")
     for name in ("circle", "o" * 300):
-        with pytest.raises(UsageError, match="name another folder"):
+        with pytest.raises(UsageError, match="choose another folder"):
             check_folder(tmp_path / name)

@@ -152,7 +152,7 @@ def test_what_settings_name_counts_only_where_it_is_no_word(tmp_path: Path) -> N
 def test_a_broken_file_of_settings_is_named(tmp_path: Path) -> None:
     tokenizer = tokenizer_of(["</s>"], end="</s>", template=None)
     (tmp_path / "generation_config.json").write_text("{")
-    with pytest.raises(UsageError, match=r"generation_config\.json is no JSON object"):
+    with pytest.raises(UsageError, match=r"generation_config\.json holds no JSON object"):
         find_ends(tmp_path, tokenizer)
 
 

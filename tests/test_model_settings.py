@@ -27,7 +27,7 @@ def changed(model: Path, folder: Path, **fields: Any) -> Path:
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "[" * 100_000, '{"model_type": "llama"'])
 def test_a_file_that_is_no_json_object_is_told_before_anything_is_loaded(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.json").write_text(text)
-    with pytest.raises(UsageError, match=r"config\.json is no JSON object; get it again"):
+    with pytest.raises(UsageError, match=r"config\.json holds no JSON object; download it again"):
         check_model(ModelConfig(name=str(tmp_path)))
 
 
@@ -38,12 +38,12 @@ def test_a_file_that_is_not_there_says_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
-        ({"model_type": None}, "doesn't say of which type the model is"),
-        ({"model_type": "nosuch"}, "transformers [0-9.]+ doesn't know the type nosuch; upgrade it, or"),
-        ({"model_type": "nosuch", "auto_map": {"AutoConfig": "x.Y"}}, "type nosuch needs code out of the model's"),
-        ({"num_hidden_layers": "two"}, "no causal language model can be made of it .*num_hidden_layers"),
-        ({"num_attention_heads": 0}, "no causal language model can be made of it .*zero"),
-        ({"vocab_size": None}, "no causal language model can be made of it .*vocab_size"),
+        ({"model_type": None}, "has no model_type"),
+        ({"model_type": "nosuch"}, "transformers [0-9.]+ doesn't know the type nosuch; upgrade transformers, or"),
+        ({"model_type": "nosuch", "auto_map": {"AutoConfig": "x.Y"}}, "type nosuch needs code of its repository"),
+        ({"num_hidden_layers": "two"}, "it makes no causal language model .*num_hidden_layers"),
+        ({"num_attention_heads": 0}, "it makes no causal language model .*zero"),
+        ({"vocab_size": None}, "it makes no causal language model .*vocab_size"),
     ],
 )
 def test_settings_that_transformers_can_not_read_are_told(
@@ -60,15 +60,15 @@ def test_settings_of_which_no_network_can_be_made_are_told_before_and_when_it_is
     tiny_model: Path, tmp_path: Path, fields: dict[str, Any]
 ) -> None:
     config = ModelConfig(name=str(changed(tiny_model, tmp_path / "m", **fields)))
-    with pytest.raises(UsageError, match=r"no causal language model can be made of it .*zzz"):
+    with pytest.raises(UsageError, match=r"it makes no causal language model .*zzz"):
         bare_network(tmp_path / "m")
-    with pytest.raises(UsageError, match=r"no causal language model can be made of it .*zzz"):
+    with pytest.raises(UsageError, match=r"it makes no causal language model .*zzz"):
         load_model(locate(config), config)
 
 
 def test_a_tokenizer_is_not_blamed_for_the_settings(tiny_model: Path, tmp_path: Path) -> None:
     folder = changed(tiny_model, tmp_path / "m", num_attention_heads=0)
-    with pytest.raises(UsageError, match=r"config\.json: no causal language model can be made of it"):
+    with pytest.raises(UsageError, match=r"config\.json: it makes no causal language model"):
         load_tokenizer(locate(ModelConfig(name=str(folder))))
 
 

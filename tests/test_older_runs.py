@@ -57,7 +57,7 @@ def refused(config: Config, folder: Path) -> None:
     before, settings = test_run.rows(folder), (folder / "config.yaml").read_bytes()
     with pytest.raises(
         UsageError,
-        match=r"was begun by an earlier refine-af \(.+\), which wrote pairs differently: finish it with that one",
+        match=r"was begun by an earlier refine-af \(.+\), which wrote pairs differently: finish it with that version",
     ) as caught:
         Run(config, folder).execute()
     assert "\n" not in str(caught.value)

@@ -145,7 +145,7 @@ def test_a_pointer_in_a_files_place_is_told_before_anything_is_loaded(folder: Pa
 def test_a_file_that_was_cut_short_is_told_before_anything_is_loaded(folder: Path, kept: int) -> None:
     file = folder / "model.safetensors"
     file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(UsageError, match=r"model\.safetensors is incomplete or damaged; get it again"):
+    with pytest.raises(UsageError, match=r"model\.safetensors is incomplete or damaged; download it again"):
         check_model(ModelConfig(name=str(folder)))
 
 

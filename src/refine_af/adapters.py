@@ -84,10 +84,10 @@ def check_adapter(folder: Path) -> None:
         value = settings.get(key, 1)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
             raise UsageError(
-                f"adapter {folder}: {key} is {value!r}, no number above 0; save the adapter again with peft"
+                f"adapter {folder}: {key} is {value!r}, and must be a number above 0; save or download it again"
             )
     if not any((folder / f"adapter_model.{ending}").is_file() for ending in ("safetensors", "bin")):
-        raise UsageError(f"adapter {folder} has no adapter_model.safetensors; save or get it again")
+        raise UsageError(f"adapter {folder} has no adapter_model.safetensors; save or download it again")
     check_files(folder)
 
 
@@ -147,7 +147,7 @@ def _fill(adapted: PeftModel, folder: Path) -> None:
         raise _misfit(folder, f"nothing there is called {_first(found.unexpected_keys)}")
     wrong = [n for n, p in adapted.named_parameters() if "lora_" in n and not p.isfinite().all()]
     if wrong:
-        raise RefineError(f"adapter {folder}: NaN or infinite weights {_first(wrong)}; train or get it again")
+        raise RefineError(f"adapter {folder}: NaN or infinite weights {_first(wrong)}; train or download it again")
 
 
 def _check_layers(adapted: PeftModel, folder: Path) -> None:

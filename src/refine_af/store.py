@@ -64,13 +64,13 @@ class Store:
                 ) from error
             if "unable to open" in str(error) or "readonly" in str(error):
                 raise UsageError(
-                    f"{self.path} can't be opened ({error}); check its permissions, or name another folder"
+                    f"{self.path} can't be opened ({error}); check its permissions, or choose another folder"
                 ) from error
             raise
         except sqlite3.DatabaseError as error:
             if type(error) is not sqlite3.DatabaseError:  # a broken rule of the schema
                 raise RefineError(f"{self.path} refused a row: {error}") from error
-            raise UsageError(f"{self.path} is not a usable database ({error}); name another folder") from error
+            raise UsageError(f"{self.path} is not a usable database ({error}); choose another folder") from error
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

@@ -28,7 +28,7 @@ def weight_files(folder: Path) -> list[Path]:
             try:
                 shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
             except (ValueError, KeyError, AttributeError, TypeError):
-                raise UsageError(f"{index} names no files of weights; get it again") from None
+                raise UsageError(f"{index} names no files of weights; download it again") from None
             return [folder / name for name in sorted(shards)]
     return []
 
@@ -68,7 +68,7 @@ def check_files(folder: Path) -> None:
                 f"{file} is a git-lfs pointer, not the file that it stands for; get that by `git lfs pull`"
             )
         if not _is_whole(file, first):
-            raise UsageError(f"{file} is incomplete or damaged; get it again")
+            raise UsageError(f"{file} is incomplete or damaged; download it again")
 
 
 def _is_whole(file: Path, first: bytes) -> bool:
@@ -186,7 +186,7 @@ def _check_finite(name: str, model: Any) -> None:
     sums = [(key, one, one.sum(dtype=torch.float32 if one.element_size() < 4 else None)) for key, one in weights]
     wrong = [key for key, one, total in sums if not total.isfinite() and not one.isfinite().all()]
     if wrong:
-        raise RefineError(f"{name} has weights that are not finite numbers: {_some(wrong)}; train or get it again")
+        raise RefineError(f"{name} has weights that are not finite numbers: {_some(wrong)}; train or download it again")
 
 
 def check_embeddings(name: str, model: Any, tokens: Iterable[int]) -> None:

@@ -419,7 +419,7 @@ def test_other_settings_are_refused_with_the_difference(call: Called, complete: 
         ((), {"model": "./none"}, "no model folder ./none; give a folder saved by transformers"),
         ((), {"model": "http://"}, "MODEL must be like https://host/v1, found 'http://'"),
         ((), {"out": "tasks.jsonl/x"}, "tasks.jsonl is a file; name a folder"),
-        ((), {"out": "o" * 300}, ": File name too long; name another folder"),
+        ((), {"out": "o" * 300}, ": File name too long; choose another folder"),
         ((), {"out": "."}, "holds other files and no evaluation"),
         (("--tasks", "none.jsonl"), {}, "none.jsonl is not there"),
         (("--served", "m"), {}, "--served names a model behind an endpoint"),

@@ -31,7 +31,7 @@ REWARD = "feedback={name: composite, scorers: {variety: {}, format: {}}}"  # no 
         (["experiment.arms=[initial, tuned]", "seeds.held_out=0"], "leaves no seed task"),
         (["experiment.arms=[initial, tuned]", "experiment.shots=2"], "have no examples"),
         (["experiment.arms=[initial, tuned]", "experiment.policy_seeds=[0, 2, 2]"], "policy_seeds names one twice"),
-        (["experiment.arms=[initial, tuned]", "experiment.policy_seeds=[1, 2]"], "it begins with 0, the run's own"),
+        (["experiment.arms=[initial, tuned]", "experiment.policy_seeds=[1, 2]"], "must begin with 0, the run's own"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_written(

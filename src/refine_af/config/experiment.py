@@ -59,7 +59,9 @@ class ExperimentConfig(Section):
         if len(self.arms) == 1:
             raise ValueError(f"arms has {self.arms[0].name} alone; a comparison takes two or more, the control first")
         if self.policy_seeds[0] != 0:
-            raise ValueError(f"policy_seeds begins with {self.policy_seeds[0]}; it begins with 0, the run's own policy")
+            raise ValueError(
+                f"policy_seeds begins with {self.policy_seeds[0]}, and must begin with 0, the run's own policy"
+            )
         listed = {"arms": self.names, "seeds": self.seeds, "sizes": self.sizes, "policy_seeds": self.policy_seeds}
         for name, values in listed.items():
             if len(set(values)) < len(values):

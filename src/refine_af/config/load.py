@@ -127,7 +127,7 @@ def _explained(error: ValidationError, where: str) -> str:
     # {a:1} is a key a:1 without a value in YAML.
     space = "; write a space after ':'" if first["input"] is None and ":" in str(first["loc"][-1:]) else ""
     if key in GONE:
-        return f"option {key} in {where} is of an earlier refine-af and is no more: {GONE[key]}"
+        return f"option {key} in {where} was removed from refine-af: {GONE[key]}"
     if first["type"] == "extra_forbidden":
         parent, leaf = first["loc"][:-1], str(first["loc"][-1])
         known = _keys_at(parent)

@@ -26,7 +26,7 @@ def crossed_difference(differences: Sequence[Sequence[float]]) -> Difference:
     """
     values = np.array(differences, dtype=float)  # (P, T)
     if values.ndim != 2 or values.shape[1] < 2:
-        raise ValueError("need a row for each policy, and in each as many tasks, two or more")
+        raise ValueError("each policy needs a row of the same tasks, two or more")
     policies, tasks = values.shape
     mean = float(values.mean())
     squares = [(policies * _squares(values.mean(axis=0), mean) / (tasks - 1), tasks - 1)]

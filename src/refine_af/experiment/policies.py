@@ -78,8 +78,8 @@ def told(across: Sequence[AcrossPolicies]) -> list[str]:
 def _sentence(figures: Sequence[AcrossPolicies]) -> str:
     first = figures[0]
     return (
-        f"Across {len(first.by_policy)} policies {first.arm} over {first.control}, with 95 % intervals over tasks and "
-        f"policies: {', '.join(map(_worded, figures))}."
+        f"Across {len(first.by_policy)} policies, {first.arm} minus {first.control}, with 95 % intervals over tasks "
+        f"and policies: {', '.join(map(_worded, figures))}."
     )
 
 

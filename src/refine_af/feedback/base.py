@@ -69,7 +69,10 @@ def checked_scores(scorer: Scorer, examples: Sequence[Example], name: str = "") 
         raise RefineError(f"scorer {name!r} returned {len(values)} values for {len(examples)} examples")
     for value, score, example in zip(values, scores, examples, strict=True):
         if not math.isfinite(value):
-            raise RefineError(f"scorer {name!r} returned {_shown(score)} for the output {example.output[:60]!r}")
+            raise RefineError(
+                f"scorer {name!r} returned {_shown(score)} for the output {example.output[:60]!r}; a score must be a "
+                "finite number"
+            )
         if abs(value) > _LARGEST:
             raise RefineError(
                 f"scorer {name!r} returned {score} for the output {example.output[:60]!r}: training overflows beyond "

@@ -70,7 +70,7 @@ class Screened:
             write_text(folder / "kept.jsonl", _jsonl([r.fields for r in self.kept]))
             write_text(folder / "dropped.jsonl", _jsonl(dropped))
         except OSError as error:
-            raise UsageError(f"{folder} can't be written: {error.strerror}; name another folder") from None
+            raise UsageError(f"{folder} can't be written: {error.strerror}; choose another folder") from None
 
 
 def screen(

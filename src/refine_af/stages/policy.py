@@ -202,8 +202,8 @@ def _not_finite(context: Context, order: Learn, error: NotFiniteError) -> Refine
         )
     write_text(kept, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return RefineError(
-        f"policy: {error} at iteration {order.iteration}; the step's {len(rows)} responses are kept in {kept}. Lower "
-        "policy.learning_rate, or set model.dtype=float32, in a new folder; what was done before stays"
+        f"policy: {error} at iteration {order.iteration}; the step's {len(rows)} responses are kept in {kept}. Start a "
+        "run in another folder with a lower policy.learning_rate, or with model.dtype=float32; nothing here is lost"
     )
 
 

@@ -120,8 +120,8 @@ def contrasts(context: Context, written: Sequence[WrittenPair], iteration: int) 
             found.append((preferred, replace(preferred, response_ids=random.choice(others).completion.token_ids)))
     if not found:
         raise RefineError(
-            f"policy: no two instructions of iteration {iteration} have sound pairs to tell apart; raise "
-            "policy.rollouts"
+            f"policy: mipo tells answers to one instruction from answers to another, and in iteration {iteration} "
+            "fewer than two instructions got a valid pair; raise policy.rollouts"
         )
     return found
 

@@ -87,7 +87,7 @@ def parquet_rows(raw: bytes, name: str) -> Iterator[Placed]:
         rows = table.to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         problem = " ".join(str(error).split())[:200]
-        raise UsageError(f"{name} is no whole parquet file ({problem}); get it again") from None
+        raise UsageError(f"{name} is no whole parquet file ({problem}); download it again") from None
     _check_once(table.column_names, name)
     for number, row in enumerate(rows, start=1):
         # Dates and the like become text, since rows are written again as JSON.

@@ -45,7 +45,7 @@ def read_bytes(path: Path, name: str, expected: str = "a JSONL, CSV or parquet f
     except IsADirectoryError:
         raise UsageError(f"{name} is a folder; give {expected}") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise UsageError(f"{name} is no whole gzip file; get it again") from None
+        raise UsageError(f"{name} is no whole gzip file; download it again") from None
     except (OSError, ValueError) as error:  # the latter: no file can have such a name
         raise UsageError(f"{name} can't be read: {getattr(error, 'strerror', None) or error}") from None
 
