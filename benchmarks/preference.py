@@ -7,7 +7,8 @@ A run is one that has trained its policy and has its pairs (`--until instances`)
 ``sheet`` draws, for each of :data:`COMPARISONS`, so many instructions whose two pairs differ, as many of each run, and
 shows both in an order of chance: sheet.jsonl for readers (number, instruction, first, second), and key.json. A reader's
 file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair that would be the better
-training example. ``tally`` writes preference.json beside this script and a section of docs/benchmarks.md.
+training example. ``tally`` adds the sheet to preference.json beside this script, or puts it in the place of one of
+the same runs, and writes the section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -123,24 +124,26 @@ def _counted(votes: list[int]) -> dict[str, Any]:
     return {"won": won, "tied": len(votes) - won - lost, "lost": lost, "interval": interval, "p": sign_test(won, lost)}
 
 
-def section(found: dict[str, Any]) -> str:
+def section(sheets: list[dict[str, Any]]) -> str:
     lines = [
         "## Blind preferences (`benchmarks/preference.py`, `benchmarks/preference.json`)",
         "",
-        f"Of instructions of {len(found['runs'])} runs ({', '.join(found['runs'])}) two pairs each. Two readers said,",
-        "knowing neither, which would be the better training example.",
-        "",
-        "| | reader | preferred | tied | the other | share of the decided (95 %, Wilson) | sign test |",
-        "|---|---|---|---|---|---|---|",
+        "Of instructions two pairs each. Two readers said, knowing neither, which is the better training example.",
     ]
-    for title, of in found["comparisons"].items():
-        named = {str(number): one for number, one in enumerate(of["readers"], 1)} | {"together": of["together"]}
-        for name, one in named.items():
-            share = one["won"] / (one["won"] + one["lost"])
-            low, high = one["interval"]
-            shown = f"{share:.0%} ({low:.0%} to {high:.0%}) | p = {one['p']:.2g}"
-            lines.append(f"| {title} | {name} | {one['won']} | {one['tied']} | {one['lost']} | {shown} |")
-            title = f"they agree on {of['agree']:.0%}" if name == "1" else ""
+    for sheet in sheets:
+        lines += [
+            "",
+            f"| {', '.join(sheet['runs'])} | reader | preferred | tied | the other | share (95 %, Wilson) | p |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for title, of in sheet["comparisons"].items():
+            named = {str(number): one for number, one in enumerate(of["readers"], 1)} | {"together": of["together"]}
+            for name, one in named.items():
+                share = one["won"] / (one["won"] + one["lost"])
+                low, high = one["interval"]
+                shown = f"{share:.0%} ({low:.0%} to {high:.0%}) | {one['p']:.2g}"
+                lines.append(f"| {title} | {name} | {one['won']} | {one['tied']} | {one['lost']} | {shown} |")
+                title = f"they agree on {of['agree']:.0%}" if name == "1" else ""
     return "\n".join(lines)
 
 
@@ -160,9 +163,16 @@ def main() -> None:
         make_sheet(given.runs, given.to, given.pairs)
         return
     found = tallied(given.folder, given.readers)
-    RESULTS.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    write_section("blind preferences", "preference.py", section(found))
-    print(section(found))
+    sheets = [one for one in read_sheets() if one["runs"] != found["runs"]] + [found]
+    RESULTS.write_text(json.dumps({"sheets": sheets}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_section("blind preferences", "preference.py", section(sheets))
+    print(section(sheets))
+
+
+def read_sheets() -> list[dict[str, Any]]:
+    """All that were tallied, each with its rows and the readers' votes."""
+    sheets: list[dict[str, Any]] = json.loads(RESULTS.read_text(encoding="utf-8"))["sheets"]
+    return sheets
 
 
 if __name__ == "__main__":
