@@ -20,6 +20,8 @@ from refine_af.config import Config
 from refine_af.errors import RefineError, UsageError
 from refine_af.evaluation.compare import compare_evaluations
 from refine_af.evaluation.comparison_files import read_evaluation
+from refine_af.feedback.base import Example
+from refine_af.feedback.rules import OwnWordsScorer
 from refine_af.report.arms import collect_arms
 from refine_af.run import Run, open_run, run_status
 from refine_af.store import Store
@@ -124,6 +126,24 @@ def test_every_arm_takes_the_best_of_what_its_policy_wrote(finished: Path) -> No
             mine = [i for i in instances if i.policy in policies and i.instruction_id == row["instruction_id"]]
             rivals = [i.reward or 0.0 for i in mine if i.sound]
             assert row["reward"] == max(rivals), arm
+
+
+def test_an_arm_may_choose_by_feedback_of_its_own(before: Path, settings: list[str], tmp_path: Path) -> None:
+    arms = "experiment.arms=[initial, {name: own, policy: initial, feedback: own_words}]"
+    config = going_on(before, tmp_path / "run", settings, arms, "experiment.instances=1", "finetune.epochs=1")
+    Run(config, tmp_path / "run").execute(until="arms")
+    by, of = (
+        OwnWordsScorer(),
+        {arm: lines(tmp_path / "run" / "arms" / arm / "train.jsonl") for arm in ("initial", "own")},
+    )
+    with open_run(tmp_path / "run") as store:
+        texts = {i.id: i.text for i in store.instructions()}
+        pool = store.instances(policy="initial")
+    for row in of["own"]:
+        mine = [i for i in pool if i.instruction_id == row["instruction_id"]]
+        scores = by.score([Example(texts[i.instruction_id], i.input, i.output) for i in mine])
+        assert by.score([Example(row["instruction"], row["input"], row["output"])]) == [max(scores)]
+    assert [row["output"] for row in of["own"]] != [row["output"] for row in of["initial"]]
 
 
 def test_best_of_n_may_write_as_much_as_training_sampled(finished: Path) -> None:

@@ -58,9 +58,9 @@ class Parts:
         other = model.model_copy(update=changed)
         return Parts(self.config.model_copy(update={"model": other}), self._scratch)
 
-    def with_seed(self, config: Config) -> Parts:
-        """These parts for a config that differs in its seed, and in nothing that decides what is loaded. What is loaded
-        is shared; the reward, whose anchors and calibration the seed chooses, is made anew."""
+    def with_config(self, config: Config) -> Parts:
+        """These parts for a config that differs in its seed or its feedback, and in nothing that decides what is loaded
+        of the model. What is loaded is shared; the reward, with its anchors and its calibration, is made anew."""
         other = copy(self)
         other.config = config
         other._feedback = other._witness = other._workshop = None

@@ -68,7 +68,7 @@ def test_an_arm_takes_no_pair_that_is_unsound_and_best_of_n_of_one_input_the_bet
                 instance("6", "b", policy="tuned", reward=1.0, sound=False),
             ]
         )
-        make_data_sets(Context(config, store, tmp_path, cast(Any, None), Silent()), [])
+        make_data_sets(Context(config, store, tmp_path, cast(Any, None), Silent()), [], {})
         assert {arm: [i.id for i in arm_instances(store, arm)] for arm in ARMS} == {
             "initial": ["2"], "tuned": ["4"], "best_of_n": ["3"],
         }  # fmt: skip
@@ -87,7 +87,7 @@ def test_each_way_of_choosing_takes_its_own_pair_and_feedback_counts_for_best_an
             instance(str(n), policy="initial", reward=reward, sound=sound) for n, (reward, sound) in enumerate(rewards)
         )
         made = Context(config, store, tmp_path, cast(Any, None), Silent())
-        make_data_sets(made, [])
+        make_data_sets(made, [], {})
         taken = {name: [i.id for i in arm_instances(store, name)] for name in config.experiment.names}
     assert (taken["self_instruct"], taken["initial"], taken["least"]) == (["0"], ["2"], ["3"])
     drawn = {taken[f"lot{n}"][0] for n in range(20)}
@@ -105,7 +105,7 @@ def test_nonsense_is_made_of_an_arms_own_pairs_and_the_shortest_needs_no_feedbac
                 for id, text in zip("abcd", outputs, strict=True)
             )
         store.add_instances([instance("long", "a", policy="initial", output="a much longer answer", reward=9.0)])
-        make_data_sets(Context(config, store, tmp_path, cast(Any, None), Silent()), [])
+        make_data_sets(Context(config, store, tmp_path, cast(Any, None), Silent()), [], {})
         made = {name: {i.instruction_id: i for i in arm_instances(store, name)} for name in config.experiment.names}
     own = {id: one.output for id, one in made["tuned"].items()}
     shuffled = {id: one.output for id, one in made["shuffled"].items()}

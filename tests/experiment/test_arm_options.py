@@ -31,6 +31,14 @@ REWARD = "feedback={name: composite, scorers: {variety: {}, format: {}}}"  # no 
         (["experiment.arms=[initial, tuned]", "seeds.held_out=0"], "leaves no seed task"),
         (["experiment.arms=[initial, tuned]", "experiment.shots=2"], "have no examples"),
         (["experiment.arms=[initial, tuned]", "experiment.policy_seeds=[0, 2, 2]"], "policy_seeds names one twice"),
+        (
+            ["experiment.arms=[initial, {name: other, policy: initial, feedback: own_word}]"],
+            r"experiment\.arms: feedback: no feedback named 'own_word', did you mean 'own_words'",
+        ),
+        (
+            ["experiment.arms=[initial, {name: other, policy: initial, choose: first, feedback: own_words}]"],
+            "arm other: choose=first asks no feedback; leave feedback out, or choose best",
+        ),
         (["experiment.arms=[initial, tuned]", "experiment.policy_seeds=[1, 2]"], "must begin with 0, the run's own"),
     ],
 )

@@ -137,6 +137,17 @@ def test_arms_cost_trainings_evaluations_and_best_of_ns_candidates_and_nothing_w
     assert "the policy is trained and writes 2 times more" in again.words
 
 
+def test_what_feedback_of_an_arms_own_reads_is_counted_once_for_a_pair() -> None:
+    tuned, nonsense = "{name: own, policy: tuned, feedback: embedded}", "spoil: last_word, feedback: embedded}"
+    settings = (
+        "feedback={name: format}",
+        f"experiment.arms=[initial, {tuned}, {{name: odd, policy: tuned, {nonsense}]",
+    )
+    gradients = plan_of("embedded", *settings).stage("arms").piece("rewards: gradients")
+    both_policies = plan_of("embedded").stage("instances").piece("rewards: gradients")
+    assert gradients.trained_tokens == pytest.approx(both_policies.trained_tokens / 2, rel=0.01)
+
+
 def test_the_tasks_of_an_experiment_are_counted(tmp_path: Path) -> None:
     tasks = tmp_path / "tasks.jsonl"
     rows = [{"instruction": "Say it", "input": str(i), "output": "it"} for i in range(10)]

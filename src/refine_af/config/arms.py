@@ -26,6 +26,10 @@ class Arm(Section):
         description="which sound pair of an instruction is taken, by the reward; or, without any feedback, the first "
         "that the rules keep, one by chance, or the one with the shortest answer",
     )
+    feedback: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="the reward that the best or the worst is taken by, as feedback.name; none: the run's own",
+    )
     spoil: Spoiling | None = Field(
         None,
         description="nonsense in the style of the arm, which no measure may take for more: each answer behind another "
@@ -45,6 +49,14 @@ class Arm(Section):
         return {"name": given, **KNOWN[given]}
 
     @model_validator(mode="after")
+    def _feedback_chooses(self) -> Arm:
+        if self.feedback is not None and self.choose not in ("best", "worst"):
+            raise ValueError(
+                f"arm {self.name}: choose={self.choose} asks no feedback; leave feedback out, or choose best"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _name_is_free(self) -> Arm:
         if self.name == "base":
             raise ValueError("base is the name of the model that is not tuned; call the arm something else")
@@ -59,7 +71,8 @@ class Arm(Section):
         return {"name": self.name, **self._told()}
 
     def _told(self) -> dict[str, str]:
-        return {"policy": self.policy, "choose": self.choose} | ({"spoil": self.spoil} if self.spoil else {})
+        told = {"policy": self.policy, "choose": self.choose, "feedback": self.feedback, "spoil": self.spoil}
+        return {name: value for name, value in told.items() if value is not None}
 
 
 # The first two names stand in configs and runs of earlier versions, so they keep what they meant there.

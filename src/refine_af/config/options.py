@@ -309,6 +309,16 @@ class Config(Section):
         extra = self.sampled_in_training(instructions) if self.policy.algorithm == "best_of_n" else 0
         return self.instances.candidates + extra
 
+    def feedbacks_of_arms(self) -> dict[str, Config]:
+        """By name this config with each feedback that an arm has of its own, at the defaults of the weights."""
+        found = {}
+        for name in dict.fromkeys(arm.feedback for arm in self.experiment.arms):
+            if name is not None:
+                scorers = {label: one for label, one in self.feedback.scorers.items() if name in ("composite", label)}
+                feedback = self.feedback.model_copy(update={"name": name, "weights": {}, "scorers": scorers})
+                found[name] = self.model_copy(update={"feedback": feedback})
+        return found
+
     def sampled_in_training(self, instructions: int) -> int:
         """The completions that training samples, shared out evenly among so many instructions and rounded up."""
         return -(-self.policy.iterations * self.policy.rollouts // instructions)

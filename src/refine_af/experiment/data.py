@@ -10,7 +10,7 @@ from refine_af.config import Arm, Config
 from refine_af.errors import RefineError
 from refine_af.evaluation.decontaminate import contaminated
 from refine_af.evaluation.tasks import EvaluationTask
-from refine_af.feedback.base import Example
+from refine_af.feedback.base import Example, Judgement
 from refine_af.records import Instance, Rejection, content_id, derived_random
 from refine_af.stages.candidates import by_instruction, matching, pair_text, select_best
 from refine_af.stages.context import Context
@@ -29,8 +29,11 @@ class Matched:
     left_out: tuple[tuple[str, Instance], ...]
 
 
-def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
-    """Adds ``arm_rows``, rejections and counts; the caller's transaction makes it a unit of work.
+def make_data_sets(
+    context: Context, tasks: Sequence[EvaluationTask], judged: Mapping[str, Mapping[str, Judgement]]
+) -> None:
+    """Adds ``arm_rows``, rejections and counts; the caller's transaction makes it a unit of work. ``judged``: what
+    :func:`refine_af.experiment.judging.judge_arms` found.
 
     Raises RefineError where no instruction has a pair in every arm.
     """
@@ -38,7 +41,7 @@ def make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     texts = {i.id: i.text for i in store.instructions()}
     chosen: dict[str, list[Instance]] = {}
     figures: dict[str, float] = {}
-    for arm, rows in ((one.name, chosen_pairs(store, one, config)) for one in config.experiment.arms):
+    for arm, rows in ((one.name, chosen_pairs(store, one, config, judged)) for one in config.experiment.arms):
         pairs = [(texts[row.instruction_id], row.input) for row in rows]
         found = contaminated(pairs, tasks, language=config.reads)
         store.add_rejections(
@@ -83,11 +86,17 @@ def match(chosen: Mapping[str, Sequence[Instance]]) -> Matched:
     return Matched(kept, tuple(left_out))
 
 
-def chosen_pairs(store: Store, arm: Arm, config: Config) -> list[Instance]:
-    """By the arm's rule: what feedback says of a pair counts for the best and the worst alone."""
-    pool, count = _pool(store, arm), config.instances.per_instruction
+def chosen_pairs(
+    store: Store, arm: Arm, config: Config, judged: Mapping[str, Mapping[str, Judgement]] | None = None
+) -> list[Instance]:
+    """By the arm's rule: what feedback says of a pair counts for the best and the worst alone. ``judged``: by a
+    feedback of an arm's own, what it says of each instance; ``instances.min_reward`` is of the run's."""
+    pool, count = pool_of(store, arm), config.instances.per_instruction
+    if arm.feedback is not None:
+        of = (judged or {})[arm.feedback]
+        pool = [replace(one, reward=of[one.id].reward, sound=of[one.id].sound) for one in pool]
     if arm.choose == "best":
-        return select_best(pool, count, config.instances.min_reward)
+        return select_best(pool, count, None if arm.feedback else config.instances.min_reward)
     rows = []
     for id, members in by_instruction(pool).items():
         if arm.choose == "worst":
@@ -100,7 +109,7 @@ def chosen_pairs(store: Store, arm: Arm, config: Config) -> list[Instance]:
     return rows
 
 
-def _pool(store: Store, arm: Arm) -> list[Instance]:
+def pool_of(store: Store, arm: Arm) -> list[Instance]:
     """The pairs an arm may choose from. Best-of-n has the initial policy's and those that were written for it."""
     if arm.policy == "best_of_n":
         return [*store.instances(policy="initial"), *store.instances(policy="best_of_n")]

@@ -10,7 +10,7 @@ from typing import Protocol
 from refine_af.planning.memory import Setup
 from refine_af.planning.models import ModelFacts, known_facts
 from refine_af.planning.units import count
-from refine_af.planning.workload import Generation
+from refine_af.planning.work import Generation
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from refine_af.config import Config
 from refine_af.planning.lengths import completions_needed, expectations, longest_pair, micro_batch_tokens
 from refine_af.planning.models import ModelFacts, reward_models, short_name
 from refine_af.planning.units import GB, count
-from refine_af.planning.workload import Generation, StageWork
+from refine_af.planning.work import Generation, StageWork
 
 
 @dataclass(frozen=True, slots=True)

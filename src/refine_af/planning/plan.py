@@ -14,14 +14,8 @@ from refine_af.planning.hardware import Hardware, detect
 from refine_af.planning.machines import Estimate, GpuMachine, Machine, cpu_machine
 from refine_af.planning.memory import Part, Setup, disk, stage_memory
 from refine_af.planning.models import ModelFacts, find_facts
-from refine_af.planning.workload import (
-    Fixed,
-    Generation,
-    StageWork,
-    Work,
-    validation,
-    workload,
-)
+from refine_af.planning.work import Fixed, Generation, StageWork, Work
+from refine_af.planning.workload import validation, workload
 
 
 @dataclass(frozen=True, slots=True)

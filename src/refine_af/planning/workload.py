@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 from refine_af.config import Config
 from refine_af.evaluation.likelihood import REFERENCES
@@ -30,61 +28,8 @@ from refine_af.planning.lengths import (
     turns,
 )
 from refine_af.planning.models import ModelFacts, reward_models, short_name
+from refine_af.planning.work import Fixed, Generation, Pass, StageWork
 from refine_af.validation.choices import NONSENSE, TRAININGS
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """Completions to sample. Lengths are tokens; ``calls`` are rounds that wait for one another."""
-
-    name: str
-    completions: int
-    prompt: float
-    shared: bool  # whether the prompts begin with the same demonstrations
-    mean_new: float
-    max_new: int
-    batch: int
-    calls: int = 1
-
-    @property
-    def batches(self) -> int:
-        return self.calls * math.ceil(self.completions / self.calls / self.batch)
-
-
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """Tokens that go through a model without being generated.
-
-    ``kind``: "score" in the engine, "forward" in torch, "reward" by a reward model in float32, "gradient" with the way
-    back and nothing learnt, "train" with both, "finetune" too, with activations that a GPU computes twice.
-    ``parameters`` None: the config's own model.
-    """
-
-    name: str
-    tokens: float
-    kind: Literal["score", "forward", "reward", "gradient", "train", "finetune"]
-    parameters: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """Work whose time doesn't depend on tokens: ``times`` repetitions of something a machine knows by name."""
-
-    name: str
-    kind: str
-    times: int = 1
-
-
-Work = Generation | Pass | Fixed
-
-
-@dataclass(frozen=True, slots=True)
-class StageWork:
-    """A stage in words and its pieces of work."""
-
-    name: str
-    words: str
-    pieces: tuple[Work, ...] = ()
 
 
 def workload(config: Config, seeds: int, facts: ModelFacts | None) -> list[StageWork]:
@@ -299,9 +244,22 @@ def _arms(config: Config, hope: Expectations, held_out: int, shown: int) -> Stag
             *again,
             *generations,
             *(_rewards(config, extra, turns(config, hope) * new, 0) if extra else ()),
+            *_rewards_of_arms(config, extra, turns(config, hope) * new, shown),
             Pass("updates", config.finetune.epochs * pairs * pair_length(config, hope), "finetune"),
         ),
     )
+
+
+def _rewards_of_arms(config: Config, extra: int, new: float, shown: int) -> list[Pass]:
+    """What feedback of an arm's own takes; ``extra``: best-of-n's candidates beside the initial policy's."""
+    target = config.instructions.target
+    found: list[Pass] = []
+    written = len(config.experiment.policy_seeds) * target * config.candidates(target)
+    for name, other in config.feedbacks_of_arms().items():
+        whose = {arm.policy for arm in config.experiment.arms if arm.feedback == name}
+        pairs = written * len({one.replace("best_of_n", "initial") for one in whose}) + extra * ("best_of_n" in whose)
+        found += _rewards(other, pairs, new, shown)
+    return found
 
 
 def validation(config: Config, seeds: int, facts: ModelFacts | None) -> StageWork:

@@ -22,6 +22,7 @@ from refine_af.evaluation.subject import LocalSubject
 from refine_af.evaluation.tasks import EvaluationTask, tasks_id
 from refine_af.experiment.check import experiment_tasks
 from refine_af.experiment.data import arm_instances, make_data_sets, sizes
+from refine_af.experiment.judging import judge_arms
 from refine_af.experiment.policies import across_policies, keep_across, told
 from refine_af.experiment.results import (
     BASE,
@@ -114,9 +115,10 @@ def _make_data_sets(context: Context, tasks: Sequence[EvaluationTask]) -> None:
     store, config = context.store, context.config
     cursor = store.cursor(STAGE)
     if "data_sets" not in cursor:
+        judged = judge_arms(context)
         context.progress.begin(f"{STAGE}: data sets", None, "arms")
         with store.transaction():
-            make_data_sets(context, tasks)
+            make_data_sets(context, tasks, judged)
             store.save_cursor(STAGE, **cursor | {"data_sets": True})
             there, asked = sizes(context)[-1], max(config.experiment.sizes, default=0)
             if there < asked:

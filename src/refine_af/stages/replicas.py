@@ -39,7 +39,7 @@ def replica_arms(context: Context, seed: int, run_arms: Callable[[Context], str]
     with Store(folder / "run.db") as store:
         if store.run_config() is None:
             _copy(context.store, store, config.model_dump(mode="json"))
-        parts = context.parts.with_seed(config)
+        parts = context.parts.with_config(config)
         made = replace(context, config=config, store=store, folder=folder, parts=parts)
         context.progress.note(f"policy seed {seed}: in {folder}")
         for name, run in (("policy", run_policy), ("instances", run_instances)):

@@ -15,8 +15,9 @@ from refine_af.errors import UsageError
 from refine_af.evaluation.likelihood import Questions
 from refine_af.evaluation.references import Measured, of_seeds, of_tasks
 from refine_af.exhaustion import exhaustion_explained
-from refine_af.feedback.base import Example, Feedback, Judgement
+from refine_af.feedback.base import Example, Feedback
 from refine_af.feedback.check import check_anchors, check_feedback
+from refine_af.feedback.judging import judge_all
 from refine_af.files import write_text
 from refine_af.parts import Parts
 from refine_af.progress import Progress
@@ -32,7 +33,6 @@ from refine_af.validation.verdict import verdict
 
 _FEWEST = 20  # instructions with candidates to choose from: a student of fewer pairs learns too little to tell
 _FEWEST_TASKS = 5  # of a file: intervals are over tasks, and of fewer they say nothing
-_AT_ONCE = 64  # pairs that are judged before their scores are kept
 _WITH_LESS_MEMORY = "go on with --set finetune.micro_batch=1, or with a smaller feedback.batch_size or model.batch_size"
 FOLDER = "validation"
 
@@ -110,14 +110,8 @@ def candidates(store: Store) -> list[list[Candidate]]:
 
 
 def judged(groups: Sequence[Group], reward: Feedback, progress: Progress) -> list[list[Candidate]]:
-    """The same candidates by another reward, some at a time: a reward with a memory goes on where it was stopped."""
-    pairs = [one.pair for group in groups for one in group]
-    found: list[Judgement] = []
-    progress.begin("candidates", len(pairs), "pairs judged")
-    for start in range(0, len(pairs), _AT_ONCE):
-        found += reward.judge(pairs[start : start + _AT_ONCE])
-        progress.update(len(found))
-    judgements = iter(found)
+    """The same candidates by another reward."""
+    judgements = iter(judge_all(reward, [one.pair for group in groups for one in group], progress, "candidates"))
     return [[Candidate(one.pair, (j := next(judgements)).reward, j.sound) for one in group] for group in groups]
 
 
