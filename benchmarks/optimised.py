@@ -29,15 +29,15 @@ from students import TASKS, say, student_config, words
 from refine_af.config import Arm, Config
 from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError
-from refine_af.evaluation.crossed import crossed_difference
 from refine_af.evaluation.references import FIGURES, Measured, of_tasks
 from refine_af.experiment.data import chosen_pairs, match
+from refine_af.experiment.policies import over_policies
 from refine_af.feedback.base import Example
 from refine_af.language import ENGLISH
 from refine_af.parts import Parts
 from refine_af.run import open_run
 from refine_af.stages.pairs import distinct_bigrams
-from refine_af.validation.gains import by_unit, gains
+from refine_af.validation.gains import gains
 from refine_af.validation.students import Students
 
 RESULTS = Path(__file__).with_suffix(".json")
@@ -96,15 +96,16 @@ def across(students: Sequence[Mapping[str, Sequence[Measured]]]) -> dict[str, An
     found: dict[str, Any] = {}
     for name in TITLES:
         for figure in FIGURES:
-            rows = [
-                [a - b for a, b in zip(by_unit(of[name], figure), by_unit(of[CONTROL], figure), strict=True)]
-                for of in students
-            ]
-            better = -1 if figure == "loss" else 1
-            means = [better * fmean(column) for column in zip(*rows, strict=True)]
-            counts = {"won": sum(one > 0 for one in means), "lost": sum(one < 0 for one in means)}
-            each = {"each": [fmean(row) for row in rows]}
-            found.setdefault(name, {})[figure] = asdict(crossed_difference(rows)) | counts | each
+            differences = {
+                policy: {
+                    unit: fmean(one[unit][figure] for one in of[name]) - fmean(one[unit][figure] for one in of[CONTROL])
+                    for unit in of[CONTROL][0]
+                }
+                for policy, of in enumerate(students)
+            }
+            one = over_policies(name, CONTROL, figure, differences)
+            assert one is not None, "99 tasks are asked"
+            found.setdefault(name, {})[figure] = asdict(one)
     return found
 
 
@@ -156,7 +157,7 @@ def _interval(measured: Mapping[str, float], name: str, digits: int) -> str:
 
 
 def _cell(one: Mapping[str, Any]) -> str:
-    each = ", ".join(f"{value:+.3f}" for value in one["each"])
+    each = ", ".join(f"{value:+.3f}" for value in one["by_policy"].values())
     return f"{one['mean']:+.3f} ({one['low']:.3f} to {one['high']:.3f}) {one['won']}:{one['lost']}; {each}"
 
 

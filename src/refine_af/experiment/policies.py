@@ -44,29 +44,36 @@ def across_policies(policies: Mapping[int, Sequence[Evaluation]]) -> list[Across
     names = [one.name for one in next(iter(policies.values()))]
     for place, arm in enumerate(names[1:], 1):
         for figure in (ROUGE_L, *FIGURES):
-            columns = {seed: _differences(arms[0], arms[place], figure) for seed, arms in policies.items()}
-            tasks = sorted(set.intersection(*(set(one) for one in columns.values())))
-            if len(tasks) < 2:
-                continue
-            rows = [[one[task] for task in tasks] for one in columns.values()]
-            crossed = crossed_difference(rows)
-            better = -1 if figure == "loss" else 1
-            means = [better * fmean(column) for column in zip(*rows, strict=True)]
-            found.append(
-                AcrossPolicies(
-                    arm,
-                    names[0],
-                    figure,
-                    len(tasks),
-                    crossed.mean,
-                    crossed.low,
-                    crossed.high,
-                    won=sum(one > 0 for one in means),
-                    lost=sum(one < 0 for one in means),
-                    by_policy={seed: fmean(row) for seed, row in zip(columns, rows, strict=True)},
-                )
-            )
+            differences = {seed: _differences(arms[0], arms[place], figure) for seed, arms in policies.items()}
+            if one := over_policies(arm, names[0], figure, differences):
+                found.append(one)
     return found
+
+
+def over_policies(
+    arm: str, control: str, figure: str, differences: Mapping[int, Mapping[str, float]]
+) -> AcrossPolicies | None:
+    """Of an arm's differences from the control, by policy and task, what holds across policies; None where the policies
+    share fewer than two tasks."""
+    tasks = sorted(set.intersection(*(set(one) for one in differences.values())))
+    if len(tasks) < 2:
+        return None
+    rows = [[one[task] for task in tasks] for one in differences.values()]
+    crossed = crossed_difference(rows)
+    better = -1 if figure == "loss" else 1
+    means = [better * fmean(column) for column in zip(*rows, strict=True)]
+    return AcrossPolicies(
+        arm,
+        control,
+        figure,
+        len(tasks),
+        crossed.mean,
+        crossed.low,
+        crossed.high,
+        won=sum(one > 0 for one in means),
+        lost=sum(one < 0 for one in means),
+        by_policy={seed: fmean(row) for seed, row in zip(differences, rows, strict=True)},
+    )
 
 
 def told(across: Sequence[AcrossPolicies]) -> list[str]:
