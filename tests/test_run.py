@@ -307,7 +307,7 @@ def test_a_second_process_in_the_same_folder_is_refused(finished: Path, tiny_con
             Run(tiny_config, finished).execute()
 
 
-@pytest.mark.timeout(600)  # with the model's preparation, on any machine
+@pytest.mark.timeout(1200)  # with the model's preparation, on any machine
 @pytest.mark.embedded
 def test_the_embedded_model_goes_the_whole_way(tmp_path: Path) -> None:
     from refine_af.config import load_config

@@ -96,6 +96,7 @@ def test_a_scorer_or_its_class_keeps_its_name_and_its_lower_bound(module: Callab
         ("[1.0, 10**400]", "returned a number of 1329 bits for the output 'cat!!'"),
         ("[10**5000, 1.0]", "returned a number of 16610 bits for the output 'Tom'"),
         ("(len(c) / 0 for c in completions)", "failed: ZeroDivisionError"),
+        ("__import__('sys').exit(0)", "failed: SystemExit: 0"),
         ("[1.0]", "returned 1 values for 2 examples"),
         ("[]", "returned 0 values for 2 examples"),
         ("[1.0, 2.0, 3.0]", "returned 3 values for 2 examples"),

@@ -201,15 +201,20 @@ def test_smaller_steps_last_and_are_seen(tiny_config: Config, tmp_path: Path, mo
 
 
 @pytest.mark.parametrize(
-    ("witness", "message"),
-    [("length", "has no better end"), ("coherrence", "coherence"), ("relevance", "part of the reward")],
+    ("witness", "reward", "message"),
+    [
+        ("length", "relevance", "has no better end"),
+        ("coherrence", "relevance", "coherence"),
+        ("relevance", "relevance", "part of the reward"),
+        ("influence", "embedded", "part of the reward"),
+    ],
 )
 def test_a_witness_that_can_bear_none_is_a_wrong_use(
-    tiny_config: Config, tmp_path: Path, witness: str, message: str
+    tiny_config: Config, tmp_path: Path, witness: str, reward: str, message: str
 ) -> None:
     guards = tiny_config.policy.guards.model_copy(update={"witness": witness})
     policy = tiny_config.policy.model_copy(update={"guards": guards})
-    feedback = tiny_config.feedback.model_copy(update={"name": "relevance"})
+    feedback = tiny_config.feedback.model_copy(update={"name": reward})
     with pytest.raises(UsageError, match=message):
         Run(tiny_config.model_copy(update={"policy": policy, "feedback": feedback}), tmp_path / "run").execute()
     assert not (tmp_path / "run").exists()

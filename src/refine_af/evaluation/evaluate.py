@@ -11,8 +11,17 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from refine_af.config import Config, differences, shown_differences
+from refine_af.config import Config
 from refine_af.errors import RefineError, UsageError
+from refine_af.evaluation.folder import (
+    JOURNAL,
+    is_complete,
+    line_of,
+    read_scores,
+    refuse_other_settings,
+    take_off_half_a_line,
+    whole_lines,
+)
 from refine_af.evaluation.likelihood import Figures, figures, questions_of, rounded
 from refine_af.evaluation.likelihood import summary as likelihood_summary
 from refine_af.evaluation.scores import ScoredAnswer, score_answers, summary
@@ -26,7 +35,6 @@ from refine_af.prompts.answers import Cut, cut_answer, scored_part
 from refine_af.prompts.super_ni import Source, source
 
 STAGE = "evaluate"
-_JOURNAL = "answers.jsonl"  # the settings, then each answer as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +77,7 @@ def evaluate(
             other = "set model.engine=transformers" if engine == "vllm" else "give the model's folder or Hub name"
             raise UsageError(f"--likelihood can't be had from {engine}; leave it out, or {other}")
         _check_lengths(subject, loaded.tasks, options)
-        _refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
+        refuse_other_settings(out, all_settings(subject, loaded.tasks, options))
         unseen = unseen_note(references(loaded.tasks), "the references", options.language, "--language")
         for note in (*loaded.notes, *filter(None, (unseen,))):
             progress.note(note)
@@ -80,7 +88,7 @@ def evaluate(
             if is_complete(out):
                 progress.note(f"{out} holds this evaluation already")
             evaluate_subject(subject, loaded.tasks, options, out, progress)
-    return _read_scores(out)
+    return read_scores(out)
 
 
 def evaluate_subject(
@@ -97,14 +105,10 @@ def evaluate_subject(
     Raises UsageError where the folder is of another evaluation.
     """
     settings = all_settings(subject, tasks, options)
-    _refuse_other_settings(out, settings)
+    refuse_other_settings(out, settings)
     if not is_complete(out):
         make_folder(out)
         _complete(subject, tasks, options, settings, out, progress, name)
-
-
-def is_complete(out: Path) -> bool:
-    return (out / "scores.json").is_file()
 
 
 def all_settings(subject: Subject, tasks: tuple[EvaluationTask, ...], options: Options) -> dict[str, Any]:
@@ -112,64 +116,6 @@ def all_settings(subject: Subject, tasks: tuple[EvaluationTask, ...], options: O
     protocol = {f.name: getattr(options, f.name) for f in fields(options) if f.name != "language"}
     read = {"tokenization": options.language.tokenization}
     return {**subject.settings, **protocol, **read, "tasks": tasks_id(tasks)}
-
-
-def _refuse_other_settings(out: Path, settings: dict[str, Any]) -> None:
-    if is_complete(out):
-        known = _settings_of(out / "scores.json", _read_scores(out))
-    elif (out / _JOURNAL).is_file():
-        rows = _whole_lines(out / _JOURNAL)
-        if not rows:  # the process was killed before it had written a line
-            return
-        known = _settings_of(out / _JOURNAL, rows[0])
-    elif out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()):
-        raise UsageError(f"{out} holds other files and no evaluation; name another --out")
-    else:
-        return
-    known = {"tokenization": ENGLISH.tokenization, **known}  # which older evaluations didn't name
-    if changed := [_told(line) for line in differences(known, settings)]:
-        raise UsageError(
-            f"{out} was begun with other settings (then -> now: {shown_differences(changed)}): "
-            "use the old ones, or another --out"
-        )
-
-
-# Settings whose values are hashes: that they differ is all that can be said.
-_HASHES = {
-    "tasks": "other tasks, or their file has changed",
-    "weights": "another model, or its files have changed or moved",
-    "template": "another chat template",
-}
-
-
-def _told(difference: str) -> str:
-    return _HASHES.get(difference.split(":")[0], difference)
-
-
-def _settings_of(file: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``row`` of the file says that the evaluation was begun with."""
-    settings = row.get("settings")
-    if not isinstance(settings, dict):
-        raise _damaged(file)
-    return settings
-
-
-def _read_scores(out: Path) -> dict[str, Any]:
-    return _decoded((out / "scores.json").read_bytes(), out / "scores.json")
-
-
-def _decoded(raw: bytes, file: Path) -> dict[str, Any]:
-    try:
-        row = json.loads(raw)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise _damaged(file)
-    return row
-
-
-def _damaged(file: Path) -> UsageError:
-    return UsageError(f"{file} is damaged; name another --out, or remove its folder")
 
 
 def _complete(
@@ -181,12 +127,12 @@ def _complete(
     progress: Progress,
     name: str,
 ) -> None:
-    journal = out / _JOURNAL
+    journal = out / JOURNAL
     if journal.exists():
-        _take_off_half_a_line(journal)
+        take_off_half_a_line(journal)
     if not journal.exists() or not journal.stat().st_size:
-        write_text(journal, _line({"settings": settings}))
-    rows = _whole_lines(journal)
+        write_text(journal, line_of({"settings": settings}))
+    rows = whole_lines(journal)
     answers = {row["id"]: row["answer"] for row in rows if "id" in row}
     silences = Counter(name for row in rows for name in row.get("without_text", ()))
     total = sum(len(task.instances) for task in tasks)
@@ -195,7 +141,7 @@ def _complete(
         silences += _ask(subject, tasks, options, answers, journal, progress)
     found = _likelihoods(subject, tasks, options, rows, journal, progress, name)
     scored = _scored(tasks, answers, options)
-    write_text(out / "predictions.jsonl", "".join(_line(one.as_row()) for one in scored))
+    write_text(out / "predictions.jsonl", "".join(line_of(one.as_row()) for one in scored))
     # Last, since its presence proves the evaluation complete.
     told = {"without_text": dict(silences)} if silences else {}
     all_scores = {**summary(scored), **told, **found, "settings": settings}
@@ -238,9 +184,9 @@ def _ask(
                 name, place = subject.settings["model"], subject.settings["engine"]
                 raise RefineError(f"{place} gave no text in {len(new)} answers: {_listed(silent)} (model {name})")
             silences += silent
-            file.write("".join(_line({"id": id, "answer": text}) for id, text in new.items()))
+            file.write("".join(line_of({"id": id, "answer": text}) for id, text in new.items()))
             if silent:
-                file.write(_line({"without_text": list(silent.elements())}))
+                file.write(line_of({"without_text": list(silent.elements())}))
             file.flush()
             values += [one.rouge_l for one in _scored(unit, new, options)]
             progress.update(len(answers), {"ROUGE-L": f"{fmean(values):.1f}"})
@@ -287,7 +233,7 @@ def _likelihoods(
                 some = missing[start : start + _TASKS_AT_ONCE]
                 scores = iter(model.token_scores([text for one in some for text in one.texts()]))
                 new = {one.task: rounded(figures([next(scores) for _ in one.texts()])) for one in some}
-                file.write("".join(_line({"task": task, "likelihood": asdict(one)}) for task, one in new.items()))
+                file.write("".join(line_of({"task": task, "likelihood": asdict(one)}) for task, one in new.items()))
                 file.flush()
                 found |= new
                 progress.update(len(found), {"content": f"{fmean(one.content for one in found.values()):.2f}"})
@@ -344,20 +290,3 @@ def _groups(task: EvaluationTask, subject: Subject, options: Options) -> list[di
 def _scored(tasks: Iterable[EvaluationTask], answers: Mapping[str, str], options: Options) -> list[ScoredAnswer]:
     cut = {id: cut_answer(text, options.cut) for id, text in answers.items()}
     return score_answers(tasks, cut, options.language)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _whole_lines(journal: Path) -> list[dict[str, Any]]:
-    """The rows of a journal, without a last line that a killed process left half written."""
-    return [_decoded(line, journal) for line in journal.read_bytes().split(b"\n")[:-1]]
-
-
-def _take_off_half_a_line(journal: Path) -> None:
-    raw = journal.read_bytes()
-    whole = raw.rfind(b"\n") + 1
-    if whole < len(raw):
-        with journal.open("r+b") as file:
-            file.truncate(whole)

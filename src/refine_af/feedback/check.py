@@ -80,7 +80,8 @@ def check_witness(policy: PolicyConfig, feedback: FeedbackConfig) -> None:
         locate_encoder(EMBEDDED)
     elif CATALOGUE[name].model is not None:
         check_model(ModelConfig(name=CATALOGUE[name].model or ""))
-    if name in [used for used, _ in _scorers(feedback)]:
+    used = ["influence"] if feedback.name == "embedded" else [scorer for scorer, _ in _scorers(feedback)]
+    if name in used:
         raise UsageError(f"{where}={name} is part of the reward and must not be; name another scorer, or null")
 
 

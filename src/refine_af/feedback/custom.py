@@ -73,7 +73,7 @@ def _attribute(name: str) -> tuple[Any, str]:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # whatever stands in a user's file is run
+    except (Exception, SystemExit) as error:  # whatever stands in a user's file is run
         problem = str(error) if isinstance(error, ImportError) else _line(error)
         raise UsageError(f"feedback {name}: module {module_name} can't be imported ({problem})") from None
     if not hasattr(module, attribute):
@@ -131,12 +131,13 @@ def _made(scores: Any) -> Any:
 
 @contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Whatever a user's code raises becomes one line with the scorer's name."""
+    """Whatever a user's code raises becomes one line with the scorer's name; an exit too, which would end the run as if
+    it were done."""
     try:
         yield
     except RefineError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RefineError(f"scorer {name!r} failed: {_line(error)}") from error
 
 

@@ -16,7 +16,8 @@ from refine_af.environment import give_back_memory
 from refine_af.errors import UsageError
 from refine_af.evaluation.compare import Evaluation
 from refine_af.evaluation.comparison_text import conclusion
-from refine_af.evaluation.evaluate import Options, evaluate_subject, is_complete
+from refine_af.evaluation.evaluate import Options, evaluate_subject
+from refine_af.evaluation.folder import is_complete
 from refine_af.evaluation.likelihood import REFERENCES
 from refine_af.evaluation.subject import LocalSubject
 from refine_af.evaluation.tasks import EvaluationTask, tasks_id
