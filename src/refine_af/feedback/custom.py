@@ -141,6 +141,6 @@ def _named(name: str) -> Iterator[None]:
         raise RefineError(f"scorer {name!r} failed: {_line(error)}") from error
 
 
-def _line(error: Exception) -> str:
+def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
