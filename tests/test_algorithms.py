@@ -188,7 +188,7 @@ def test_a_step_that_is_not_finite_ends_the_run_and_keeps_its_responses(
     folder = tmp_path / "run"
     config = going_on(instructed, folder, tiny_config, algorithm="rloo", **GROUPS)
     monkeypatch.setattr("refine_af.rl.algorithms.policy_loss", lambda new, *_: (new.sum() * math.nan, new.sum()))
-    with pytest.raises(RefineError, match=r"not finite at iteration 1; the step's \d responses are kept in .+\. Start a run in another"):
+    with pytest.raises(RefineError, match=r"not finite at iteration 1; the step's \d responses are kept in .+\. Start"):
         Run(config, folder).execute(until="policy")
     rows = [json.loads(line) for line in (folder / "not-finite-00001.jsonl").read_text().splitlines()]
     assert 1 <= len(rows) <= GROUPS["minibatch"]
