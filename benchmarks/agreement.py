@@ -1,17 +1,16 @@
 """Does a signal see what readers see? How often it scores the pair higher that blind readers preferred.
 
-    python benchmarks/agreement.py [--threads 0]
+    python benchmarks/agreement.py --work DIR [--threads 0]
 
 Readers' votes are those of preference.json, made by preference.py: two pairs of one instruction each. A row on which
-the readers are of two minds is left out; 50 % is chance. Writes agreement.json beside and the section in
-docs/benchmarks.md.
+the readers are of two minds is left out; 50 % is chance. Scores are kept in the folder, so that the same command goes
+on. Writes agreement.json beside and the section in docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import pstdev
@@ -21,12 +20,15 @@ from feedback import machine
 from preference import read_sheets
 from section import write_section
 
-from refine_af.config import Config, load_config
+from refine_af.config import load_config
 from refine_af.environment import quiet_libraries
 from refine_af.evaluation.significance import sign_test, wilson_interval
 from refine_af.feedback.base import Example
+from refine_af.feedback.judging import judge_all
 from refine_af.parts import Parts
+from refine_af.progress import Lines
 from refine_af.seeds import load_seeds
+from refine_af.store import Store
 
 RESULTS = Path(__file__).with_suffix(".json")
 _INFLUENCE = {
@@ -47,19 +49,14 @@ SUMS = (  # standardised over the rows
 Row = Mapping[str, Any]
 
 
-def measured(pairs: Sequence[Example], threads: int) -> list[dict[str, float]]:
-    """What each signal says of each pair, ungated; the embedded reward as a run has it, gates and all."""
+def measured(pairs: Sequence[Example], work: Path, threads: int) -> list[Mapping[str, float]]:
+    """What each signal says of each pair, without gates."""
     settings = [f"threads={threads}", "feedback.name=composite", f"feedback.scorers={json.dumps(SCORERS)}"]
-    found = [judged.values for judged in _judged(load_config(preset="embedded", overrides=settings), pairs)]
-    own = _judged(load_config(preset="embedded", overrides=settings[:1]), pairs)
-    return [{**values, "embedded": judged.reward} for values, judged in zip(found, own, strict=True)]
-
-
-def _judged(config: Config, pairs: Sequence[Example]) -> list[Any]:
-    with tempfile.TemporaryDirectory() as folder:
-        parts = Parts(config, Path(folder))
-        people = [Example(t.instruction, t.input, t.output) for t in load_seeds(None).tasks]
-        return parts.feedback(people[: config.feedback.calibrated_on]).judge(pairs)
+    config = load_config(preset="embedded", overrides=settings)
+    people = [Example(t.instruction, t.input, t.output) for t in load_seeds(None).tasks]
+    with Store(work / "scores.db") as memory:
+        reward = Parts(config, work).feedback(people[: config.feedback.calibrated_on], memory)
+        return [judged.components for judged in judge_all(reward, pairs, Lines(), "pairs")]
 
 
 def agreement(rows: Sequence[Row], score: Callable[[Row], float]) -> dict[str, Any]:
@@ -96,14 +93,16 @@ def section(found: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--threads", type=int, default=0)
     given = parser.parse_args()
     quiet_libraries()
+    given.work.mkdir(parents=True, exist_ok=True)
     rows = [row for sheet in read_sheets() for row in sheet["rows"]]
     pairs = list(dict.fromkeys(Example(**row[side]) for row in rows for side in ("ours", "other")))
-    values = dict(zip(pairs, measured(pairs, given.threads), strict=True))
+    values = dict(zip(pairs, measured(pairs, given.work, given.threads), strict=True))
     spreads = {name: pstdev(one[name] for one in values.values()) for name in SCORERS}
-    signals = {name: _sum(values, {name: 1.0}) for name in (*SCORERS, "embedded")}
+    signals = {name: _sum(values, {name: 1.0}) for name in SCORERS}
     signals["short"] = _sum(values, {"length": -1.0})
     signals |= {" + ".join(names): _sum(values, {name: 1 / spreads[name] for name in names}) for names in SUMS}
     of = {"all": rows} | {
