@@ -42,21 +42,16 @@ from refine_af.validation.students import Students
 
 RESULTS = Path(__file__).with_suffix(".json")
 CONTROL = "self_instruct"
-ARMS = {
-    CONTROL: Arm(name=CONTROL, policy="initial", choose="first"),
-    "tuned_first": Arm(name="tuned_first", policy="tuned", choose="first"),
-    "initial": Arm(name="initial", policy="initial", choose="best"),
-    "tuned": Arm(name="tuned", policy="tuned", choose="best"),
-}
+ARMS = tuple(Arm.model_validate(name) for name in (CONTROL, "tuned_first", "initial", "tuned"))
 TITLES = {"tuned_first": "training", "initial": "choosing", "tuned": "both"}
 
 
-def data_sets(run: Path) -> tuple[dict[str, list[Example]], dict[str, float]]:
+def data_sets(run: Path, arms: Sequence[Arm] = ARMS) -> tuple[dict[str, list[Example]], dict[str, float]]:
     """Of each arm the pairs, in one order of the instructions that all arms have; and their mean rewards."""
     with open_run(run) as store:
         config = Config.model_validate(store.run_config())
         texts = {one.id: one.text for one in store.instructions()}
-        kept = match({name: chosen_pairs(store, arm, config) for name, arm in ARMS.items()}).kept
+        kept = match({arm.name: chosen_pairs(store, arm, config) for arm in arms}).kept
     rows = {name: [row for id in texts if id in of for row in of[id]] for name, of in kept.items()}
     pairs = {
         name: [Example(texts[row.instruction_id], row.input, row.output) for row in of] for name, of in rows.items()

@@ -15,44 +15,38 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from optimised import ARMS, CONTROL, data_sets
 from section import write_section
 
-from refine_af.config import Arm, Config
+from refine_af.config import Arm
 from refine_af.environment import quiet_libraries
 from refine_af.errors import UsageError
 from refine_af.evaluation.significance import sign_test, wilson_interval
-from refine_af.experiment.data import chosen_pairs, match
 from refine_af.records import derived_random
-from refine_af.run import open_run
 
 RESULTS = Path(__file__).with_suffix(".json")
-ARMS = {
-    "first": Arm(name="first", policy="initial", choose="first"),
-    "chance": Arm(name="chance", policy="initial", choose="chance"),
-    "initial": Arm(name="initial", policy="initial", choose="best"),
-    "tuned_first": Arm(name="tuned_first", policy="tuned", choose="first"),
-    "tuned": Arm(name="tuned", policy="tuned", choose="best"),
-}
+CHANCE = Arm(name="chance", policy="initial", choose="chance")
 COMPARISONS = {  # the arm that ought to be better, and the other one
     "choosing: the initial policy's best against one of its pairs by chance": ("initial", "chance"),
-    "training: the tuned policy's first pair against the initial policy's": ("tuned_first", "first"),
-    "both: the tuned policy's best against the initial policy's first pair": ("tuned", "first"),
+    "training: the tuned policy's first pair against the initial policy's": ("tuned_first", CONTROL),
+    "both: the tuned policy's best against the initial policy's first pair": ("tuned", CONTROL),
 }
 
 
 def make_sheet(runs: list[Path], folder: Path, pairs_each: int) -> None:
     rows: list[dict[str, Any]] = []
     for run in runs:
-        pairs = pairs_of(run)
+        pairs, _ = data_sets(run, (*ARMS, CHANCE))
         for name, (ours, other) in COMPARISONS.items():
-            differ = [id for id in pairs[ours] if pairs[ours][id] != pairs[other][id]]
+            differ = [both for both in zip(pairs[ours], pairs[other], strict=True) if both[0] != both[1]]
             drawn = derived_random(0, "preference", run.name, name).sample(differ, pairs_each // len(runs))
             rows += [
-                {"comparison": name, "run": run.name, "ours": pairs[ours][id], "other": pairs[other][id]}
-                for id in drawn
+                {"comparison": name, "run": run.name, "ours": asdict(better), "other": asdict(rival)}
+                for better, rival in drawn
             ]
     random = derived_random(0, "preference")
     random.shuffle(rows)
@@ -69,23 +63,6 @@ def make_sheet(runs: list[Path], folder: Path, pairs_each: int) -> None:
     described = {"runs": [run.name for run in runs], "rows": rows}
     (folder / "key.json").write_text(json.dumps(described, indent=1, ensure_ascii=False), encoding="utf-8")
     print(f"{len(rows)} rows in {folder / 'sheet.jsonl'}")
-
-
-def pairs_of(run: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """By arm and instruction, of the instructions that all arms have."""
-    with open_run(run) as store:
-        config = Config.model_validate(store.run_config())
-        texts = {one.id: one.text for one in store.instructions()}
-        kept = match({name: chosen_pairs(store, arm, config) for name, arm in ARMS.items()}).kept
-    return {
-        name: {
-            id: {"instruction": texts[id], "input": row.input, "output": row.output}
-            for id in texts
-            if id in of
-            for row in of[id]
-        }
-        for name, of in kept.items()
-    }
 
 
 def tallied(folder: Path, files: list[Path]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from refine_af.config import Config
 from refine_af.engines.vllm import check_server
-from refine_af.errors import RefineError
+from refine_af.errors import RefineError, UsageError
 from refine_af.experiment.check import check_experiment
 from refine_af.feedback.check import check_anchors, check_feedback, check_witness
 from refine_af.models import EMBEDDED, check_model, check_packages, check_targets
@@ -31,6 +31,7 @@ def checks(config: Config, parts: Parts) -> Iterator[tuple[str, Callable[[], Non
     yield "witness", lambda: check_witness(config.policy, config.feedback)
     yield "trackers", lambda: check_trackers(config.policy.report_to)
     yield "experiment", lambda: check_experiment(config)
+    yield "feedback of arms", lambda: _check_arms(config)
     yield "chat template", lambda: _check_template(config, parts)
     yield "layers for adapters", lambda: _check_layers(config, parts)
 
@@ -55,6 +56,15 @@ def _check_seeds(config: Config) -> None:
 
 def _calibrated(config: Config) -> int:
     return len(calibration_pairs(shown_tasks(config.seeds, config.seed), config))
+
+
+def _check_arms(config: Config) -> None:
+    for one in config.feedbacks_of_arms().values():
+        try:
+            check_feedback(one.feedback, _calibrated(one))
+            check_anchors(one)
+        except UsageError as error:
+            raise UsageError(f"experiment.arms: {error}") from None
 
 
 def _check_template(config: Config, parts: Parts) -> None:

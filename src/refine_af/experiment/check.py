@@ -10,7 +10,6 @@ from pathlib import Path
 from refine_af.config import Config
 from refine_af.errors import UsageError
 from refine_af.evaluation.tasks import LoadedTasks, load_tasks, tasks_of_seeds
-from refine_af.feedback.check import check_anchors, check_feedback
 from refine_af.parts import Parts
 from refine_af.records import SeedTask
 from refine_af.seeds import choose_held_out, load_seeds
@@ -24,12 +23,6 @@ def check_experiment(config: Config) -> None:
     seeds = load_seeds(config.seeds.path).tasks
     held_out = choose_held_out(seeds, config.seeds.held_out, config.seed)
     experiment_tasks(config, [seed for seed in seeds if seed.id in held_out])
-    for one in config.feedbacks_of_arms().values():
-        try:
-            check_feedback(one.feedback, len(seeds) - len(held_out))
-            check_anchors(one)
-        except UsageError as error:
-            raise UsageError(f"experiment.arms: {error}") from None
     if options.likelihood and config.model.engine == "vllm":
         raise UsageError("experiment.likelihood can't be had from vllm; set it to false, or model.engine=transformers")
     if options.prompt == "chat":
