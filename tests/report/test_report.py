@@ -244,6 +244,25 @@ def test_what_the_witness_found_stands_beside_the_reward(low: float, high: float
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [
+        (0.1, 0.3, "so answers fit their own tasks better."),
+        (-0.1, 0.3, "what the reward gained may be style."),
+        (-0.3, -0.1, "so answers fit their own tasks less well."),
+    ],
+)
+def test_what_answers_get_behind_their_own_tasks_alone_stands_beside_the_reward(
+    low: float, high: float, said: str, store: Store
+) -> None:
+    assert "Behind its own task" not in page_of(store)
+    values = {"before": 0.5, "after": 0.7, "difference": 0.2, "difference_low": low, "difference_high": high}
+    store.add_metrics("policy", 0, {f"held_out_fit_{name}": value for name, value in values.items()})
+    page = page_of(store)
+    assert "got 0.500 more than behind another one before training and 0.700 more after it" in page
+    assert said in page
+
+
+@pytest.mark.parametrize(
     ("margin", "said"),
     [((0.1, 0.3), "its kind better than"), ((-0.1, 0.3), "no better, as far"), ((-3, -1), "worse than")],
 )

@@ -154,10 +154,10 @@ def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_polic
     rose, fell = Difference(0.5, 0.1, 0.9), Witnessed(0.6, 0.4, Difference(-0.2, -0.3, -0.1))
     real, compared = held_out.compare_held_out, []
 
-    def first_one_hacks(context: Any) -> Change:
-        found = real(context)
+    def first_one_hacks(context: Any, feedback: Any) -> Change:
+        found = real(context, feedback)
         compared.append(context.store.query("SELECT text FROM rollouts WHERE split = 'after' ORDER BY position"))
-        return Change(rose, 0.5, 0.5, fell) if len(compared) == 1 else found
+        return Change(rose, 0.5, 0.5, None, fell) if len(compared) == 1 else found
 
     monkeypatch.setattr("refine_af.stages.policy.compare_held_out", first_one_hacks)
     monkeypatch.setattr("refine_af.stages.policy.alarm", lambda *_: None)  # whatever a tiny policy's checks may show
@@ -169,7 +169,8 @@ def test_hacking_that_shows_at_the_end_alone_goes_back_to_the_best_checked_polic
         kept = store.cursor("policy")["kept"] if checked else 5
         after = store.query("SELECT text FROM rollouts WHERE split = 'after' ORDER BY position")
         names = ("before", "after", "difference", "difference_low", "difference_high")
-        assert all(len(store.metric("policy", f"held_out_witness_{name}")) == 1 for name in names)
+        kinds = ("witness", "fit")
+        assert all(len(store.metric("policy", f"held_out_{kind}_{name}")) == 1 for kind in kinds for name in names)
         assert 0 < dict(store.metric("policy", "held_out_readable_after"))[0] < 1
         assert -3 < dict(store.metric("policy", "held_out_after"))[0] < 3
     weights = folder / "checkpoints" / f"iteration-{kept:05d}" / "adapter_model.safetensors"

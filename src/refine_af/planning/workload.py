@@ -133,7 +133,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
                 config.model.batch_size,
                 2,
             ),
-            *_rewards(config, rollouts + held_out, each * new, shown),
+            *_rewards(config, rollouts + held_out + 2 * measured, each * new, shown),  # answers behind other tasks, too
             *_log_probabilities(config, through(options.micro_batch)),
             Pass("updates", trained * through(micro), "train"),
             *([Pass("activations again", trained * through(micro), "forward")] if again else []),

@@ -67,10 +67,12 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """The reward before and after the policy was tuned, what the witness found, the share that could be read and its
-    mean reward, both before and after, and the completions' rewards paired by position."""
+    """The reward before and after the policy was tuned, what of it answers get behind their own tasks alone, what the
+    witness found, the share that could be read and its mean reward, both before and after, and the completions' rewards
+    paired by position."""
 
     interval: Interval
+    fit: Interval
     witness: Interval
     readable: Both
     readable_reward: Both
@@ -238,9 +240,9 @@ def _interval(values: dict[str, float], before: str, after: str, difference: str
 
 def _held_out(store: Store, policy: dict[str, list[tuple[int, float]]]) -> HeldOut | None:
     values = {name: value for name, points in policy.items() for step, value in points if step == 0}
-    interval, witness = (
+    interval, fit, witness = (
         _interval(values, *(f"{prefix}{which}" for which in ("before", "after", "difference")))
-        for prefix in ("held_out_", "held_out_witness_")
+        for prefix in ("held_out_", "held_out_fit_", "held_out_witness_")
     )
     pairs = store.query(
         "SELECT b.reward AS before, a.reward AS after "
@@ -254,7 +256,7 @@ def _held_out(store: Store, policy: dict[str, list[tuple[int, float]]]) -> HeldO
         (values.get(f"{name}_before"), values.get(f"{name}_after"))
         for name in ("held_out_readable", "held_out_readable_reward")
     )
-    return HeldOut(interval, witness, readable, readable_reward, [(r["before"], r["after"]) for r in pairs])
+    return HeldOut(interval, fit, witness, readable, readable_reward, [(r["before"], r["after"]) for r in pairs])
 
 
 def _evaluation(store: Store) -> Evaluation | None:

@@ -25,6 +25,7 @@ from refine_af.report.wording import (
     clean_lines,
     difference,
     evaluation_conclusion,
+    fit_conclusion,
     interval_note,
     minutes,
     moment,
@@ -143,6 +144,7 @@ def _reward(held: HeldOut | None) -> Figure | None:
         "between": between(interval),
         "conclusion": reward_conclusion(interval, len(held.pairs)),
         "readable": readable_note(held.readable, held.readable_reward),
+        "fit": fit_conclusion(held.fit),
         "witness": witness_conclusion(held.witness),
         "counts": f"Of {len(held.pairs)}, {rose} rose, {same} stayed, {len(held.pairs) - rose - same} fell.",
         "distribution": histogram(

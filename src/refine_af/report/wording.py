@@ -80,6 +80,22 @@ def readable_note(shares: Both, rewards: Both) -> str:
     )
 
 
+def fit_conclusion(interval: Interval) -> str:
+    """Whether the reward was gained by answers that fit their tasks; "" where that was not measured."""
+    if interval.verdict is None or interval.difference is None:
+        return ""
+    way = {
+        1: "so answers fit their own tasks better",
+        0: "so it is not shown that answers fit their own tasks better; what the reward gained may be style",
+        -1: "so answers fit their own tasks less well",
+    }[interval.verdict]
+    return (
+        f"Behind its own task an answer got {number(interval.before)} more than behind another one before training and "
+        f"{number(interval.after)} more after it, a paired difference of {difference(interval)} ({between(interval)}), "
+        f"{way}."
+    )
+
+
 def witness_conclusion(interval: Interval) -> str:
     """What a scorer that is no part of the reward says of the same completions; "" where there is none."""
     if interval.verdict is None or interval.difference is None:

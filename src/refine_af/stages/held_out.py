@@ -1,6 +1,7 @@
 """Measures the policy on instructions that it is not trained on: before, after, and every few iterations between.
 
-Beside the reward it asks a witness, a scorer that is no part of the reward, so that nothing pulls at it.
+Beside the reward it asks a witness, a scorer that is no part of the reward, so that nothing pulls at it; and at the end
+what the answers get behind other tasks than their own.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from typing import Literal
 
 from refine_af.engines.base import Engine
 from refine_af.evaluation.significance import Difference, paired_difference
-from refine_af.feedback.base import Example, Scorer, checked_scores
+from refine_af.feedback.base import Example, Feedback, Scorer, checked_scores
 from refine_af.prompts.pairs import Pair
 from refine_af.records import Instruction, Rollout, derived_seed
 from refine_af.rl.guards import Alarm, hacking
 from refine_af.stages.context import Context, calibration_examples
+from refine_af.stages.fit import Fit, fit_of
 from refine_af.stages.pairs import PairWriter, WrittenPair, distinct_bigrams, mean_shares
 
 STAGE = "policy"
@@ -65,13 +67,14 @@ class Change:
     """Of the policy against the initial one, over the held-out instructions.
 
     ``reward`` is that of sound pairs, over the instructions that have one both times, and None where there is no such
-    instruction; the shares of completions that are sound pairs stand apart. ``witnessed`` is None without a witness, or
-    where it could read nothing.
+    instruction; the shares of completions that are sound pairs stand apart. ``fit`` is None where fewer than two have
+    one, ``witnessed`` without a witness, or where it could read nothing.
     """
 
     reward: Difference | None
     sound_before: float
     sound_after: float
+    fit: Fit | None
     witnessed: Witnessed | None
 
     @property
@@ -79,8 +82,9 @@ class Change:
         return hacking(self.reward, self.witnessed.difference) if self.reward and self.witnessed else None
 
 
-def compare_held_out(context: Context) -> Change:
-    """Instructions are the units of the intervals: an instruction's samples are averaged first."""
+def compare_held_out(context: Context, feedback: Feedback) -> Change:
+    """Instructions are the units of the intervals: an instruction's samples are averaged first. For the fit the first
+    sound one of each has to do."""
     seed, store = context.config.seed, context.store
     before, after = (_means(context, split) for split in ("before", "after"))
     both = [id for id in before if id in after]
@@ -92,7 +96,10 @@ def compare_held_out(context: Context) -> Change:
     start, end = (_sound_shares(context, split) for split in ("before", "after"))
     share = paired_difference(start, end, seed=seed)
     store.add_metrics(STAGE, 0, _figures("held_out_readable_", fmean(start), fmean(end), share))
-    change = Change(reward, fmean(start), fmean(end), _witnessed(context, _pairs(context, "after")))
+    fit = fit_of(feedback, _paid(context, "before"), _paid(context, "after"), seed)
+    if fit is not None:
+        store.add_metrics(STAGE, 0, _figures("held_out_fit_", fit.before, fit.after, fit.difference))
+    change = Change(reward, fmean(start), fmean(end), fit, _witnessed(context, _pairs(context, "after")))
     if found := change.witnessed:
         store.add_metrics(STAGE, 0, _figures("held_out_witness_", found.before, found.after, found.difference))
     return change
@@ -150,6 +157,20 @@ def _pairs(context: Context, split: Split) -> Pairs:
         "SELECT instruction_id, input, text FROM rollouts WHERE split = ? AND fault IS NULL", split
     ):
         yield instructions[row["instruction_id"]], Pair(row["input"], row["text"])
+
+
+def _paid(context: Context, split: Split) -> dict[str, tuple[Example, float]]:
+    """Instruction to its first sound pair, with its reward."""
+    texts = {i.id: i.text for i in context.store.instructions()}
+    rows = context.store.query(
+        "SELECT instruction_id, input, text, reward FROM rollouts WHERE split = ? AND fault IS NULL "
+        "ORDER BY position DESC",
+        split,
+    )
+    return {
+        row["instruction_id"]: (Example(texts[row["instruction_id"]], row["input"], row["text"]), row["reward"])
+        for row in rows
+    }
 
 
 def _witness_means(scorer: Scorer, pairs: Pairs) -> dict[str, float]:

@@ -77,7 +77,7 @@ def _measured(context: Context, writer: PairWriter, held_out: Sequence[Instructi
         if not scored(context, "after"):
             with adapted_engine(context.parts, context.team, _result(context)) as engine:
                 score_held_out(context, writer, engine, held_out, "after")
-        change, cursor = compare_held_out(context), store.cursor(STAGE)
+        change, cursor = compare_held_out(context, writer.feedback), store.cursor(STAGE)
         if change.alarm is None or cursor.get("stopped"):
             return change
         if cursor.get("best") is None:
@@ -101,7 +101,8 @@ def _worded(difference: Difference, digits: int) -> str:
 
 
 def _beside(change: Change) -> str:
-    return f", witness {_worded(change.witnessed.difference, 3)}" if change.witnessed else ""
+    fit = f", fit {_worded(change.fit.difference, 2)}" if change.fit else ""
+    return fit + (f", witness {_worded(change.witnessed.difference, 3)}" if change.witnessed else "")
 
 
 def _train(context: Context, writer: PairWriter, train: Sequence[Instruction], held_out: Sequence[Instruction]) -> None:
