@@ -2,9 +2,10 @@
 
     python benchmarks/agreement.py --work DIR [--threads 0]
 
-Readers' votes are those of preference.json, made by preference.py: two pairs of one instruction each. A row on which
-the readers are of two minds is left out; 50 % is chance. Scores are kept in the folder, so that the same command goes
-on. Writes agreement.json beside and the section in docs/benchmarks.md.
+Readers' votes are those of preference.json, made by preference.py: two pairs of one instruction each, without the rows
+on which readers themselves were tested. A row on which the readers are of two minds is left out; 50 % is chance. Scores
+are kept in the folder, so that the same command goes on. Writes agreement.json beside and the section in
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ SUMS = (  # standardised over the rows
     ("contrastive", "content", "likelihood"),
 )
 
+KINDS = ("choosing", "training", "both")
 Row = Mapping[str, Any]
 
 
@@ -86,7 +88,7 @@ def section(found: dict[str, Any]) -> str:
     for name, by in sorted(found["signals"].items(), key=lambda one: -one[1]["all"]["share"]):
         low, high = by["all"]["interval"]
         cells = [f"{by['all']['share']:.0%} ({low:.0%} to {high:.0%})", f"p = {by['all']['p']:.2g}"]
-        cells += [f"{by[kind]['share']:.0%}" for kind in ("choosing", "training", "both")]
+        cells += [f"{by[kind]['share']:.0%}" for kind in KINDS]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -98,16 +100,14 @@ def main() -> None:
     given = parser.parse_args()
     quiet_libraries()
     given.work.mkdir(parents=True, exist_ok=True)
-    rows = [row for sheet in read_sheets() for row in sheet["rows"]]
+    rows = [row for sheet in read_sheets() for row in sheet["rows"] if row["comparison"].startswith(KINDS)]
     pairs = list(dict.fromkeys(Example(**row[side]) for row in rows for side in ("ours", "other")))
     values = dict(zip(pairs, measured(pairs, given.work, given.threads), strict=True))
     spreads = {name: pstdev(one[name] for one in values.values()) for name in SCORERS}
     signals = {name: _sum(values, {name: 1.0}) for name in SCORERS}
     signals["short"] = _sum(values, {"length": -1.0})
     signals |= {" + ".join(names): _sum(values, {name: 1 / spreads[name] for name in names}) for names in SUMS}
-    of = {"all": rows} | {
-        k: [r for r in rows if r["comparison"].startswith(k)] for k in ("choosing", "training", "both")
-    }
+    of = {"all": rows} | {kind: [row for row in rows if row["comparison"].startswith(kind)] for kind in KINDS}
     found = {
         "machine": machine(),
         "signals": {name: {k: agreement(some, score) for k, some in of.items()} for name, score in signals.items()},

@@ -5,7 +5,8 @@
 
 A run is one that has trained its policy and has its pairs (`--until instances`); several are several policies.
 ``sheet`` draws, for each of :data:`COMPARISONS`, so many instructions whose two pairs differ, as many of each run, and
-shows both in an order of chance: sheet.jsonl for readers (number, instruction, first, second), and key.json. A reader's
+shows both in an order of chance: sheet.jsonl for readers (number, instruction, first, second), and key.json. Among them
+is a fifth as many of each of :data:`CONTROLS`, nonsense that tells whether a reader reads. A reader's
 file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair that would be the better
 training example. ``tally`` adds the sheet to preference.json beside this script, or puts it in the place of one of
 the same runs, and writes the section of docs/benchmarks.md.
@@ -27,6 +28,7 @@ from refine_af.environment import quiet_libraries
 from refine_af.errors import UsageError
 from refine_af.evaluation.significance import sign_test, wilson_interval
 from refine_af.records import derived_random
+from refine_af.validation.choices import LAST_WORD, SHUFFLED, last_words, shuffled
 
 RESULTS = Path(__file__).with_suffix(".json")
 CHANCE = Arm(name="chance", policy="initial", choose="chance")
@@ -37,13 +39,21 @@ COMPARISONS = {  # the arm that ought to be better, and the other one
 }
 
 
+CONTROLS = {
+    "control: the tuned policy's best against another instruction's answer": ("tuned", SHUFFLED),
+    "control: the tuned policy's best against its last word alone": ("tuned", LAST_WORD),
+}
+
+
 def make_sheet(runs: list[Path], folder: Path, pairs_each: int) -> None:
     rows: list[dict[str, Any]] = []
     for run in runs:
         pairs, _ = data_sets(run, (*ARMS, CHANCE))
-        for name, (ours, other) in COMPARISONS.items():
+        pairs |= {SHUFFLED: shuffled(pairs["tuned"], 0), LAST_WORD: last_words(pairs["tuned"])}
+        for name, (ours, other) in (COMPARISONS | CONTROLS).items():
             differ = [both for both in zip(pairs[ours], pairs[other], strict=True) if both[0] != both[1]]
-            drawn = derived_random(0, "preference", run.name, name).sample(differ, pairs_each // len(runs))
+            wanted = pairs_each // len(runs) // (5 if name in CONTROLS else 1)
+            drawn = derived_random(0, "preference", run.name, name).sample(differ, wanted)
             rows += [
                 {"comparison": name, "run": run.name, "ours": asdict(better), "other": asdict(rival)}
                 for better, rival in drawn
@@ -72,7 +82,7 @@ def tallied(folder: Path, files: list[Path]) -> dict[str, Any]:
     found = {}
     for row in key["rows"]:
         row["votes"] = [_vote(row, reader[row["number"]]) for reader in readers]
-    for name in COMPARISONS:
+    for name in sorted({row["comparison"] for row in key["rows"]}):
         votes = [row["votes"] for row in key["rows"] if row["comparison"] == name]
         by_reader = [_counted([vote[k] for vote in votes]) for k in range(len(readers))]
         agree = sum(len(set(vote)) == 1 for vote in votes) / len(votes)
