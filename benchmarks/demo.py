@@ -73,7 +73,7 @@ def measured(folder: Path) -> dict[str, Any]:
         return {
             "stage_seconds": stages,
             "instructions_kept": len(store.instructions(origin="generated")),
-            "ppo_iterations": len(store.metric("policy", "reward_mean")),
+            "iterations": len(store.metric("policy", "reward_mean")),
             "instances_selected": len(store.instances(selected=True)),
             "metrics": metrics,
             "versions": json.loads(store.scalar("SELECT versions FROM runs")),
@@ -120,7 +120,7 @@ def section(found: dict[str, Any]) -> str:
         "| what | value | 95 % interval |",
         "|---|---|---|",
         f"| instructions kept | {found['instructions_kept']} | |",
-        f"| PPO iterations | {found['ppo_iterations']} | |",
+        f"| iterations of training | {found['iterations']} | |",
         f"| instances selected | {found['instances_selected']} | |",
         f"| held-out reward before | {metrics['held_out_before']:.3f} | |",
         f"| held-out reward after | {metrics['held_out_after']:.3f} | |",
