@@ -6,7 +6,7 @@ what the answers get behind other tasks than their own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
@@ -151,26 +151,25 @@ def _witnessed(context: Context, pairs: Pairs) -> Witnessed | None:
 
 
 def _pairs(context: Context, split: Split) -> Pairs:
-    """The pairs of a split, without what is none."""
-    instructions = {i.id: i for i in context.store.instructions()}
-    for row in context.store.query(
-        "SELECT instruction_id, input, text FROM rollouts WHERE split = ? AND fault IS NULL", split
-    ):
-        yield instructions[row["instruction_id"]], Pair(row["input"], row["text"])
+    return ((instruction, pair) for instruction, pair, _ in _judged(context, split))
 
 
 def _paid(context: Context, split: Split) -> dict[str, tuple[Example, float]]:
     """Instruction to its first sound pair, with its reward."""
-    texts = {i.id: i.text for i in context.store.instructions()}
-    rows = context.store.query(
-        "SELECT instruction_id, input, text, reward FROM rollouts WHERE split = ? AND fault IS NULL "
-        "ORDER BY position DESC",
+    found: dict[str, tuple[Example, float]] = {}
+    for instruction, pair, reward in _judged(context, split):
+        found.setdefault(instruction.id, (Example(instruction.text, pair.input, pair.output), reward))
+    return found
+
+
+def _judged(context: Context, split: Split) -> Iterator[tuple[Instruction, Pair, float]]:
+    """The pairs of a split in the order in which they were written, with their rewards; without what is none."""
+    instructions = {i.id: i for i in context.store.instructions()}
+    for row in context.store.query(
+        "SELECT instruction_id, input, text, reward FROM rollouts WHERE split = ? AND fault IS NULL ORDER BY position",
         split,
-    )
-    return {
-        row["instruction_id"]: (Example(texts[row["instruction_id"]], row["input"], row["text"]), row["reward"])
-        for row in rows
-    }
+    ):
+        yield instructions[row["instruction_id"]], Pair(row["input"], row["text"]), row["reward"]
 
 
 def _witness_means(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
