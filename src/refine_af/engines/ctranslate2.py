@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,11 +16,12 @@ import ctranslate2
 import numpy as np
 from ctranslate2.converters import transformers as converters
 
-from refine_af.batching import alike, cheapest_batches
+from refine_af.batching import alike
 from refine_af.config import SamplingConfig
 from refine_af.ends import Ends
 from refine_af.engines.base import NO_STOP, Completion, Floats, Prompts, Stop, TokenScores, common_beginning
 from refine_af.engines.ending import Ending
+from refine_af.engines.shares import ROWS_OF_A_WORKER, Job, evenly, jobs_of, split
 from refine_af.records import content_id, derived_seed
 
 if TYPE_CHECKING:
@@ -53,27 +53,9 @@ def convert(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: 
     spec.save(str(folder))
 
 
-# Decoding a small model gains little from a second thread and almost everything from a second worker, so a batch is
-# split among single-threaded workers as long as each has this many rows and their copies of the weights fit.
-_ROWS_OF_A_WORKER = 8
-_BYTES_OF_ALL_WORKERS = 2 * 1024**3
+_BYTES_OF_ALL_WORKERS = 2 * 1024**3  # of their copies of the weights
 _SCORED_AT_ONCE = 8  # the logits of every position are held, so small batches are quicker
 _LOGITS_AT_ONCE = 2**24  # 64 MiB in each worker
-_EXPECTED_TOKENS = 64  # of an answer, where batches are made; the longest allowed where that is less
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A batch of prompts: pieces that all begin with, those that follow, and the prompts' places."""
-
-    prefix: list[str]
-    suffixes: list[list[str]]
-    places: list[int]
-
-    @property
-    def work(self) -> int:
-        """What decides how long it takes, roughly: tokens to read and to write."""
-        return sum(map(len, self.suffixes)) + len(self.suffixes) * _EXPECTED_TOKENS
 
 
 class CTranslate2Engine:
@@ -120,7 +102,7 @@ class CTranslate2Engine:
             ]
         # Also for a few prompts, each worker shall have something to do.
         count = sum(len(suffixes) for _, suffixes in parts)
-        size = min(self._batch_size, max(_ROWS_OF_A_WORKER, -(-count // self._most_workers)))
+        size = min(self._batch_size, max(ROWS_OF_A_WORKER, -(-count // self._most_workers)))
         return self._greedy(parts, size, sampling, stop, log_probs)
 
     def _sampled(
@@ -136,7 +118,7 @@ class CTranslate2Engine:
         order = sorted(range(len(suffixes)), key=lambda i: (len(suffixes[i]), i))
         results: list[Completion | None] = [None] * len(suffixes)
         for start in range(0, len(order), self._batch_size):
-            parts = _split(order[start : start + self._batch_size], self._most_workers)
+            parts = split(order[start : start + self._batch_size], self._most_workers)
             seeds = [
                 derived_seed(seed, start, place, content_id(*(str(prefix + suffixes[i]) for i in part)))
                 for place, part in enumerate(parts)
@@ -172,20 +154,20 @@ class CTranslate2Engine:
         log_probs: bool,
     ) -> list[list[Completion]]:
         """Of groups of (prefix, suffixes). Neighbours go to one worker, so that few prefixes are read twice."""
-        jobs: list[_Job] = []
+        jobs: list[Job] = []
         first = 0
         for prefix, suffixes in parts:
-            jobs += _jobs(prefix, suffixes, first, size, sampling.max_tokens)
+            jobs += jobs_of(prefix, suffixes, first, size, sampling.max_tokens)
             first += len(suffixes)
         completions: dict[int, Completion] = {}
 
-        def work(worker: Any, mine: list[_Job]) -> None:
+        def work(worker: Any, mine: list[Job]) -> None:
             for job in mine:
                 made = self._run(worker, job.prefix, job.suffixes, sampling, stop, log_probs)
                 completions.update(zip(job.places, made, strict=True))
 
         with ThreadPoolExecutor(self._most_workers) as pool:
-            shares = _evenly(jobs, self._most_workers)
+            shares = evenly(jobs, self._most_workers)
             for one in [pool.submit(work, worker, mine) for worker, mine in zip(self._workers, shares, strict=True)]:
                 one.result()
         done = iter(completions[place] for place in range(first))
@@ -329,28 +311,3 @@ def _token_scores(logits: Floats, tokens: Sequence[int], end: Sequence[int]) -> 
     chosen, ends = shifted[np.arange(len(tokens)), list(tokens)], np.logaddexp.reduce(shifted[:, list(end)], axis=1)
     normalizer = np.log(np.exp(shifted, out=shifted).sum(axis=1))  # (n + 1,)
     return TokenScores(chosen - normalizer[:-1], ends - normalizer)
-
-
-def _split(rows: list[int], workers: int) -> list[list[int]]:
-    """Neighbours together, in as many even parts as there are workers with enough to do."""
-    count = max(1, min(workers, len(rows) // _ROWS_OF_A_WORKER))
-    size = -(-len(rows) // count)
-    return [rows[i : i + size] for i in range(0, len(rows), size)]
-
-
-def _jobs(prefix: list[str], suffixes: list[list[str]], first: int, size: int, max_tokens: int) -> list[_Job]:
-    """The prompts of a group in batches; their places count from ``first`` on."""
-    decoded = min(max_tokens, _EXPECTED_TOKENS)
-    batches = cheapest_batches([len(s) for s in suffixes], size, decoded)
-    return [_Job(prefix, [suffixes[i] for i in batch], [first + i for i in batch]) for batch in batches]
-
-
-def _evenly(jobs: list[_Job], workers: int) -> list[list[_Job]]:
-    """The jobs in their order in as many runs as there are workers, of about equal work."""
-    whole, done = sum(job.work for job in jobs), 0
-    shares: list[list[_Job]] = [[] for _ in range(workers)]
-    for job in jobs:
-        # Where the job's middle lies in the whole decides whose it is.
-        shares[min(workers - 1, (2 * done + job.work) * workers // (2 * whole))].append(job)
-        done += job.work
-    return shares
