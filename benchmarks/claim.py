@@ -1,20 +1,22 @@
 """The paper's claim on the embedded model: does training on feedback make better data, task by task?
 
-    python benchmarks/claim.py --work DIR [--tasks FILE] [--instances 20] [--policy-seeds 0 1 2] [--set key=value ...]
+    python benchmarks/claim.py --work DIR --seeds 0 1 2 [--tasks FILE] [--instances 5] [--set key=value ...]
 
-One run with every arm: without feedback, chosen by the reward, best-of-n, trained, both, and nonsense that a measure
-must not take for more. Two measures: the references' likelihood and ROUGE-L. Stopped, the same command goes on.
+A run of its own for each seed, from its instructions on, with every arm: without feedback, chosen by the reward,
+best-of-n, trained, both, and nonsense that a measure must not take for more. Two measures: the references' likelihood
+and ROUGE-L. Stopped, the same command goes on. A run that has ended adds its figures, task by task, to claim.json
+beside, so that seeds can be run on several machines; the section in docs/benchmarks.md is made of those that are there.
 Settings are chosen on other tasks (`--tasks` of Super-NI's train split, with `--dry` so that nothing is written) before
-the test tasks are asked. Writes claim.json beside and the section in docs/benchmarks.md.
+the test tasks are asked.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,9 @@ from section import write_section
 from refine_af.config import Config, load_config
 from refine_af.environment import quiet_libraries
 from refine_af.errors import RefineError
-from refine_af.evaluation.compare import Evaluation
 from refine_af.evaluation.significance import wilson_interval
-from refine_af.experiment.policies import ROUGE_L, AcrossPolicies, across_policies
-from refine_af.experiment.results import pooled_arms, read_evaluations
+from refine_af.experiment.policies import ROUGE_L, AcrossPolicies, by_task, over_policies
+from refine_af.experiment.results import BASE, pooled_arms, read_evaluations
 from refine_af.progress import Lines
 from refine_af.run import Run, open_run
 
@@ -36,155 +37,181 @@ RESULTS = Path(__file__).with_suffix(".json")
 CONTROL, CLAIM = "self_instruct", "tuned"
 NONSENSE = ("shortest", "shuffled", "last_word")
 ARMS = (CONTROL, "initial", "best_of_n", "tuned_first", CLAIM, *NONSENSE)
-RIVALS = (CONTROL, "initial", "best_of_n", "shortest")  # what both together must beat
+RIVALS = (CONTROL, "initial", "best_of_n", "tuned_first", "shortest", BASE)  # what both together must beat
 FIGURES = ("margin", "content", ROUGE_L, "end", "loss")
+CLAIMED = FIGURES[:3]
+HELD_OUT = ("", "readable_", "fit_", "witness_")  # what training changed
+
+Found = dict[str, Any]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--work", type=Path, required=True, help="the folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run for each")
     parser.add_argument("--tasks", type=Path, default=ROOT.parent / "shared/data/superni_test.jsonl.gz")
-    parser.add_argument("--instances", type=int, default=20, help="of each task")
+    parser.add_argument("--instances", type=int, default=5, help="of each task")
     parser.add_argument("--instructions", type=int, default=132, help="to be kept")
-    parser.add_argument("--policy-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--dry", action="store_true", help="write neither claim.json nor the section")
     parser.add_argument("--set", action="append", default=[], help="another option, as `refine-af run` takes it")
     given = parser.parse_args()
     quiet_libraries()
-    config = load_config(
-        preset="embedded",
-        overrides=[
-            "policy.iterations=16",
-            f"experiment.arms=[{', '.join(ARMS)}]",
-            f"experiment.policy_seeds={given.policy_seeds}",
-            "experiment.likelihood=true",
-            f"experiment.tasks={json.dumps(str(given.tasks.resolve()))}",
-            f"experiment.instances={given.instances}",
-            f"instructions.target={given.instructions}",
-            *given.set,
-        ],
-    )
-    try:
-        Run(config, given.work, Lines()).execute()
-        found = {"machine": machine(), "settings": given.set, **figures(given.work, config)}
-    except RefineError as error:
-        sys.exit(f"{error}")
-    if not given.dry:
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
-        write_section("claim", "claim.py", section(found))
+    options = [
+        "policy.iterations=16",
+        f"policy.held_out={given.instructions // 3}",
+        f"experiment.arms=[{', '.join(ARMS)}]",
+        "experiment.likelihood=true",
+        f"experiment.instances={given.instances}",
+        f"instructions.target={given.instructions}",
+        *given.set,
+    ]
+    found: Found = {"options": options, "tasks": given.tasks.name, "runs": {}}
+    if not given.dry and RESULTS.is_file():
+        known = json.loads(RESULTS.read_text(encoding="utf-8"))
+        if {**known, "runs": {}} != found:
+            sys.exit(f"{RESULTS} holds runs with other options or tasks; use those, or remove it")
+        found = known
+    where = f"experiment.tasks={json.dumps(str(given.tasks.resolve()))}"
+    for seed in given.seeds:
+        config = load_config(preset="embedded", overrides=[f"seed={seed}", where, *options])
+        folder = given.work / f"seed-{seed}"
+        try:
+            Run(config, folder, Lines()).execute()
+            found["runs"][str(seed)] = figures(folder, config)
+        except RefineError as error:
+            sys.exit(f"{error}")
+        if not given.dry:
+            RESULTS.write_text(json.dumps(found) + "\n", encoding="utf-8")
+            write_section("claim", "claim.py", section(found))
     print(section(found))
 
 
-def figures(folder: Path, config: Config) -> dict[str, Any]:
-    policies = {seed: arms_of(folder, config, seed) for seed in config.experiment.policy_seeds}
-    base = read_evaluations(folder / "arms", config.experiment.model_copy(update={"arms": ()}), [])["base"]
-    untouched = {seed: [base, *arms.values()] for seed, arms in policies.items()}
-    against = {
-        control: {f"{one.arm} {one.figure}": asdict(one) for one in compared(policies, control)} for control in RIVALS
-    }
-    against["base"] = {f"{one.arm} {one.figure}": asdict(one) for one in across_policies(untouched)}
-    return {
-        "config": {k: v for k, v in config.model_dump(mode="json").items() if k in ("seed", "policy", "instances")},
-        "policies": {str(seed): training(folder_of(folder, seed)) for seed in policies},
-        "instances": len(base.rows),
-        "tasks": len({row.task for row in base.rows}),
-        "against": against,
-    }
-
-
-def folder_of(folder: Path, seed: int) -> Path:
-    return folder if seed == 0 else folder / "policies" / f"seed-{seed}"
-
-
-def arms_of(folder: Path, config: Config, seed: int) -> dict[str, Evaluation]:
-    where = folder_of(folder, seed)
-    with open_run(where) as store:
-        size = int(dict(store.metric("arms", "instructions"))[0])
-    evaluations = read_evaluations(where / "arms", config.experiment, [size])
-    return {one.name: one for one in pooled_arms(evaluations, config.experiment, size)}
-
-
-def compared(policies: Mapping[int, Mapping[str, Evaluation]], control: str) -> list[AcrossPolicies]:
-    return across_policies(
-        {
-            seed: [arms[control], *(one for name, one in arms.items() if name != control)]
-            for seed, arms in policies.items()
-        }
-    )
-
-
-def training(folder: Path) -> dict[str, float]:
-    """What the policy's training did on held-out instructions."""
-    parts = (
-        "difference",
-        "difference_low",
-        "difference_high",
-        "witness_difference",
-        "readable_before",
-        "readable_after",
-    )
-    names = [f"held_out_{part}" for part in parts]
+def figures(folder: Path, config: Config) -> Found:
+    """What a run measured: of each model and figure the tasks' means, in the order of ``tasks``."""
     with open_run(folder) as store:
-        return {name: dict(store.metric("policy", name))[0] for name in names if store.metric("policy", name)}
+        size = int(dict(store.metric("arms", "instructions"))[0])
+        names = [f"held_out_{figure}difference{part}" for figure in HELD_OUT for part in ("", "_low", "_high")]
+        held_out = {name: round(points[0][1], 5) for name in names if (points := store.metric("policy", name))}
+    evaluations = read_evaluations(folder / "arms", config.experiment, [size])
+    models = {one.name: one for one in pooled_arms(evaluations, config.experiment, size)}
+    models[BASE] = evaluations[BASE]
+    tasks = sorted(by_task(models[BASE], ROUGE_L))
+    values = {
+        name: {
+            figure: [round(of[task], 5) if task in of else None for task in tasks]
+            for figure in FIGURES
+            for of in [by_task(model, figure)]
+        }
+        for name, model in models.items()
+    }
+    return {
+        "machine": machine(),
+        "commit": _commit(),
+        "instructions": size,
+        "instances": len(models[BASE].rows),
+        "held_out": held_out,
+        "tasks": tasks,
+        "values": values,
+    }
 
 
-# -- the table -----------------------------------------------------------------------------------------
+def _commit() -> str:
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
-def section(found: dict[str, Any]) -> str:
-    policies = found["policies"]
+def against(found: Found, arm: str, control: str, figure: str, seeds: Sequence[str] = ()) -> AcrossPolicies:
+    """What an arm has over another one in all runs, or in those of ``seeds``."""
+    differences = {}
+    for seed in seeds or found["runs"]:
+        run = found["runs"][seed]
+        ours, theirs = (run["values"][name][figure] for name in (arm, control))
+        columns = zip(run["tasks"], ours, theirs, strict=True)
+        differences[int(seed)] = {task: a - b for task, a, b in columns if a is not None and b is not None}
+    one = over_policies(arm, control, figure, differences)
+    if one is None:
+        sys.exit(f"the runs share fewer than two tasks that have {figure}")
+    return one
+
+
+# -- the section ---------------------------------------------------------------------------------------
+
+
+def section(found: Found) -> str:
+    runs = found["runs"]
     lines = [
         "## The paper's claim on the embedded model (`benchmarks/claim.py`, `benchmarks/claim.json`)",
         "",
-        f"Machine: {found['machine']}. {len(policies)} policies, {found['tasks']} tasks, {found['instances']}",
-        "instances, zero-shot. Against the control, Self-Instruct without feedback; intervals of 95 % over tasks and",
-        "policies, and tasks won : lost.",
+        f"{found['tasks']}, zero-shot, {_listed(runs, 'instances')} instances of {_listed(runs, 'tasks')} tasks;",
+        f"{len(runs)} runs from their instructions on ({_listed(runs, 'instructions')} of them), one training an arm.",
+        "Intervals of 95 % over tasks and runs, and tasks won : lost. `self_instruct` is the control: first pairs, no",
+        "feedback. `initial` chooses by the reward, `tuned_first` trains on it, `tuned` does both. A nonsense arm",
+        "shows what a figure pays for that is no better data.",
         "",
-        f"Held-out reward of sound pairs after training: {'; '.join(_trained(one) for one in policies.values())}.",
+        *_table(found),
         "",
-        *_table(found["against"][CONTROL], ARMS[1:], CONTROL),
-        "",
-        "What training and choosing together have over each of the rest:",
+        "What `tuned` has over each of the rest:",
         "",
         "| `tuned` over | margin | content | ROUGE-L |",
         "|---|---|---|---|",
     ]
-    for rival in (*RIVALS, "base"):
-        cells = [_cell(found["against"][rival][f"{CLAIM} {figure}"]) for figure in ("margin", "content", ROUGE_L)]
-        lines.append(f"| `{rival}` | {' | '.join(cells)} |")
+    for rival in RIVALS:
+        lines.append(f"| `{rival}` | {' | '.join(_cell(against(found, CLAIM, rival, one)) for one in CLAIMED)} |")
+    lines += [
+        "",
+        f"Run by run, `tuned` over `{CONTROL}`, and the reward of sound held-out pairs:",
+        "",
+        "| seed | margin | content | ROUGE-L | reward gained | machine, commit |",
+        "|---|---|---|---|---|---|",
+    ]
+    for seed, run in runs.items():
+        cells = [_cell(against(found, CLAIM, CONTROL, figure, [seed])) for figure in CLAIMED]
+        cells += [_trained(run["held_out"]), f"{run['machine']}, {run['commit']}"]
+        lines.append(f"| {seed} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _table(against: Mapping[str, Any], arms: Sequence[str], control: str) -> list[str]:
+def _listed(runs: Mapping[str, Any], name: str) -> str:
+    """What the runs have of it, each number once."""
+    of = (run[name] for run in runs.values())
+    return ", ".join(map(str, dict.fromkeys(len(one) if isinstance(one, list) else one for one in of)))
+
+
+def _table(found: Found) -> list[str]:
     lines = [
-        f"| over `{control}` | margin | content | ROUGE-L | of the decided | end | loss (less is better) |",
+        f"| over `{CONTROL}` | margin | content | ROUGE-L | of the decided | end | loss (less is better) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for arm in arms:
-        of = {figure: against[f"{arm} {figure}"] for figure in FIGURES}
-        name = f"`{arm}`" + (" (nonsense)" if arm in NONSENSE else "")
-        shown = [_cell(of[figure]) for figure in ("margin", "content", ROUGE_L)]
-        shown += [_share(of[ROUGE_L]), *(f"{of[figure]['mean']:+.3f}" for figure in ("end", "loss"))]
+    for arm in (BASE, *ARMS[1:]):
+        of = {figure: against(found, arm, CONTROL, figure) for figure in FIGURES}
+        name = f"`{arm}`" + (" (nonsense)" if arm in NONSENSE else " (untouched)" if arm == BASE else "")
+        shown = [_cell(of[figure]) for figure in CLAIMED]
+        shown += [_share(of[ROUGE_L]), *(f"{of[figure].mean:+.3f}" for figure in ("end", "loss"))]
         lines.append(f"| {name} | {' | '.join(shown)} |")
     return lines
 
 
-def _cell(one: Mapping[str, Any]) -> str:
-    digits = 2 if one["figure"] == ROUGE_L else 3
-    mean, low, high = (f"{one[name]:+.{digits}f}" for name in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high}) {one['won']}:{one['lost']}"
+def _cell(one: AcrossPolicies) -> str:
+    digits = 2 if one.figure == ROUGE_L else 3
+    mean, low, high = (f"{value:+.{digits}f}" for value in (one.mean, one.low, one.high))
+    return f"{mean} ({low} to {high}) {one.won}:{one.lost}"
 
 
-def _share(one: Mapping[str, Any]) -> str:
+def _share(one: AcrossPolicies) -> str:
     """Tasks won in ROUGE-L, of those that don't tie, with Wilson's interval."""
-    decided = one["won"] + one["lost"]
-    low, high = wilson_interval(one["won"], decided)
-    return f"{one['won'] / decided:.0%} ({low:.0%} to {high:.0%})"
+    decided = one.won + one.lost
+    if not decided:
+        return "all tie"
+    low, high = wilson_interval(one.won, decided)
+    return f"{one.won / decided:.0%} ({low:.0%} to {high:.0%})"
 
 
 def _trained(one: Mapping[str, float]) -> str:
+    if "held_out_difference" not in one:
+        return "no sound pair both times"
     mean, low, high = (one[f"held_out_difference{part}"] for part in ("", "_low", "_high"))
-    return f"{mean:+.2f} ({low:.2f} to {high:.2f})"
+    return f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 if __name__ == "__main__":

@@ -36,9 +36,10 @@ def instance(id: str, instruction_id: str = "a", **changes: Any) -> Instance:
 
 
 def rollout(position: int, **changes: Any) -> Rollout:
-    """A pair of the first iteration that could be read."""
+    """A sound pair of the first iteration."""
     row: dict[str, Any] = {
         "iteration": 1, "position": position, "split": "train", "instruction_id": "a", "input": "", "text": "t",
         "fault": None, "tokens": 3, "ended": True, "reward": 0.0,
+        "sound": True,
     }  # fmt: skip
     return Rollout(**(row | changes))

@@ -24,7 +24,7 @@ def older(folder: Path) -> None:
     db = sqlite3.connect(folder / "run.db")
     for table, column in (
         ("runs", "turns"), ("instructions", "needs_input"), ("instances", "sound"), ("rollouts", "input"),
-        ("rollouts", "fault"),
+        ("rollouts", "fault"), ("rollouts", "sound"),
     ):  # fmt: skip
         db.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
     db.execute("DELETE FROM migrations WHERE name >= '0004'")

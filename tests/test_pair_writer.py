@@ -17,7 +17,7 @@ from refine_af.config import SamplingConfig, load_config
 from refine_af.engines.base import NO_STOP, Completion, Prompts, Stop
 from refine_af.errors import RefineError
 from refine_af.feedback.base import Example
-from refine_af.feedback.composite import Component, Composite
+from refine_af.feedback.composite import Component, Composite, Gate
 from refine_af.filters import COPIED, HOLLOW, TOPIC
 from refine_af.progress import Silent
 from refine_af.prompts.answers import answer_frame, asked
@@ -28,7 +28,7 @@ from refine_af.stages.context import Context
 from refine_af.stages.demonstrations import Demonstrations
 from refine_af.stages.held_out import rollout
 from refine_af.stages.pairs import PairWriter, WrittenPair
-from refine_af.stages.rollouts import scores, trajectories
+from refine_af.stages.rollouts import rollout_figures, scores, trajectories
 from refine_af.store import Store
 
 SAMPLING = SamplingConfig(max_tokens=8)
@@ -344,10 +344,34 @@ def test_a_trajectory_is_a_turns_prompt_and_what_was_sampled_and_nothing_behind_
                 assert one.engine_log_probs == turn.completion.log_probs
             assert written.tokens == sum(len(one.response_ids) for one in made)
             assert written.ended == all(t.completion.ended for t in written.turns)
-        sound = [w.judgement.reward for w in pairs if w.fault is None]
+        sound = [w.judgement.reward for w in pairs if w.sound]
         expected = sum(sound) / len(sound) - context.config.policy.fault_penalty if sound else 0.0
         for written, paid in zip(pairs, scores(context, pairs), strict=True):
-            assert paid == pytest.approx(expected if written.fault else written.judgement.reward)
+            assert paid == pytest.approx(written.judgement.reward if written.sound else expected)
+
+
+@pytest.mark.parametrize("cap", [-100.0, 100.0])
+def test_a_pair_that_fails_a_gate_is_paid_like_one_that_breaks_a_rule_whatever_the_cap(
+    context: Context, cap: float
+) -> None:
+    words = context.parts.scorer  # type: ignore[attr-defined]
+    gated = Composite("gated", [Component(words, 1.0)], floor=-200.0, gates=[Gate(words, maximum=3.0, cap=cap)])
+    context.parts.feedback = lambda pairs, memory: gated  # type: ignore[assignment,misc]
+    long = instruction("long", text="Speak at length.", needs_input=False, is_classification=False)
+
+    def says(prompt: str) -> str | tuple[str, bool]:
+        return "one two three four five" if long.text in prompt else by_kind()(prompt)
+
+    short, failed, cut = [
+        *write(context, Scripted(says), OPEN, long),
+        *write(context, Scripted(by_kind(answer=("half", False))), OPEN),
+    ]
+    assert (short.sound, failed.sound, cut.sound) == (True, False, False)
+    penalty = context.config.policy.fault_penalty
+    assert scores(context, [short, failed, cut]) == [2.0, 2.0 - penalty, 2.0 - penalty]
+    figures = rollout_figures([short, failed, cut], context.config.reads)
+    assert (figures["reward_mean"], figures["parsed_share"]) == (2.0, pytest.approx(1 / 3))
+    assert [rollout(one, "before", 0, 0).sound for one in (short, failed, cut)] == [True, False, False]
 
 
 @pytest.mark.parametrize(

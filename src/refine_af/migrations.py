@@ -168,6 +168,14 @@ _NONSENSE = """
 ALTER TABLE arm_rows ADD COLUMN output TEXT;        -- what stands in the instance's place, in an arm of nonsense
 """
 
+# Of what was written before, nothing says which pairs failed a gate. A policy whose training has not ended yet is
+# measured anew: the initial one writes for the held-out instructions what it wrote before.
+_SOUND_ROLLOUTS = """
+ALTER TABLE rollouts ADD COLUMN sound INTEGER NOT NULL DEFAULT 1;       -- a pair, not at the floor, no gate failed
+UPDATE rollouts SET sound = fault IS NULL;
+DELETE FROM rollouts WHERE split = 'before' AND NOT EXISTS (SELECT 1 FROM rollouts WHERE split = 'after');
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("0001_initial", _INITIAL),
     ("0002_feedback", _FEEDBACK),
@@ -175,6 +183,7 @@ MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("0004_turns", _TURNS),
     ("0005_arms", _ARMS),
     ("0006_nonsense", _NONSENSE),
+    ("0007_sound_rollouts", _SOUND_ROLLOUTS),
 )
 
 

@@ -103,7 +103,8 @@ class Rollout:
     """A pair sampled to train or to measure the policy. ``split``: train, before or after.
 
     ``input`` and ``text`` (the output) are what was written; ``fault`` is the reason why that is no pair, None where it
-    is one. ``tokens`` counts those of all turns, ``ended`` whether all of them ended.
+    is one. ``tokens`` counts those of all turns, ``ended`` whether all of them ended. A pair that is not ``sound`` is
+    at the reward's floor, or failed a gate.
     """
 
     iteration: int
@@ -116,6 +117,7 @@ class Rollout:
     tokens: int
     ended: bool
     reward: float
+    sound: bool
 
 
 @dataclass(frozen=True, slots=True)

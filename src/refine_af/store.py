@@ -143,7 +143,7 @@ class Store(Database):
     def add_rollouts(self, rows: Iterable[Rollout]) -> None:
         self.many(
             "INSERT INTO rollouts (split, iteration, position, instruction_id, input, text, fault, tokens, ended, "
-            "reward) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "reward, sound) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
                 (
                     r.split,
@@ -156,6 +156,7 @@ class Store(Database):
                     r.tokens,
                     r.ended,
                     r.reward,
+                    r.sound,
                 )
                 for r in rows
             ],

@@ -65,6 +65,24 @@ def test_right_answers_that_change_places_lose_their_fit() -> None:
     assert found.difference.high < 0
 
 
+class Gating(Paying):
+    """A reward with a gate that longer answers fail behind some prompts alone."""
+
+    def judge(self, examples: Sequence[Example]) -> list[Judgement]:
+        judged = super().judge(examples)
+        return [
+            Judgement(self.floor, {}, sound=False) if "1" in one.instruction and len(one.output) > 1 else of
+            for one, of in zip(examples, judged, strict=True)
+        ]
+
+
+def test_an_answer_that_fails_a_gate_behind_the_other_task_says_nothing_of_fit() -> None:
+    before, after = ["a"] * 12, ["ab"] * 12
+    found = fit_of(Gating(lambda pair: 1.0), paid(lambda pair: 1.0, before), paid(lambda pair: 1.0, after), 0)
+    assert found is not None
+    assert (found.before, found.after) == (0, 0)
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_one_instruction_alone_has_no_other_to_be_moved_to(count: int) -> None:
     many, few = paid(own_number, ["0", "1", "2"]), paid(own_number, ["0"] * count)

@@ -170,7 +170,8 @@ class PolicyConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients longer than this are scaled")
     fault_penalty: Annotated[float, Field(ge=0)] = Field(
         1.0,
-        description="how much less than the iteration's sound pairs one is paid that has no end or breaks a named rule",
+        description="how much less than the iteration's sound pairs one is paid that has no end, breaks a named rule or "
+        "fails a gate of the reward",
     )
     held_out: Positive = Field(64, description="instructions kept out of training, scored before and after")
     held_out_samples: Positive = Field(2, description="completions scored for each of them")

@@ -137,11 +137,12 @@ def read_across(store: Store, names: Sequence[str]) -> list[AcrossPolicies]:
 
 def _differences(control: Evaluation, arm: Evaluation, figure: str) -> dict[str, float]:
     """By task, of the tasks that both have it of."""
-    ours, theirs = _by_task(control, figure), _by_task(arm, figure)
+    ours, theirs = by_task(control, figure), by_task(arm, figure)
     return {task: theirs[task] - ours[task] for task in ours if task in theirs}
 
 
-def _by_task(evaluation: Evaluation, figure: str) -> dict[str, float]:
+def by_task(evaluation: Evaluation, figure: str) -> dict[str, float]:
+    """Each task's mean of ROUGE-L, or its ``figure`` of the likelihoods; of the tasks that have it."""
     if figure == ROUGE_L:
         scores: dict[str, list[float]] = {}
         for row in evaluation.rows:

@@ -247,7 +247,7 @@ def _held_out(store: Store, policy: dict[str, list[tuple[int, float]]]) -> HeldO
     pairs = store.query(
         "SELECT b.reward AS before, a.reward AS after "
         "FROM rollouts b JOIN rollouts a ON a.position = b.position "
-        "WHERE b.split = 'before' AND a.split = 'after' AND b.fault IS NULL AND a.fault IS NULL "
+        "WHERE b.split = 'before' AND a.split = 'after' AND b.sound AND a.sound "
         "ORDER BY b.position, b.iteration, a.iteration"
     )
     if interval.before is None and not pairs:

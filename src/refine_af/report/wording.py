@@ -103,7 +103,7 @@ def witness_conclusion(interval: Interval) -> str:
     way = {1: "rose", 0: "shows no difference", -1: "fell"}[interval.verdict]
     return (
         f"The witness, a scorer that nothing was trained on, {way}: {number(interval.before)} before and "
-        f"{number(interval.after)} after over the completions that could be read, a paired difference of "
+        f"{number(interval.after)} after over sound pairs, a paired difference of "
         f"{difference(interval)} ({between(interval)})."
     )
 

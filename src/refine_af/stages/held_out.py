@@ -50,6 +50,7 @@ def rollout(written: WrittenPair, split: Split, iteration: int, place: int) -> R
     return Rollout(
         iteration, place, split, written.instruction.id, written.input, written.output,
         None if written.fault is None else written.fault[0], written.tokens, written.ended, written.judgement.reward,
+        written.sound,
     )  # fmt: skip
 
 
@@ -122,13 +123,13 @@ def check(
     seed = derived_seed(context.config.seed, STAGE, "check", iteration)
     written = writer.write(engine, held_out, context.config.instances.sampling, seed)
     start = _means(context, "before")
-    rewards = {w.instruction.id: w.judgement.reward for w in written if w.fault is None}
+    rewards = {w.instruction.id: w.judgement.reward for w in written if w.sound}
     both = [i for i in rewards if i in start]
     figures = {"check/readable": len(rewards) / len(written)}
     if both:
         gain = paired_difference([start[i] for i in both], [rewards[i] for i in both], seed=context.config.seed)
         figures |= {"check/reward": fmean(rewards.values()), **_with_interval("check/gain", gain)}
-    pairs = ((w.instruction, w.pair) for w in written if w.pair is not None)
+    pairs = ((w.instruction, w.pair) for w in written if w.pair is not None and w.sound)
     if found := _witnessed(context, pairs):
         figures |= {"check/witness": found.after, **_with_interval("check/witness_gain", found.difference)}
     return figures
@@ -138,7 +139,7 @@ Pairs = Iterable[tuple[Instruction, Pair]]
 
 
 def _witnessed(context: Context, pairs: Pairs) -> Witnessed | None:
-    """Over the instructions whose pairs could be read both times: what is no pair has no witness."""
+    """Over the instructions that have sound pairs both times: only these have a reward to be compared with."""
     if context.config.policy.guards.witness is None:
         return None
     scorer = context.parts.witness(calibration_examples(context), context.store)
@@ -163,10 +164,10 @@ def _paid(context: Context, split: Split) -> dict[str, tuple[Example, float]]:
 
 
 def _judged(context: Context, split: Split) -> Iterator[tuple[Instruction, Pair, float]]:
-    """The pairs of a split in the order in which they were written, with their rewards; without what is none."""
+    """The sound pairs of a split in the order in which they were written, with their rewards."""
     instructions = {i.id: i for i in context.store.instructions()}
     for row in context.store.query(
-        "SELECT instruction_id, input, text, reward FROM rollouts WHERE split = ? AND fault IS NULL ORDER BY position",
+        "SELECT instruction_id, input, text, reward FROM rollouts WHERE split = ? AND sound ORDER BY position",
         split,
     ):
         yield instructions[row["instruction_id"]], Pair(row["input"], row["text"]), row["reward"]
@@ -185,7 +186,7 @@ def _witness_means(scorer: Scorer, pairs: Pairs) -> dict[str, float]:
 def _means(context: Context, split: Split) -> dict[str, float]:
     """Instruction to the mean reward of its sound pairs, in the order of the ids."""
     rows = context.store.query(
-        "SELECT instruction_id, AVG(reward) mean FROM rollouts WHERE split = ? AND fault IS NULL GROUP BY 1 ORDER BY 1",
+        "SELECT instruction_id, AVG(reward) mean FROM rollouts WHERE split = ? AND sound GROUP BY 1 ORDER BY 1",
         split,
     )
     return {row["instruction_id"]: row["mean"] for row in rows}
@@ -194,7 +195,7 @@ def _means(context: Context, split: Split) -> dict[str, float]:
 def _sound_shares(context: Context, split: Split) -> list[float]:
     """Of each instruction's completions the share that are sound pairs, in the order of the ids."""
     rows = context.store.query(
-        "SELECT AVG(fault IS NULL) share FROM rollouts WHERE split = ? GROUP BY instruction_id ORDER BY instruction_id",
+        "SELECT AVG(sound) share FROM rollouts WHERE split = ? GROUP BY instruction_id ORDER BY instruction_id",
         split,
     )
     return [row["share"] for row in rows]

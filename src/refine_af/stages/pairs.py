@@ -56,6 +56,11 @@ class WrittenPair:
     judgement: Judgement  # of the pair; the floor, without components, where there is none
 
     @property
+    def sound(self) -> bool:
+        """Whether it is a pair that breaks no named rule, fails no gate and is not at the floor."""
+        return self.fault is None and self.judgement.sound
+
+    @property
     def ended(self) -> bool:
         return all(turn.completion.ended for turn in self.turns)
 

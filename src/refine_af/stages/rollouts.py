@@ -86,14 +86,14 @@ def drawn(train: Sequence[Instruction], count: int, seed: int, iteration: int) -
 
 
 def scores(context: Context, written: Sequence[WrittenPair]) -> list[float]:
-    """What training pays for. A pair that breaks a rule by name, or has no end, was judged by nobody: it gets what the
-    sound ones get in the mean, less a penalty. So form is taught by as much as is asked, however far the reward's floor
-    is from what sound pairs differ by."""
-    sound = [w.judgement.reward for w in written if w.fault is None]
+    """What training pays for. What is no sound pair gets what the sound ones get in the mean, less a penalty: so form
+    is taught by as much as is asked, however far the reward's floor, or a gate's cap, is from what sound pairs differ
+    by."""
+    sound = [w.judgement.reward for w in written if w.sound]
     if not sound:
         return [0.0] * len(written)
-    faulty = fmean(sound) - context.config.policy.fault_penalty
-    return [w.judgement.reward if w.fault is None else faulty for w in written]
+    unsound = fmean(sound) - context.config.policy.fault_penalty
+    return [w.judgement.reward if w.sound else unsound for w in written]
 
 
 def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
@@ -107,7 +107,7 @@ def contrasts(context: Context, written: Sequence[WrittenPair], iteration: int) 
     turns = [
         (pair.instruction.id, turn)
         for pair in written
-        if pair.fault is None
+        if pair.sound
         for turn in pair.turns
         if turn.completion.token_ids
     ]
@@ -121,7 +121,7 @@ def contrasts(context: Context, written: Sequence[WrittenPair], iteration: int) 
     if not found:
         raise RefineError(
             f"policy: mipo tells answers to one instruction from answers to another, and in iteration {iteration} "
-            "fewer than two instructions got a valid pair; raise policy.rollouts"
+            "fewer than two instructions got a sound pair; raise policy.rollouts"
         )
     return found
 
@@ -141,7 +141,7 @@ def _trajectory(
 def rollout_figures(written: Sequence[WrittenPair], language: Language) -> dict[str, float]:
     """What is watched beside the trainer's own figures: reward and its components, length, readability, diversity. The
     reward is that of sound pairs; of an iteration without one there is none."""
-    sound = [w.judgement.reward for w in written if w.fault is None]
+    sound = [w.judgement.reward for w in written if w.sound]
     figures = {"reward_mean": fmean(sound), "reward_std": pstdev(sound)} if sound else {}
     figures |= {
         "response_tokens": sum(w.tokens for w in written) / len(written),
