@@ -93,7 +93,7 @@ def test_before_anything_is_learnt_groups_write_what_ppo_writes(
     by_algorithm = {}
     for name, settings in {"ppo": {"rollouts": 2, "minibatch": 2}, algorithm: GROUPS}.items():
         folder = tmp_path / name
-        config = going_on(instructed, folder, other, algorithm=name, iterations=1, **settings)
+        config = going_on(instructed, folder, other, algorithm=name, iterations=1, action="pair", **settings)
         Run(config, folder).execute(until="policy")
         with open_run(folder) as store:
             rows = store.query("SELECT text FROM rollouts WHERE split = 'train' ORDER BY position")
@@ -178,7 +178,7 @@ def test_rollouts_that_are_all_empty_end_the_run_with_a_reason(
         return replace(turn, completion=replace(turn.completion, token_ids=()))
 
     monkeypatch.setattr(policy, "sampled", empty)
-    with pytest.raises(RefineError, match="rollouts of iteration 1 are empty, so there is nothing to learn from"):
+    with pytest.raises(RefineError, match=r"none of the \d+ rollouts of iteration 1 holds anything to learn from"):
         Run(config, tmp_path / "run").execute(until="policy")
 
 

@@ -331,7 +331,7 @@ def test_a_trajectory_is_a_turns_prompt_and_what_was_sampled_and_nothing_behind_
 ) -> None:
     said = st.tuples(st.sampled_from(["", " ", "a word", "two lines\nof it", "x:"]), st.booleans())
     with Store(tmp_path_factory.mktemp("run") / "run.db") as store:
-        context = context_of(store, SEEDS)
+        context = context_of(store, SEEDS, "policy.action=pair")
         engine = Scripted(lambda prompt: data.draw(said))
         pairs = write(context, engine, *instructions, log_probs=True)
         for written in pairs:
@@ -348,6 +348,53 @@ def test_a_trajectory_is_a_turns_prompt_and_what_was_sampled_and_nothing_behind_
         expected = sum(sound) / len(sound) - context.config.policy.fault_penalty if sound else 0.0
         for written, paid in zip(pairs, scores(context, pairs), strict=True):
             assert paid == pytest.approx(written.judgement.reward if written.sound else expected)
+
+
+class Counting:
+    """Says of inputs which one it is, the first of which can't be read."""
+
+    def __init__(self) -> None:
+        self.written = 0
+
+    def __call__(self, prompt: str) -> str | tuple[str, bool]:
+        if kind_of(prompt) != "input":
+            return by_kind()(prompt)
+        self.written += 1
+        return ("cut", False) if self.written == 1 else f"rough {self.written}"
+
+
+def test_answers_that_are_compared_answer_the_first_input_of_their_group_that_can_be_read(context: Context) -> None:
+    engine = Scripted(Counting())
+    made = write(context, engine, GIVEN, GIVEN, GIVEN, OPEN, OPEN, GIVEN, GIVEN, one_input=[3, 2, 2])
+    assert [one.input for one in made] == ["rough 2"] * 3 + [""] * 2 + ["rough 4"] * 2
+    assert [one.fault for one in made] == [None] * 7
+    assert len([p for prompts in engine.prompts for p in prompts if kind_of(p) == "answer"]) == 7
+
+
+def test_labels_that_are_compared_have_inputs_of_their_own(context: Context) -> None:
+    inputs = iter(["a mild wind", "a cold rain"])
+    engine = Scripted(lambda p: next(inputs) if kind_of(p) == "input of label" else by_kind()(p))
+    made = write(context, engine, LABELLED, LABELLED, one_input=[2])
+    assert [one.input for one in made] == ["a mild wind", "a cold rain"]
+
+
+def test_a_group_without_an_input_that_can_be_read_has_no_answer(context: Context) -> None:
+    made = write(context, Scripted(by_kind(input=("cut", False))), GIVEN, GIVEN, one_input=[2])
+    assert [one.fault for one in made] == [("cut by length", "input")] * 2
+
+
+@pytest.mark.parametrize(
+    ("of", "learnt"), [(OPEN, ["answer"]), (GIVEN, ["answer to input"]), (LABELLED, ["label"]), (NO_INPUT, ["answer"])]
+)
+def test_where_answers_are_the_action_nothing_is_learnt_from_inputs(
+    tmp_path: Path, of: Instruction, learnt: list[str]
+) -> None:
+    with Store(tmp_path / "run.db") as store:
+        context = context_of(store, SEEDS, "policy.action=answer")
+        (written,) = write(context, Scripted(by_kind()), of, log_probs=True)
+        made = [(*one.prefix_ids, *one.prompt_ids) for one in trajectories(context, written)]
+        asked = [turn.prefix + turn.prompt for turn in written.turns if turn.turn in learnt]
+        assert [decoded(ids) for ids in made] == asked
 
 
 @pytest.mark.parametrize("cap", [-100.0, 100.0])

@@ -133,6 +133,11 @@ class PolicyConfig(Section):
         "wrote for another instruction; best_of_n leaves the model as it is and turns the rollouts into more "
         "candidates, none does without them",
     )
+    action: Literal["pair", "answer"] = Field(
+        "pair",
+        description="what the reward is for: all that is written of a pair, as in the paper; or its answer (or label) "
+        "alone, and in grpo and rloo those to be compared answer the same input",
+    )
     iterations: Positive = Field(200, description="rollout-and-update cycles")
     rollouts: Annotated[int, Field(ge=2)] = Field(64, description="completions sampled in an iteration")
     group_size: Annotated[int, Field(ge=2)] = Field(
@@ -170,8 +175,8 @@ class PolicyConfig(Section):
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="gradients longer than this are scaled")
     fault_penalty: Annotated[float, Field(ge=0)] = Field(
         1.0,
-        description="how much less than the iteration's sound pairs one is paid that has no end, breaks a named rule or "
-        "fails a gate of the reward",
+        description="how much less than the iteration's sound pairs one is paid that has no end, breaks a named rule "
+        "or fails a gate of the reward",
     )
     held_out: Positive = Field(64, description="instructions kept out of training, scored before and after")
     held_out_samples: Positive = Field(2, description="completions scored for each of them")

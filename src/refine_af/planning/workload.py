@@ -90,6 +90,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
         )
     rollouts, new = options.iterations * options.rollouts, hope.pair_share * sampling.max_tokens
     each = turns(config, hope)
+    learnt = each if options.action == "pair" else 1.0  # turns of a pair
     measured = max(1, min(options.held_out, config.instructions.target // 3))  # a third at most is kept out
     held_out = 2 * measured * options.held_out_samples
     batch = min(config.model.batch_size, options.rollouts)
@@ -103,7 +104,7 @@ def _policy(config: Config, hope: Expectations, shown: int) -> StageWork:
     def through(rows: int) -> float:
         return (
             options.iterations
-            * math.ceil(responses * each * options.rollouts / rows)
+            * math.ceil(responses * learnt * options.rollouts / rows)
             * micro_batch_tokens(config, new, rows)
         )
 

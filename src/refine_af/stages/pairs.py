@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 from refine_af.config import SamplingConfig
 from refine_af.engines.base import Completion, Engine, Prompts, Stop
@@ -131,10 +132,13 @@ class PairWriter:
         seed: int,
         *,
         log_probs: bool = False,
+        one_input: Sequence[int] = (),
     ) -> list[WrittenPair]:
         """One judged pair an instruction, in order. Instructions may repeat, to have several candidates.
 
         First turns of all instructions are written together, then the second ones of those whose first can be read.
+        ``one_input``: sizes of groups, side by side, of one instruction each, whose answers are all to the same input,
+        the first of the group's that can be read.
         """
         drafts = [_Draft(i) for i in instructions]
         plans = [
@@ -150,6 +154,8 @@ class PairWriter:
             ]
             if asked:
                 self._write_turns(engine, asked, sampling, derived_seed(seed, *turns), log_probs)
+            if turns == INPUTS:
+                _share_inputs(drafts, one_input)
         return self._judged(drafts)
 
     def _write_turns(
@@ -228,6 +234,15 @@ class PairWriter:
             ) from error
         store.clear_unjudged()
         return judgements
+
+
+def _share_inputs(drafts: Sequence[_Draft], groups: Sequence[int]) -> None:
+    rest = iter(drafts)
+    for size in groups:
+        group = list(islice(rest, size))
+        if donor := next((draft for draft in group if "input" in draft.said), None):
+            for draft in group:
+                draft.turns, draft.said, draft.fault = list(donor.turns), dict(donor.said), None
 
 
 def mean_shares(written: Sequence[WrittenPair]) -> dict[str, float]:

@@ -166,8 +166,9 @@ def _order(context: Context, written: Sequence[WrittenPair], iteration: int, ste
     ]
     if not turns:
         raise RefineError(
-            f"policy: all {len(written)} rollouts of iteration {iteration} are empty, so there is nothing to "
-            "learn from; lower policy.learning_rate or raise policy.kl_coefficient, in a new folder"
+            f"policy: none of the {len(written)} rollouts of iteration {iteration} holds anything to learn from, since "
+            "they are empty or have no input that could be read; lower policy.learning_rate or raise "
+            "policy.kl_coefficient, in a new folder"
         )
     owners = [place for place, _ in turns]
     return Learn(iteration, [one for _, one in turns], scores(context, written), owners, step_scale)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from refine_af.engines.base import Engine
 from refine_af.errors import RefineError
 from refine_af.language import Language
+from refine_af.prompts.pairs import INPUTS
 from refine_af.records import Instruction, derived_random, derived_seed
 from refine_af.stages.context import Context, generated_instructions
 from refine_af.stages.held_out import STAGE, check
@@ -56,7 +57,9 @@ def sampled(
     with _rollout_engine(context, iteration) as engine:
         if iteration > 1 and config.policy.held_out_every and (iteration - 1) % config.policy.held_out_every == 0:
             checked = check(context, writer, engine, held_out, iteration - 1)
-        written = writer.write(engine, chosen, sampling, derived_seed(seed, STAGE, iteration), log_probs=True)
+        groups = config.policy.groups(len(chosen)) if config.policy.action == "answer" else ()
+        drawn_by = derived_seed(seed, STAGE, iteration)
+        written = writer.write(engine, chosen, sampling, drawn_by, log_probs=True, one_input=groups)
     return written, checked
 
 
@@ -97,8 +100,18 @@ def scores(context: Context, written: Sequence[WrittenPair]) -> list[float]:
 
 
 def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
-    """One for each turn: the prompts of a pair's turns differ, so they are no one text. All have the pair's score."""
-    return [_trajectory(context, one, one.completion.token_ids, one.completion.log_probs) for one in written.turns]
+    """One for each turn that is learnt: the prompts of a pair's turns differ, so they are no one text. All have the
+    pair's score."""
+    return [
+        _trajectory(context, one, one.completion.token_ids, one.completion.log_probs)
+        for one in _learnt(context, written)
+    ]
+
+
+def _learnt(context: Context, written: WrittenPair) -> list[WrittenTurn]:
+    """The turns that are the policy's actions."""
+    whole = context.config.policy.action == "pair"
+    return [turn for turn in written.turns if whole or turn.turn not in INPUTS]
 
 
 def contrasts(context: Context, written: Sequence[WrittenPair], iteration: int) -> list[tuple[Trajectory, Trajectory]]:
@@ -108,7 +121,7 @@ def contrasts(context: Context, written: Sequence[WrittenPair], iteration: int) 
         (pair.instruction.id, turn)
         for pair in written
         if pair.sound
-        for turn in pair.turns
+        for turn in _learnt(context, pair)
         if turn.completion.token_ids
     ]
     random = derived_random(context.config.seed, STAGE, "contrasts", iteration)
