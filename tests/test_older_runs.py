@@ -124,13 +124,17 @@ def test_a_run_that_has_seeds_alone_goes_on_as_a_new_one(tiny_config: Config, tm
         assert store.writes_pairs_as_now()
 
 
+@pytest.mark.parametrize("paid_as_now", [True, False])
 def test_a_run_whose_policy_was_learning_otherwise_is_refused_and_one_that_is_past_it_goes_on(
-    folder: Path, tiny_config: Config
+    folder: Path, tiny_config: Config, paid_as_now: bool
 ) -> None:
-    """Before, values were clipped by an option that is no more."""
+    """Before, values were clipped by an option that is no more; later, policies were paid what pairs are chosen by."""
     with Store(folder / "run.db") as store:
         known = tiny_config.model_dump(mode="json")
-        known["policy"]["value_clip_range"] = 0.2
+        if paid_as_now:
+            known["policy"]["value_clip_range"] = 0.2
+        else:
+            del known["feedback"]["training_weights"]
         store.change_config(known, "as an earlier version wrote it")
         store.start_stage("policy")
     before = test_run.rows(folder)

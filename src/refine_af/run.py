@@ -58,6 +58,7 @@ _WITH_LESS_MEMORY = (
     "policy.gradient_checkpointing=true, or start anew with a smaller model.batch_size"
 )
 _GONE = [name.removeprefix("policy.") for name in GONE]  # all are the policy's
+_PAID_APART = "training_weights"  # of feedback: before, policies were paid what pairs are chosen by
 _RECORDED = ("torch", "transformers", "peft", "trl", "ctranslate2", "rapidfuzz", "numpy")
 
 
@@ -143,7 +144,7 @@ class Run:
         learning = store.stage_begun("policy") and not store.stage_done("policy")
         if store.stage_begun("instructions") and not (store.writes_pairs_as_now() or has_pairs):
             otherwise = "wrote pairs differently"
-        elif learning and any(name in known["policy"] for name in _GONE):
+        elif learning and (any(name in known["policy"] for name in _GONE) or _PAID_APART not in known["feedback"]):
             otherwise = "trained the policy differently"
         else:
             return

@@ -309,6 +309,22 @@ def test_a_wrong_composite_is_refused_in_one_line_that_names_scorer_and_field(
             "composite takes none; use feedback.scorers.NAME.weight",
         ),
         ({"name": "embedded", "weights": {"nothing": 2}}, "feedback.weights names 'nothing'"),
+        (
+            {"name": "embedded", "training_weights": {"nothing": 2}},
+            "feedback.training_weights names 'nothing', which embedded has not; known: contrastive, content",
+        ),
+        (
+            {"name": "embedded", "training_weights": {"contrastive": 0}},
+            "feedback.training_weights: every weight is zero",
+        ),
+        (
+            {"name": "embedded", "training_weights": {"content": "nan"}},
+            "training_weights.content must be a finite number",
+        ),
+        (
+            {"name": "instructmining_v2", "training_weights": {"content": 1}},
+            "feedback.training_weights: instructmining_v2 takes none; leave them out",
+        ),
         ({"name": "variety", "scorers": {"variety": {"minimum": 1}}}, "feedback.scorers.variety.minimum: only"),
         ({"name": "variety", "scorers": {"variety": {"use": "format"}}}, "feedback.scorers.variety.use: only"),
         ({"name": "variety", "scorers": {"variety": {"weight": 0}}}, "feedback.scorers.variety.weight is zero"),

@@ -316,3 +316,18 @@ def test_the_first_calibration_is_kept_and_used_by_all_that_come_after(tmp_path:
         other = Composite("f", [calibrated(Scripted(), 1.0, examples(100, 200))], floor=-9)
         assert other.judge(examples(4)) != first.judge(examples(4))
         assert other.with_calibration_of(store).judge(examples(4)) == first.judge(examples(4))
+
+
+# -- what a policy is paid -----------------------------------------------------------------------------
+
+
+def test_in_training_components_have_other_weights_and_gates_stay(tmp_path: Path) -> None:
+    parts = [Component(Scripted("ours"), 1.0), Component(Scripted("other", 2.0), 1.0)]
+    gates = [Gate(Scripted("gate"), maximum=5.0, cap=-1.0)]
+    chosen = Composite("both", parts, floor=-9.0, gates=gates, training={"other": 0.0})
+    pairs = [Example("i", "", "3"), Example("i", "", "6")]
+    assert [one.reward for one in chosen.judge(pairs)] == [9.0, -1.0]
+    with Store(tmp_path / "run.db") as store:
+        paid = chosen.remembering(store).with_calibration_of(store).for_training()
+        assert [(one.reward, one.sound) for one in paid.judge(pairs)] == [(3.0, True), (-1.0, False)]
+    assert [one.reward for one in Composite("both", parts, floor=-9.0).for_training().judge(pairs)] == [9.0, 18.0]

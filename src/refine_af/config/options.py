@@ -93,6 +93,11 @@ class FeedbackConfig(Section):
     weights: dict[str, float] = Field(
         default_factory=dict, description="weight of a component of a named reward, in place of its default"
     )
+    training_weights: dict[str, float] = Field(
+        default_factory=dict,
+        description="weights of components while the policy is trained, where they are to differ from those by which "
+        "pairs are chosen; of embedded, content has none unless it is given here",
+    )
     scorers: dict[str, ScorerConfig] = Field(
         default_factory=dict, description="what a composite is made of: a label of your choice, and settings"
     )

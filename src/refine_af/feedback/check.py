@@ -21,6 +21,7 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         _check_neighbours(config, seeds)
     if config.name != "composite":
         _check_no_scorers(config)
+    _check_training_weights(config)
     if config.name == "embedded":
         from refine_af.feedback.composite import check_weights
         from refine_af.feedback.embedded import WEIGHTS
@@ -46,6 +47,23 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         _check_single(config.name, config.scorers.get(config.name, ScorerConfig()))
     else:
         _check_own(config.name, [*NAMED, *CATALOGUE], "feedback")
+
+
+def _check_training_weights(config: FeedbackConfig) -> None:
+    from refine_af.feedback.composite import check_weights
+    from refine_af.feedback.embedded import TRAINING_WEIGHTS, WEIGHTS
+
+    option, given = "feedback.training_weights", config.training_weights
+    if config.name not in ("embedded", "composite"):
+        if given:
+            raise UsageError(f"{option}: {config.name} takes none; leave them out")
+        return
+    weights = WEIGHTS | config.weights | TRAINING_WEIGHTS if config.name == "embedded" else {}
+    for label, of in config.scorers.items() if config.name == "composite" else ():
+        weights[label] = 1.0 if of.weight is None else of.weight
+    check_weights(config.name, given, list(weights), option)
+    if weights and not any((weights | given).values()):
+        raise UsageError(f"{option}: every weight is zero in training, so nothing could be learnt")
 
 
 def check_anchors(config: Config) -> None:

@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from refine_af.errors import UsageError
 from refine_af.feedback.base import Example, Judgement, Scorer, checked_scores
@@ -64,7 +65,8 @@ class Gate:
 class Composite:
     """reward = offset + Σ contribution of each component; at most the cap of each gate that fails; at least the floor.
 
-    An output without a visible character gets the floor and is shown to no scorer: nothing can be worse.
+    An output without a visible character gets the floor and is shown to no scorer: nothing can be worse. ``training``:
+    weights that differ while a policy is trained, see :meth:`for_training`.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Composite:
         floor: float,
         offset: float = 0.0,
         gates: Sequence[Gate] = (),
+        training: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         if not any(component.weight for component in components):
             raise UsageError(f"feedback {name!r}: every weight is zero, so every pair would get the same reward")
@@ -83,6 +86,7 @@ class Composite:
         self.components = tuple(components)
         self.offset = offset
         self.gates = tuple(gates)
+        self.training = training
         self._scorers: dict[str, Scorer] = {}
         parts: list[Component | Gate] = [*self.components, *self.gates]
         for part in parts:
@@ -142,14 +146,28 @@ class Composite:
         for component in self.components:
             mean, spread = known.get(component.name, (component.mean, component.spread))
             components.append(replace(component, mean=mean, spread=spread))
-        return Composite(self.name, components, floor=self.floor, offset=self.offset, gates=self.gates)
+        return self._made_of(components, self.gates)
 
     def remembering(self, store: Store) -> Composite:
         """The same reward, whose scorers ask a database first."""
         scorers = {name: remembered(scorer, store) for name, scorer in self._scorers.items()}
         components = [replace(c, scorer=scorers[c.name]) for c in self.components]
         gates = [replace(g, scorer=scorers[g.name]) for g in self.gates]
-        return Composite(self.name, components, floor=self.floor, offset=self.offset, gates=gates)
+        return self._made_of(components, gates)
+
+    def for_training(self) -> Composite:
+        """What a policy is paid: the same components and gates, with the weights of ``training``.
+
+        To choose the best of few pairs and to go on improving are different things: what a policy finds the easiest way
+        to raise may be harmless where it chooses between what was written anyway.
+        """
+        weighted = [replace(c, weight=self.training.get(c.name, c.weight)) for c in self.components]
+        return self._made_of(weighted, self.gates)
+
+    def _made_of(self, components: Sequence[Component], gates: Sequence[Gate]) -> Composite:
+        return Composite(
+            self.name, components, floor=self.floor, offset=self.offset, gates=gates, training=self.training
+        )
 
 
 def is_empty(output: str) -> bool:
@@ -157,13 +175,15 @@ def is_empty(output: str) -> bool:
     return not any(ch.isprintable() and not ch.isspace() for ch in output)
 
 
-def check_weights(feedback: str, weights: Mapping[str, float], names: Sequence[str]) -> None:
+def check_weights(
+    feedback: str, weights: Mapping[str, float], names: Sequence[str], option: str = "feedback.weights"
+) -> None:
     """Raises UsageError for a weight that belongs to none of ``names``, or that is not finite."""
     for name, weight in weights.items():
         if name not in names:
-            raise UsageError(f"feedback.weights names {name!r}, which {feedback} has not; known: {', '.join(names)}")
+            raise UsageError(f"{option} names {name!r}, which {feedback} has not; known: {', '.join(names)}")
         if not math.isfinite(weight):
-            raise UsageError(f"feedback.weights.{name} must be a finite number, found {weight}")
+            raise UsageError(f"{option}.{name} must be a finite number, found {weight}")
 
 
 def calibrated(scorer: Scorer, weight: float, good: Sequence[Example], clip: float = 2.0, label: str = "") -> Component:

@@ -4,7 +4,9 @@ for what that does not see.
 Contrastive influence is paid where learning a pair makes an answer fit its own task rather than another; that on
 content where it makes people's answers likelier, their ends apart. Alone, the first costs knowledge of answers and the
 second attention to what is asked; students of what both choose together gain in both. Were the ends of answers in it,
-the second would pay brevity, which a policy learns soon. See docs/benchmarks.md.
+the second would pay brevity. Among answers to one task it falls with their length all the same: to choose one of three
+does no harm, but a policy that is trained on it learns to be brief, so that one is paid the first alone. See
+docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 _DIRECTIONS: tuple[Direction, ...] = ("contrastive", "content")
 WEIGHTS: dict[str, float] = dict.fromkeys(_DIRECTIONS, 1 / 2)  # of the components, which a user may change by name
+TRAINING_WEIGHTS: dict[str, float] = {"content": 0.0}  # among answers to one task it falls with their length
 FLOOR = -3.0
 _CLIP = 3.0  # spreads of people's pairs
 # An answer in a whole sentence takes the question up: "The most popular sport among the five listed is football."
@@ -48,7 +51,8 @@ def embedded_feedback(workshop: Workshop) -> Composite:
         mean, spread = influence.people(direction)
         scorer = InfluenceScorer(influence, direction, direction)
         components.append(Component(scorer, given.get(direction, WEIGHTS[direction]), mean, spread or 1.0, _CLIP))
-    return Composite("embedded", components, floor=FLOOR, gates=_gates(workshop))
+    training = TRAINING_WEIGHTS | workshop.config.feedback.training_weights
+    return Composite("embedded", components, floor=FLOOR, gates=_gates(workshop), training=training)
 
 
 def _gates(workshop: Workshop) -> list[Gate]:

@@ -42,18 +42,21 @@ def make_feedback(workshop: Workshop) -> Composite:
 
 def composite(workshop: Workshop, scorers: Mapping[str, ScorerConfig]) -> Composite:
     """The weighted sum of the user's choice of scorers, calibrated on the seeds' pairs, with its gates."""
-    components, gates = [], []
+    components, gates, training = [], [], workshop.config.feedback.training_weights
     for label, settings in scorers.items():
         scorer = make_scorer(workshop, label, settings)
         weight = default_weight(scorer.better, label) if settings.weight is None else settings.weight
-        components.append(_component(workshop, scorer, weight, label, settings))
+        is_weighed = bool(weight or training.get(label))
+        components.append(_component(workshop, scorer, weight, label, settings, is_weighed=is_weighed))
         if settings.minimum is not None or settings.maximum is not None:
             gates.append(_gate(scorer, label, settings))
-    return Composite("composite", components, floor=floor_below(components), gates=gates)
+    return Composite("composite", components, floor=floor_below(components), gates=gates, training=training)
 
 
-def _component(workshop: Workshop, scorer: Scorer, weight: float, label: str, settings: ScorerConfig) -> Component:
-    if settings.calibrated and weight:
+def _component(
+    workshop: Workshop, scorer: Scorer, weight: float, label: str, settings: ScorerConfig, *, is_weighed: bool
+) -> Component:
+    if settings.calibrated and is_weighed:
         return calibrated(scorer, weight, workshop.seeds, settings.clip or _CLIP, label)
     return Component(scorer, weight, clip=settings.clip or math.inf, label=label)
 

@@ -98,17 +98,20 @@ class _Draft:
 
 
 class PairWriter:
-    """Demonstrations, feedback and sampling for the pairs of one run."""
+    """Demonstrations, feedback and sampling for the pairs of one run. ``training``: the feedback is what a policy is
+    paid, not that by which pairs are chosen."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, training: bool = False) -> None:
         self._context = context
+        self._training = training
         self._frames: dict[tuple[Turn, Shown], Frame] = {}
 
     @cached_property
     def feedback(self) -> Feedback:
         store = self._context.store
         made = self._context.parts.feedback(calibration_examples(self._context), store)
-        return made.with_calibration_of(store)
+        made = made.with_calibration_of(store)
+        return made.for_training() if self._training else made
 
     @cached_property
     def _seeds(self) -> list[SeedTask]:

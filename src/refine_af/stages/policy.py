@@ -48,7 +48,7 @@ def run_policy(context: Context) -> str:
     if context.config.instances.sampling.temperature == 0:
         raise UsageError("instances.sampling.temperature is 0: a policy that never varies can't be tuned; raise it")
     train, held_out = split_instructions(context)
-    writer = PairWriter(context)
+    writer = PairWriter(context, training=True)
     done = int(store.cursor(STAGE).get("iterations", 0))
     context.progress.begin(STAGE, config.iterations, "iterations", done)
     if not scored(context, "before"):
