@@ -318,10 +318,6 @@ def test_a_wrong_composite_is_refused_in_one_line_that_names_scorer_and_field(
             "feedback.training_weights: every weight is zero",
         ),
         (
-            {"name": "embedded", "training_weights": {"content": "nan"}},
-            "training_weights.content must be a finite number",
-        ),
-        (
             {"name": "instructmining_v2", "training_weights": {"content": 1}},
             "feedback.training_weights: instructmining_v2 takes none; leave them out",
         ),
