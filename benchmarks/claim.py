@@ -48,7 +48,9 @@ Found = dict[str, Any]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="the folder of the runs")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run for each")
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=[0, 1, 2], help="a run for each; none: the section again"
+    )
     parser.add_argument("--tasks", type=Path, default=ROOT.parent / "shared/data/superni_test.jsonl.gz")
     parser.add_argument("--instances", type=int, default=5, help="of each task")
     parser.add_argument("--instructions", type=int, default=132, help="to be kept")
@@ -82,7 +84,10 @@ def main() -> None:
             sys.exit(f"{error}")
         if not given.dry:
             RESULTS.write_text(json.dumps(found) + "\n", encoding="utf-8")
-            write_section("claim", "claim.py", section(found))
+    if not found["runs"]:
+        sys.exit(f"{RESULTS} holds no run; name a seed")
+    if not given.dry:
+        write_section("claim", "claim.py", section(found))
     print(section(found))
 
 
