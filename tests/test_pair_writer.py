@@ -27,7 +27,6 @@ from refine_af.records import Instruction, SeedTask
 from refine_af.stages.context import Context
 from refine_af.stages.demonstrations import Demonstrations
 from refine_af.stages.held_out import rollout
-from refine_af.stages.length import length_slope
 from refine_af.stages.pairs import PairWriter, WrittenPair
 from refine_af.stages.rollouts import rollout_figures, scores, trajectories
 from refine_af.store import Store
@@ -347,27 +346,8 @@ def test_a_trajectory_is_a_turns_prompt_and_what_was_sampled_and_nothing_behind_
             assert written.ended == all(t.completion.ended for t in written.turns)
         sound = [w.judgement.reward for w in pairs if w.sound]
         expected = sum(sound) / len(sound) - context.config.policy.fault_penalty if sound else 0.0
-        for written, paid in zip(pairs, scores(context, pairs, 1), strict=True):
+        for written, paid in zip(pairs, scores(context, pairs), strict=True):
             assert paid == pytest.approx(written.judgement.reward if written.sound else expected)
-
-
-def test_where_length_is_neutral_answers_are_paid_apart_from_it_and_tasks_as_before(tmp_path: Path) -> None:
-    """The reward is the number of words: earlier rollouts tell as well as an iteration's own what length is worth."""
-    with Store(tmp_path / "run.db") as store:
-        context = context_of(store, SEEDS, "policy.length_neutral=true")
-
-        def paid_for(iteration: int, *said: str) -> list[tuple[int, float]]:
-            answers = iter(said)
-            made = write(context, Scripted(lambda prompt: next(answers)), *[OPEN] * 3, *[NO_INPUT] * (len(said) - 3))
-            paid = scores(context, made, iteration)
-            assert sum(paid[:3]) == pytest.approx(sum(one.judgement.reward for one in made[:3]))
-            store.add_rollouts(rollout(one, "train", iteration, place) for place, one in enumerate(made))
-            return [(len(words.split()), value) for words, value in zip(said, paid, strict=True)]
-
-        first = paid_for(1, "a b c", "a b", "a", "a b c d e f", "a b c")
-        assert length_slope([first[:3], first[3:]]) == pytest.approx(0, abs=1e-9)
-        second = paid_for(2, "a b c", "a b", "a")
-        assert 0 > length_slope([second]) > -1, "longer answers paid more by the word in the first iteration"
 
 
 class Counting:
@@ -435,7 +415,7 @@ def test_a_pair_that_fails_a_gate_is_paid_like_one_that_breaks_a_rule_whatever_t
     ]
     assert (short.sound, failed.sound, cut.sound) == (True, False, False)
     penalty = context.config.policy.fault_penalty
-    assert scores(context, [short, failed, cut], 1) == [2.0, 2.0 - penalty, 2.0 - penalty]
+    assert scores(context, [short, failed, cut]) == [2.0, 2.0 - penalty, 2.0 - penalty]
     figures = rollout_figures([short, failed, cut], context.config.reads)
     assert (figures["reward_mean"], figures["parsed_share"]) == (2.0, pytest.approx(1 / 3))
     assert [rollout(one, "before", 0, 0).sound for one in (short, failed, cut)] == [True, False, False]

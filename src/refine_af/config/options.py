@@ -183,11 +183,6 @@ class PolicyConfig(Section):
         description="how much less than the iteration's sound pairs one is paid that has no end, breaks a named rule "
         "or fails a gate of the reward",
     )
-    length_neutral: bool = Field(
-        False,
-        description="take off a reward what it has paid for the length of answers alone, as the rollouts of one "
-        "instruction show it (grpo, rloo)",
-    )
     held_out: Positive = Field(64, description="instructions kept out of training, scored before and after")
     held_out_samples: Positive = Field(2, description="completions scored for each of them")
     held_out_every: Natural = Field(

@@ -171,7 +171,7 @@ def _order(context: Context, written: Sequence[WrittenPair], iteration: int, ste
             "policy.kl_coefficient, in a new folder"
         )
     owners = [place for place, _ in turns]
-    return Learn(iteration, [one for _, one in turns], scores(context, written, iteration), owners, step_scale)
+    return Learn(iteration, [one for _, one in turns], scores(context, written), owners, step_scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from refine_af.prompts.pairs import INPUTS
 from refine_af.records import Instruction, derived_random, derived_seed
 from refine_af.stages.context import Context, generated_instructions
 from refine_af.stages.held_out import STAGE, check
-from refine_af.stages.length import length_neutral
 from refine_af.stages.pairs import PairWriter, WrittenPair, WrittenTurn, distinct_bigrams, mean_shares
 from refine_af.stages.team_engine import in_team
 
@@ -89,7 +88,7 @@ def drawn(train: Sequence[Instruction], count: int, seed: int, iteration: int) -
     return deck[start : start + count]
 
 
-def scores(context: Context, written: Sequence[WrittenPair], iteration: int) -> list[float]:
+def scores(context: Context, written: Sequence[WrittenPair]) -> list[float]:
     """What training pays for. What is no sound pair gets what the sound ones get in the mean, less a penalty: so form
     is taught by as much as is asked, however far the reward's floor, or a gate's cap, is from what sound pairs differ
     by."""
@@ -97,8 +96,7 @@ def scores(context: Context, written: Sequence[WrittenPair], iteration: int) -> 
     if not sound:
         return [0.0] * len(written)
     unsound = fmean(sound) - context.config.policy.fault_penalty
-    paid = length_neutral(context, written, iteration) if context.config.policy.length_neutral else {}
-    return [paid.get(place, w.judgement.reward) if w.sound else unsound for place, w in enumerate(written)]
+    return [w.judgement.reward if w.sound else unsound for w in written]
 
 
 def trajectories(context: Context, written: WrittenPair) -> list[Trajectory]:
