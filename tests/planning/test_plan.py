@@ -98,13 +98,16 @@ def test_groups_cost_what_ppo_costs(algorithm: str) -> None:
     assert f"{algorithm.upper()}: 8 iterations of 32 rollouts in groups of 4" in groups.stage("policy").words
 
 
+@pytest.mark.parametrize(("action", "turns"), [("pair", 2), ("answer", 1)])
 @pytest.mark.parametrize("algorithm", ["ppo", "grpo", "rloo"])
-def test_training_learns_from_both_turns_of_every_pair_that_has_two(algorithm: str) -> None:
+def test_training_learns_from_both_turns_of_a_pair_that_has_two_or_from_its_answer(
+    algorithm: str, action: str, turns: int
+) -> None:
     def trained(inputs: str) -> float:
         settings = ["policy.epochs=1", f"policy.algorithm={algorithm}", f"instances.inputs={inputs}"]
-        return plan_of("embedded", *settings).stage("policy").trained_tokens
+        return plan_of("embedded", *settings, f"policy.action={action}").stage("policy").trained_tokens
 
-    assert trained("always") == pytest.approx(2 * trained("never"), rel=0.01)
+    assert trained("always") == pytest.approx(turns * trained("never"), rel=0.01)
 
 
 def test_best_of_n_writes_as_much_as_training_and_the_tuned_pairs_would() -> None:
