@@ -76,7 +76,7 @@ def pays_at(place: int) -> Callable[[Trajectory], float]:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("place", [0, 30], ids=["first", "middle"])
 def test_it_learns_what_pays_long_before_the_response_ends(place: int, seed: int) -> None:
-    """Of sixty tokens one pays, and the score comes at the end. How soon it is found hangs on a processor's rounding."""
+    """Of sixty tokens one pays, and the score comes at the end. How soon, hangs on rounding."""
     means = curve(pays_at(place), seed, length=60, ends=False, budget=80, learning_rate=5e-3)
     assert means[0] < 0.4
     assert last(means) > 0.9
