@@ -168,12 +168,10 @@ _NONSENSE = """
 ALTER TABLE arm_rows ADD COLUMN output TEXT;        -- what stands in the instance's place, in an arm of nonsense
 """
 
-# Of what was written before, nothing says which pairs failed a gate. A policy whose training has not ended yet is
-# measured anew: the initial one writes for the held-out instructions what it wrote before.
+# Of what was written before, nothing says which pairs failed a gate. A run whose policy was still learning is refused.
 _SOUND_ROLLOUTS = """
 ALTER TABLE rollouts ADD COLUMN sound INTEGER NOT NULL DEFAULT 1;       -- a pair, not at the floor, no gate failed
 UPDATE rollouts SET sound = fault IS NULL;
-DELETE FROM rollouts WHERE split = 'before' AND NOT EXISTS (SELECT 1 FROM rollouts WHERE split = 'after');
 """
 
 MIGRATIONS: tuple[tuple[str, str], ...] = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from refine_af.config import ScorerConfig
 from refine_af.feedback.base import Scorer
@@ -50,7 +51,9 @@ def composite(workshop: Workshop, scorers: Mapping[str, ScorerConfig]) -> Compos
         components.append(_component(workshop, scorer, weight, label, settings, is_weighed=is_weighed))
         if settings.minimum is not None or settings.maximum is not None:
             gates.append(_gate(scorer, label, settings))
-    return Composite("composite", components, floor=floor_below(components), gates=gates, training=training)
+    paid = [replace(one, weight=training.get(one.name, one.weight)) for one in components]
+    floor = min(floor_below(components), floor_below(paid))
+    return Composite("composite", components, floor=floor, gates=gates, training=training)
 
 
 def _component(

@@ -30,26 +30,25 @@ class Fit:
 
 
 def fit_of(reward: Feedback, before: Paid, after: Paid, seed: int) -> Fit | None:
-    """Over the instructions that have a pair both times; None where they are fewer than two.
+    """Over the instructions that have a pair both times.
 
     Each answer is judged once more, behind the prompt of one other instruction, the same before and after. Where it
-    fails a gate there, the reward is the gate's and says nothing of the answer: that instruction is left out.
+    fails a gate there, the reward is the gate's and says nothing of the answer: that instruction is left out. None
+    where fewer than two are left.
     """
     both = sorted(before.keys() & after.keys())
     derived_random(seed, "fit").shuffle(both)
     found = zip(_fits(reward, before, both), _fits(reward, after, both), strict=True)
     fits = [(was, became) for was, became in found if was is not None and became is not None]
-    if len(both) < 2 or not fits:
+    if len(fits) < 2:
         return None
     was, became = map(list, zip(*fits, strict=True))
     return Fit(fmean(was), fmean(became), paired_difference(was, became, seed=seed))
 
 
 def _fits(reward: Feedback, paid: Paid, ids: Sequence[str]) -> list[float | None]:
-    if not ids:
-        return []
     own = [paid[id] for id in ids]
-    others = [*own[1:], own[0]]
+    others = [*own[1:], *own[:1]]
     moved = [
         Example(other.instruction, other.input, one.output) for (one, _), (other, _) in zip(own, others, strict=True)
     ]
