@@ -2,6 +2,7 @@
 
 from refine_af.config.arms import Arm
 from refine_af.config.experiment import ExperimentConfig
+from refine_af.config.feedback import FeedbackConfig, ScorerConfig
 from refine_af.config.load import (
     GONE,
     PRESETS,
@@ -15,7 +16,6 @@ from refine_af.config.model import ModelConfig, ServerConfig
 from refine_af.config.options import (
     Config,
     EvaluationConfig,
-    FeedbackConfig,
     FinetuneConfig,
     GuardsConfig,
     InstancesConfig,
@@ -23,7 +23,6 @@ from refine_af.config.options import (
     LoraSettings,
     PolicyConfig,
     SamplingConfig,
-    ScorerConfig,
     SeedsConfig,
 )
 
