@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 from refine_af.config import Config, FeedbackConfig, ModelConfig, PolicyConfig, ScorerConfig, nearest_name
 from refine_af.errors import UsageError
@@ -21,14 +22,16 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         _check_neighbours(config, seeds)
     if config.name != "composite":
         _check_no_scorers(config)
-    _check_training_weights(config)
+    if config.training_weights and config.name not in ("embedded", "composite"):
+        raise UsageError(f"feedback.training_weights: {config.name} takes none; leave them out")
     if config.name == "embedded":
         from refine_af.feedback.composite import check_weights
-        from refine_af.feedback.embedded import WEIGHTS
+        from refine_af.feedback.embedded import TRAINING_WEIGHTS, WEIGHTS
 
         check_weights("embedded", config.weights, list(WEIGHTS))
         if not any((WEIGHTS | config.weights).values()):
             raise UsageError("feedback.weights: every weight is zero, so every pair would get the same reward")
+        _check_training_weights("embedded", config.training_weights, WEIGHTS | config.weights | TRAINING_WEIGHTS)
         locate_encoder(EMBEDDED)
         return
     if config.name.startswith("instructmining_v") and config.name in NAMED:
@@ -43,27 +46,22 @@ def check_feedback(config: FeedbackConfig, seeds: int | None = None) -> None:
         raise UsageError(f"feedback.weights: {config.name} takes none; {instead}")
     if config.name == "composite":
         _check_composite(config)
+        weights = {label: 1.0 if of.weight is None else of.weight for label, of in config.scorers.items()}
+        _check_training_weights("composite", config.training_weights, weights)
     elif config.name in CATALOGUE:
         _check_single(config.name, config.scorers.get(config.name, ScorerConfig()))
     else:
         _check_own(config.name, [*NAMED, *CATALOGUE], "feedback")
 
 
-def _check_training_weights(config: FeedbackConfig) -> None:
+def _check_training_weights(name: str, given: Mapping[str, float], weights: Mapping[str, float]) -> None:
+    """``weights``: what each component has in training where none is given."""
     from refine_af.feedback.composite import check_weights
-    from refine_af.feedback.embedded import TRAINING_WEIGHTS, WEIGHTS
 
-    option, given = "feedback.training_weights", config.training_weights
-    if config.name not in ("embedded", "composite"):
-        if given:
-            raise UsageError(f"{option}: {config.name} takes none; leave them out")
-        return
-    weights = WEIGHTS | config.weights | TRAINING_WEIGHTS if config.name == "embedded" else {}
-    for label, of in config.scorers.items() if config.name == "composite" else ():
-        weights[label] = 1.0 if of.weight is None else of.weight
-    check_weights(config.name, given, list(weights), option)
-    if weights and not any((weights | given).values()):
-        raise UsageError(f"{option}: every weight is zero in training, so nothing could be learnt")
+    option = "feedback.training_weights"
+    check_weights(name, given, list(weights), option)
+    if weights and not any({**weights, **given}.values()):
+        raise UsageError(f"{option}: every weight is zero in training, so nothing could be learnt; give one there")
 
 
 def check_anchors(config: Config) -> None:
