@@ -101,14 +101,6 @@ def figures(folder: Path, config: Config) -> Found:
     models = {one.name: one for one in pooled_arms(evaluations, config.experiment, size)}
     models[BASE] = evaluations[BASE]
     tasks = sorted(by_task(models[BASE], ROUGE_L))
-    values = {
-        name: {
-            figure: [round(of[task], 5) if task in of else None for task in tasks]
-            for figure in FIGURES
-            for of in [by_task(model, figure)]
-        }
-        for name, model in models.items()
-    }
     return {
         "machine": machine(),
         "commit": _commit(),
@@ -116,8 +108,15 @@ def figures(folder: Path, config: Config) -> Found:
         "instances": len(models[BASE].rows),
         "held_out": held_out,
         "tasks": tasks,
-        "values": values,
+        "values": {
+            name: {figure: _rounded(by_task(model, figure), tasks) for figure in FIGURES}
+            for name, model in models.items()
+        },
     }
+
+
+def _rounded(of: Mapping[str, float], tasks: Sequence[str]) -> list[float | None]:
+    return [round(of[task], 5) if task in of else None for task in tasks]
 
 
 def _commit() -> str:
