@@ -4,12 +4,12 @@
     python benchmarks/preference.py tally FOLDER READER.jsonl READER.jsonl
 
 A run is one that has trained its policy and has its pairs (`--until instances`); several are several policies.
-``sheet`` draws, for each of :data:`COMPARISONS`, so many instructions whose two pairs differ, as many of each run, and
-shows both in an order of chance: sheet.jsonl for readers (number, instruction, first, second), and key.json. Among them
-is a fifth as many of each of :data:`CONTROLS`, nonsense that tells whether a reader reads. A reader's
-file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair that would be the better
-training example. ``tally`` adds the sheet to preference.json beside this script, or puts it in the place of one of
-the same runs, and writes the section of docs/benchmarks.md.
+``sheet`` draws, for each of :data:`COMPARISONS`, so many instructions whose two pairs differ (all where fewer do), as
+many of each run, and shows both in an order of chance: sheet.jsonl for readers (number, instruction, first, second),
+and key.json. Among them is a fifth as many of each of :data:`CONTROLS`, nonsense that tells whether a reader reads. A
+reader's file has a line for each number: {"number", "better": "first" | "second" | "tie"}, for the pair that would be
+the better training example. ``tally`` adds the sheet to preference.json beside this script, or puts it in the place of
+one of the same runs, and writes the section of docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def make_sheet(runs: list[Path], folder: Path, pairs_each: int) -> None:
         pairs |= {SHUFFLED: shuffled(pairs["tuned"], 0), LAST_WORD: last_words(pairs["tuned"])}
         for name, (ours, other) in (COMPARISONS | CONTROLS).items():
             differ = [both for both in zip(pairs[ours], pairs[other], strict=True) if both[0] != both[1]]
-            wanted = pairs_each // len(runs) // (5 if name in CONTROLS else 1)
+            wanted = min(pairs_each // len(runs) // (5 if name in CONTROLS else 1), len(differ))
             drawn = derived_random(0, "preference", run.name, name).sample(differ, wanted)
             rows += [
                 {"comparison": name, "run": run.name, "ours": asdict(better), "other": asdict(rival)}
