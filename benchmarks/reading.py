@@ -8,8 +8,9 @@
 ``sheet`` draws selected pairs of runs, or pairs of files, as many of each version, evenly, shuffles them, and writes
 sheet.jsonl (number, instruction, input, output) and key.json. ``greedy`` makes one of the greedy answers to a sheet's
 prompts of a version, and to the held-out seed tasks, which people wrote: what the model can do at its best. A reader's
-file has a line for each number: {"number", "task", "input", "answer", "language"}, marks of 0 or 1. ``tally`` puts the
-rows with their marks into reading.json, or another of that name, and the table into docs/benchmarks.md.
+file has a line for each number: {"number", "task", "input", "answer", "language"}, marks of 0 or 1. ``tally`` adds the
+rows with their marks to reading.json, or another of that name, in place of those of the same runs, and writes the table
+of all into docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from section import write_section
@@ -67,8 +69,11 @@ def main() -> None:
         make_greedy_sheet(chosen.folder, chosen.version, chosen.to)
     else:
         name = "reading" if chosen.kind == "reading" else f"reading_{chosen.kind}"
-        found = tallied(chosen.folder, [read_marks(path) for path in chosen.readers])
         target = Path(__file__).with_name(f"{name}.json")
+        marked = marked_rows(chosen.folder, [read_marks(path) for path in chosen.readers])
+        here = {row["run"] for row in marked}
+        before = json.loads(target.read_text(encoding="utf-8"))["rows"] if target.exists() else []
+        found = tallied([row for row in before if row["run"] not in here] + marked)
         target.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print(section(found, target.name))
         write_section(name.replace("_", " "), "reading.py", section(found, target.name))
@@ -134,24 +139,28 @@ def read_marks(path: Path) -> dict[int, dict[str, int]]:
     return {row["number"]: {mark: int(row[mark]) for mark in MARKS} for row in rows}
 
 
-def tallied(folder: Path, readers: list[dict[int, dict[str, int]]]) -> dict[str, Any]:
-    """Rows with their marks; of each version the shares that each reader marked, usable being all four."""
-    rows = json.loads((folder / "key.json").read_text(encoding="utf-8"))
+def marked_rows(folder: Path, readers: list[dict[int, dict[str, int]]]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads((folder / "key.json").read_text(encoding="utf-8"))
     for number, row in enumerate(rows, 1):
         row["marks"] = [reader[number] for reader in readers]
+    return rows
+
+
+def tallied(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each version the shares that the first reader of a row marked, and the second; usable is all four marks."""
     shares = {}
     for version in sorted({row["version"] for row in rows}):
         mine = [row for row in rows if row["version"] == version]
         usable = [[all(marks.values()) for marks in row["marks"]] for row in mine]
         by_mark = {
-            mark: [sum(row["marks"][k][mark] for row in mine) / len(mine) for k in range(len(readers))]
+            mark: [fmean(row["marks"][reader][mark] for row in mine) for reader in range(len(mine[0]["marks"]))]
             for mark in MARKS
         }
         both = sum(all(flags) for flags in usable)
         shares[version] = {
             "rows": len(mine),
             **by_mark,
-            "usable": [sum(flags[k] for flags in usable) / len(mine) for k in range(len(readers))],
+            "usable": [fmean(flags) for flags in zip(*usable, strict=True)],
             "usable_by_all": both / len(mine),
             "usable_by_all_interval": wilson_interval(both, len(mine)),
         }
