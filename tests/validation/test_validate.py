@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from refine_af.parts import Parts
 from refine_af.progress import Silent
 from refine_af.records import SeedTask
 from refine_af.run import Run
+from refine_af.store import Store
 from refine_af.validation import validate as module
 from refine_af.validation.choices import BEST, CHANCE, ECHO, NONSENSE, SHORTEST, SHUFFLED, WORST, Candidate, by_reward
 from refine_af.validation.gains import Gain
@@ -111,6 +113,16 @@ def test_a_validation_says_its_verdict_and_goes_on(run: Path, monkeypatch: pytes
 def test_another_reward_than_the_runs_is_asked_for_by_its_name(run: Path) -> None:
     config = load_config(run / "config.yaml", overrides=["feedback=null", "feedback.name=variety"])
     assert validate(run, config, None, 1, Silent()).reward == "variety"
+
+
+def test_what_the_arm_best_of_n_wrote_can_be_chosen_too(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    with Store(tmp_path / "run" / "run.db") as store:
+        generated = {i.id for i in store.instructions(origin="generated")}
+        one = next(i for i in store.instances(policy="initial") if i.instruction_id in generated)
+        store.add_instances([replace(one, id="another", output="Said once more.", policy="best_of_n")])
+        outputs = [one.pair.output for group in module.candidates(store) for one in group]
+    assert outputs.count("Said once more.") == 1
 
 
 def test_too_few_candidates_are_told_in_one_line(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

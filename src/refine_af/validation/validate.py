@@ -98,10 +98,10 @@ def validate(folder: Path, config: Config, tasks: Path | None, trainings: int, p
 
 
 def candidates(store: Store) -> list[list[Candidate]]:
-    """Of each generated instruction the pairs of the initial policy, where there are two or more, with the run's own
-    rewards."""
+    """Of each generated instruction the pairs that the initial policy wrote, those of the arm best_of_n among them,
+    where there are two or more, with the run's own rewards."""
     texts = {one.id: one.text for one in generated_instructions(store)}
-    groups = by_instruction(store.instances(policy="initial"))
+    groups = by_instruction(store.instances(policy="initial") + store.instances(policy="best_of_n"))
     return [
         [Candidate(Example(texts[id], one.input, one.output), one.reward or 0.0, one.sound) for one in members]
         for id, members in sorted(groups.items())
