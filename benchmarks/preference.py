@@ -31,6 +31,7 @@ from refine_af.records import derived_random
 from refine_af.validation.choices import LAST_WORD, SHUFFLED, last_words, shuffled
 
 RESULTS = Path(__file__).with_suffix(".json")
+TODAY = ("c0", "c1", "c2")  # policies of today's default, a seed each, their instructions their own
 CHANCE = Arm(name="chance", policy="initial", choose="chance")
 COMPARISONS = {  # the arm that ought to be better, and the other one
     "choosing: the initial policy's best against one of its pairs by chance": ("initial", "chance"),
@@ -116,6 +117,7 @@ def section(sheets: list[dict[str, Any]]) -> str:
         "## Blind preferences (`benchmarks/preference.py`, `benchmarks/preference.json`)",
         "",
         "Of instructions two pairs each. Two readers said, knowing neither, which is the better training example.",
+        *pooled([sheet for sheet in sheets if set(sheet["runs"]) <= set(TODAY)]),
     ]
     for sheet in sheets:
         lines += [
@@ -126,12 +128,33 @@ def section(sheets: list[dict[str, Any]]) -> str:
         for title, of in sheet["comparisons"].items():
             named = {str(number): one for number, one in enumerate(of["readers"], 1)} | {"together": of["together"]}
             for name, one in named.items():
-                share = one["won"] / (one["won"] + one["lost"])
                 low, high = one["interval"]
-                shown = f"{share:.0%} ({low:.0%} to {high:.0%}) | {one['p']:.2g}"
+                shown = f"{_share(one)} ({low:.0%} to {high:.0%}) | {one['p']:.2g}"
                 lines.append(f"| {title} | {name} | {one['won']} | {one['tied']} | {one['lost']} | {shown} |")
                 title = f"they agree on {of['agree']:.0%}" if name == "1" else ""
     return "\n".join(lines)
+
+
+def pooled(sheets: list[dict[str, Any]]) -> list[str]:
+    """The policies of today's default in one table, readers together."""
+    named = ", ".join(name for sheet in sheets for name in sheet["runs"])
+    lines = [
+        "",
+        f"| today's default: {named} | preferred | tied | the other | share (95 %, Wilson) | p | by policy |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for title in (*COMPARISONS, *CONTROLS):
+        votes = [[sum(row["votes"]) for row in sheet["rows"] if row["comparison"] == title] for sheet in sheets]
+        each = ", ".join(_share(_counted(some)) for some in votes)
+        one = _counted([vote for some in votes for vote in some])
+        low, high = one["interval"]
+        shown = f"{_share(one)} ({low:.0%} to {high:.0%}) | {one['p']:.2g} | {each}"
+        lines.append(f"| {title} | {one['won']} | {one['tied']} | {one['lost']} | {shown} |")
+    return lines
+
+
+def _share(counted: dict[str, Any]) -> str:
+    return f"{counted['won'] / (counted['won'] + counted['lost']):.0%}"
 
 
 def main() -> None:
