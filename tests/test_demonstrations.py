@@ -179,12 +179,13 @@ def test_an_input_opens_with_a_third_of_the_nearest_other_seeds_words_at_most(
     ("nearest", "opening"),
     [
         ("We met him. Then it rained all day and we left.", "We met"),  # no whole sentence
-        ("Soup\n- 200 g lentils\n- 2 carrots\n- 3 onions", "Far away in"),  # lines: a list has no end
-        ("10 20 30 40 50 60 70 80 90 100", "Far away in"),  # nothing that says what it is about
-        ("oak, ash, elm", "Far away in"),  # too short to open anything
+        ("Soup\n- 200 g lentils\n- 2 carrots\n- 3 onions", ""),  # lines: a list has no end
+        ("10 20 30 40 50 60 70 80 90 100", ""),  # nothing that says what it is about
+        ("oak, ash, elm", ""),  # too short to open anything
     ],
 )
 def test_what_a_small_model_could_not_go_on_with_opens_no_input(nearest: str, opening: str) -> None:
+    """And no farther task's does in its place: a text of another kind would not fit."""
     seeds = [task("Do 0", "Some text"), task("Do 1", nearest), task("Do 2", "Far away in a land of old kings he lived")]
     opened = Demonstrations(seeds, config(opened_inputs=True), is_chat=True, near=likeness_of(seeds))
     assert opened.opening("input", "Do 0", "Do 0") == opening

@@ -113,3 +113,23 @@ def test_the_seeds_are_read_once(store: Store, monkeypatch: pytest.MonkeyPatch) 
     for _ in range(3):
         found.are_classification(["Sing"])
     assert parts.encoder.asked == 2 + 3, "once for each kind, then once a batch"
+
+
+TOLD = [task(f"Bake clay {i} hard", "The potter went down to the river at dawn", "done") for i in range(6)]
+LISTED = [task(f"In doubt {i} say so", "7, 9, 11", "yes") for i in range(6)]
+
+
+@pytest.mark.parametrize(
+    ("given", "encoder", "lacking"),
+    [
+        ([*TOLD, *LISTED], True, ["When in doubt, ask", POINTS]),  # a list opens nothing; no seed is like what points
+        ([*TOLD, *LISTED], False, []),  # nobody tells what is alike
+        ([*GIVEN, *LISTED], True, []),  # no seed's input opens any
+    ],
+)
+def test_an_input_is_lacking_where_the_likest_seeds_opens_none_or_no_seed_is_like_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch, given: list[SeedTask], encoder: bool, lacking: list[str]
+) -> None:
+    found = kinds_of(store, [*OPEN, *given], parts_of(monkeypatch, encoder))
+    texts = ["Form clay", "When in doubt, ask", "Sing", POINTS]
+    assert [text for text in texts if found.lacks_input(text, None)] == lacking

@@ -23,6 +23,7 @@ from refine_af.prompts.instructions import list_request, opening_of
 from refine_af.records import Instruction, SeedTask
 from refine_af.stages.context import Context
 from refine_af.stages.instructions import run_instructions
+from refine_af.stages.kinds import Kinds
 from refine_af.stages.proposing import propose
 from refine_af.store import Store
 
@@ -212,6 +213,14 @@ def test_the_least_likely_third_of_a_rounds_openings_is_left(store: Store) -> No
     kept, why = made(context_of(store, engine, prompts_per_round=6, continuations=1))
     assert [text[-8:] for text in kept] == [text[-8:] for text in texts[:4]]
     assert why == {"unlikely": 2}
+
+
+def test_what_needs_an_input_that_cannot_be_expected_is_rejected(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Scripted(lambda _: [(NOVEL[0], -1.0, True), (NOVEL[1], -2.0, True)])
+    monkeypatch.setattr(Kinds, "lacks_input", lambda self, text, asked: text.endswith(NOVEL[0]) and asked is False)
+    kept, why = made(context_of(store, engine, continuations=2))
+    assert [text.endswith(NOVEL[1]) for text in kept] == [True]
+    assert why == {"unlike tasks with an input": 1}
 
 
 words = st.sampled_from(["amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "?", "image"])

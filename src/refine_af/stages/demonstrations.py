@@ -9,25 +9,18 @@ how its text goes on would say it again.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from refine_af.config import Config
 from refine_af.language import Language
-from refine_af.prompts.pairs import ANSWERS, INPUTS, Turn, shows
+from refine_af.prompts.pairs import ANSWERS, Turn, shows
 from refine_af.records import SeedTask, derived_random, derived_seed
+from refine_af.stages.openers import Near, Nearest, Openers
 
 FEWEST_SETS = 8
-_LONGEST_OPENING = 6  # words
-_LETTERS = re.compile(r"[^\W\d_]{2}")
-_SENTENCE_ENDS = ".!?。！？؟।"
 Shown = tuple[SeedTask, ...]
-Floats = NDArray[np.float32]
 
 
 class Demonstrations:
@@ -37,16 +30,11 @@ class Demonstrations:
     label shows a set with the one that is most like what it asks for. Without it, any set.
     """
 
-    def __init__(
-        self, tasks: Sequence[SeedTask], config: Config, *, is_chat: bool, near: Callable[[str], Floats] | None = None
-    ) -> None:
+    def __init__(self, tasks: Sequence[SeedTask], config: Config, *, is_chat: bool, near: Near | None = None) -> None:
         self._seed = config.seed
         language = config.reads
-        self._near = near
-        self._place = {task: place for place, task in enumerate(tasks)}
-        opened = [(t, _openings(t.input, language)) for t in tasks if config.instances.opened_inputs]
-        self._openings = {task: possible for task, possible in opened if possible}
-        self._openers = {turn: [t for t in self._openings if shows(turn, t)] for turn in INPUTS}
+        self._nearest = None if near is None else Nearest(tasks, near)
+        self._openers = Openers(tasks, near, language) if near and config.instances.opened_inputs else None
         longest = config.instances.max_demonstration_words
         self._sets: dict[Turn, list[Shown]] = {}
         for turn in get_args(Turn):
@@ -61,11 +49,15 @@ class Demonstrations:
     def of(self, turn: Turn, instruction: str, asked: str) -> Shown:
         """The set that a prompt shows which asks this for an instruction; never one with the instruction itself, or
         with the task as which its input opens, as long as there is another."""
-        sets, opener = self._sets[turn], self._opener(turn, instruction)
+        sets = self._sets[turn]
+        opener = None if self._openers is None else self._openers.of(turn, instruction)
         never = {instruction, opener.instruction if opener is not None else instruction}
         others = [some for some in sets if all(t.instruction not in never for t in some)] or sets
         # An answer behind the nearest task is too often that task's.
-        nearest = None if turn in ANSWERS else self._nearest(instruction, chain.from_iterable(others))
+        if turn in ANSWERS or self._nearest is None:
+            nearest = None
+        else:
+            nearest = self._nearest.of(instruction, chain.from_iterable(others))
         if nearest is not None:
             others = [some for some in others if nearest in some]
         return others[derived_seed(self._seed, "shown", turn, asked) % len(others)]
@@ -73,31 +65,8 @@ class Demonstrations:
     def opening(self, turn: Turn, instruction: str, asked: str) -> str:
         """The first words with which a turn's input is to open, as the nearest task's does; empty where none are
         given."""
-        opener = self._opener(turn, instruction)
-        if opener is None:
-            return ""
-        return derived_random(self._seed, "opening", turn, asked).choice(self._openings[opener])
-
-    def _opener(self, turn: Turn, instruction: str) -> SeedTask | None:
-        return self._nearest(instruction, self._openers.get(turn, ()))
-
-    def _nearest(self, instruction: str, among: Iterable[SeedTask]) -> SeedTask | None:
-        """Of other tasks; None where nobody tells what is near, or there are none."""
-        if self._near is None:
-            return None
-        likeness = self._near(instruction)
-        able = (t for t in among if t.instruction != instruction)
-        return max(able, key=lambda t: (likeness[self._place[t]], t.id), default=None)
-
-
-def _openings(text: str, language: Language) -> list[str]:
-    """The first words with which another text may open as this one does: two at least, a third of its own and six at
-    most, the longer half of what is possible. In one line and with letters, for of a table a small model makes no end;
-    and no whole sentence, behind which it often sees no reason to go on."""
-    ends = language.word_ends(text)
-    beginnings = (text[:end] for end in ends[1 : min(_LONGEST_OPENING, len(ends) // 3)])
-    possible = [b for b in beginnings if "\n" not in b and b[-1] not in _SENTENCE_ENDS and _LETTERS.search(b)]
-    return possible[len(possible) // 2 :]
+        possible = [] if self._openers is None else self._openers.openings(turn, instruction)
+        return derived_random(self._seed, "opening", turn, asked).choice(possible) if possible else ""
 
 
 def _count(turn: Turn, config: Config, is_chat: bool) -> int:

@@ -70,7 +70,7 @@ def _bootstrap(context: Context, engine: Engine, pool: list[Instruction], index:
             context.warn(STAGE, f"goes on with {len(pool)} of {config.target} instructions: {stopped}")
             break
         number += 1
-        made = _run_round(context, engine, number, pool, index)
+        made = _run_round(context, engine, number, pool, index, kinds)
         kept = _of_kinds(kinds, made.kept)
         pool += kept
         read += made.read
@@ -96,15 +96,18 @@ def novelty_index(store: Store, threshold: float, language: Language) -> Novelty
     return index
 
 
-def _run_round(context: Context, engine: Engine, number: int, pool: list[Instruction], index: NoveltyIndex) -> _Round:
+def _run_round(
+    context: Context, engine: Engine, number: int, pool: list[Instruction], index: NoveltyIndex, kinds: Kinds
+) -> _Round:
     made = _Round()
-    best = [one for rivals in propose(context, engine, number, pool) if (one := _best(context, rivals, index, made))]
+    proposed = propose(context, engine, number, pool)
+    best = [one for rivals in proposed if (one := _best(context, rivals, index, made, kinds))]
     for proposal in _likely(best, made):
         _keep_or_reject(context, proposal, number, index, made, room=context.config.instructions.target - len(pool))
     return made
 
 
-def _best(context: Context, rivals: Rivals, index: NoveltyIndex, made: _Round) -> Proposal | None:
+def _best(context: Context, rivals: Rivals, index: NoveltyIndex, made: _Round, kinds: Kinds) -> Proposal | None:
     """The first that is in order and new; the others are rejected."""
     best: Proposal | None = None
     for one in rivals:
@@ -115,6 +118,8 @@ def _best(context: Context, rivals: Rivals, index: NoveltyIndex, made: _Round) -
         else:
             config = context.config
             fault = instruction_fault(one.text, config.instructions, config.reads) or _repetition(one.text, index)
+            if fault is None and kinds.lacks_input(one.text, one.with_input):
+                fault = (UNLIKE, "")
         if fault is None:
             best = one
         else:
@@ -185,12 +190,15 @@ def _of_kinds(kinds: Kinds, kept: Sequence[tuple[Instruction, Proposal]]) -> lis
     ]
 
 
+# It needs an input, and what the model would write as one can't be expected to fit.
+UNLIKE = "unlike tasks with an input"
 _CURES = {
     "not novel": "bring more seeds, or raise instructions.novelty_threshold",
     "cut by length": "raise instructions.sampling.max_tokens",
     "too short": "lower instructions.min_words",
     ANOTHER_SCRIPT: "set language to that of the seeds",
     "too long": "raise instructions.max_words",
+    UNLIKE: "bring seeds with inputs of more kinds, or set instances.opened_inputs=false",
 }
 
 

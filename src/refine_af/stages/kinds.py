@@ -12,12 +12,14 @@ from functools import cached_property
 
 import numpy as np
 
+from refine_af.feedback.embedding import nearness
 from refine_af.logistic import fitted
 from refine_af.models import has_encoder
 from refine_af.prompts.kinds import NO, YES, Kind, best_threshold, is_of_kind, kind_prompt
 from refine_af.prompts.pointing import points_at, quotes_text
 from refine_af.records import derived_random
 from refine_af.stages.context import Context, seed_tasks
+from refine_af.stages.openers import Openers
 
 _LONGEST_ASKED = 30  # words of an instruction in a few-shot question
 _SHOWN_OF_A_KIND = 1
@@ -49,6 +51,10 @@ class Kinds:
             for text, like, wish in zip(texts, decided, asked, strict=True)
         ]
 
+    def lacks_input(self, text: str, asked: bool | None) -> bool:
+        """Whether it needs an input, and none can be expected that fits: see :mod:`refine_af.stages.openers`."""
+        return self.need_input([text], [asked])[0] and self._openers is not None and self._openers.fails(text)
+
     def are_classification(self, texts: Sequence[str]) -> list[bool]:
         if (same := self._only("classification")) is not None:
             return [same] * len(texts)
@@ -64,6 +70,13 @@ class Kinds:
         make = self._by_embedding if has_encoder() else self._by_model
         kinds: tuple[Kind, ...] = ("needs input", "classification")
         return {kind: make(kind) for kind in kinds if self._only(kind) is None}
+
+    @cached_property
+    def _openers(self) -> Openers | None:
+        if not (self._context.config.instances.opened_inputs and has_encoder()):
+            return None
+        near = nearness(self._context.parts.encoder, [t.instruction for t in self._seeds])
+        return Openers(self._seeds, near, self._language)
 
     def _by_embedding(self, kind: Kind) -> Decide:
         encoder = self._context.parts.encoder
