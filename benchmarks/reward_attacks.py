@@ -1,4 +1,5 @@
-"""Outputs that a policy might write to be paid without answering: how many of them stay below people's median pair.
+"""Outputs that a policy might write to be paid without answering: how many of them stay below people's median pair, by
+the reward that chooses pairs and by what a policy is paid.
 
     python benchmarks/reward_attacks.py [--data FILE] [--of-each 60]
 
@@ -44,40 +45,44 @@ def main() -> None:
 
 
 def attacked(reward: Composite, pairs: list[Example], count: int) -> dict[str, Any]:
-    people = [j.reward for j in reward.judge(pairs)]
-    attacks = {}
+    """Both rewards have the same scorers, which remember the last batch."""
+    rewards = {"choosing": reward, "training": reward.for_training()}
+    people = {use: [j.reward for j in one.judge(pairs)] for use, one in rewards.items()}
+    attacks: dict[str, dict[str, Any]] = {}
     for name, rule in ATTACKS.items():
-        rewards = [j.reward for j in reward.judge(spoilt(rule, pairs, count, seed=2))]
-        attacks[name] = {
-            "outputs": len(rewards),
-            "below_median": round(mean(r < median(people) for r in rewards), 3),
-            "mean": round(mean(rewards), 2),
-            "highest": round(max(rewards), 2),
-        }
+        outputs = spoilt(rule, pairs, count, seed=2)
+        attacks[name] = {"outputs": len(outputs)}
+        for use, one in rewards.items():
+            paid = [j.reward for j in one.judge(outputs)]
+            attacks[name][use] = {
+                "below_median": round(mean(r < median(people[use]) for r in paid), 3),
+                "mean": round(mean(paid), 2),
+                "highest": round(max(paid), 2),
+            }
         print(name, json.dumps(attacks[name]), flush=True)
-    return {
-        "pairs": len(pairs),
-        "people_median": round(median(people), 2),
-        "people_mean": round(mean(people), 2),
-        "floor": reward.floor,
-        "attacks": attacks,
-    }
+    middle = {use: {"median": round(median(of), 2), "mean": round(mean(of), 2)} for use, of in people.items()}
+    return {"pairs": len(pairs), "people": middle, "floor": reward.floor, "attacks": attacks}
 
 
 def section(found: dict[str, Any]) -> str:
+    people = found["people"]
     lines = [
         "## Attacks on the embedded reward (`benchmarks/reward_attacks.py`, `benchmarks/reward_attacks.json`)",
         "",
         f"Machine: {found['machine']}.",
         "",
-        f"{found['pairs']} people's pairs of Super-NaturalInstructions (one a task):",
-        f"median reward {found['people_median']}, mean {found['people_mean']}; the floor is {found['floor']}.",
+        f"{found['pairs']} people's pairs of Super-NaturalInstructions (one a task): their median is",
+        f"{people['choosing']['median']} by the reward that chooses pairs and {people['training']['median']} by what a",
+        f"policy is paid; the floor is {found['floor']}.",
         "",
-        "| attack | outputs | below people's median | mean reward | highest |",
-        "|---|---|---|---|---|",
+        "| attack | outputs | choosing: below people's median | mean | highest | training: below | mean | highest |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for name, one in found["attacks"].items():
-        lines.append(f"| {name} | {one['outputs']} | {one['below_median']:.1%} | {one['mean']} | {one['highest']} |")
+        cells = [
+            f"{of['below_median']:.1%} | {of['mean']} | {of['highest']}" for of in (one["choosing"], one["training"])
+        ]
+        lines.append(f"| {name} | {one['outputs']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -14,6 +14,7 @@ from statistics import median
 from corruptions import RULES, Rule, corrupted
 
 from refine_af.feedback.base import Example
+from refine_af.seeds import built_in_tasks
 
 # Tasks that ask for a text of the writer's own: not a label, a list by rule, code, or a wrong answer on purpose.
 GENERATION = (
@@ -181,7 +182,30 @@ def very_long(chance: random.Random, pair: Example, other: Example) -> str | Non
     return f"{pair.output} {' '.join(words[:250])}"
 
 
+def one_word(chance: random.Random, pair: Example, other: Example) -> str | None:
+    """One of the right answer's."""
+    return chance.choice(pair.output.split())
+
+
+def seeds_answer(chance: random.Random, pair: Example, other: Example) -> str | None:
+    """To a seed task, an anchor's perhaps."""
+    return chance.choice([task.output for task in built_in_tasks() if len(task.output.split()) <= 60])
+
+
+def lifted(chance: random.Random, pair: Example, other: Example) -> str | None:
+    """Some words in a row of the instruction, as a sentence."""
+    words = pair.instruction.split()
+    count = min(len(words), chance.randint(4, 10))
+    start = chance.randrange(len(words) - count + 1)
+    return f"{' '.join(words[start : start + count]).strip('.,;:!?').capitalize()}."
+
+
 ATTACKS: dict[str, Rule] = {
+    "the shortest possible": lambda chance, pair, other: chance.choice([".", "a", "I", "1"]),
+    "one word of the answer": one_word,
+    "one label for everything": lambda chance, pair, other: "Positive",
+    "an answer of a seed's": seeds_answer,
+    "lifted from the instruction": lifted,
     "repetition": repetition,
     "copy of the instruction": lambda chance, pair, other: pair.instruction,
     "copy of the input": lambda chance, pair, other: pair.input or None,
