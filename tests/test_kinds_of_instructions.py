@@ -122,9 +122,9 @@ LISTED = [task(f"In doubt {i} say so", "7, 9, 11", "yes") for i in range(6)]
 @pytest.mark.parametrize(
     ("given", "encoder", "lacking"),
     [
-        ([*TOLD, *LISTED], True, ["When in doubt, ask", POINTS]),  # a list opens nothing; no seed is like what points
-        ([*TOLD, *LISTED], False, []),  # nobody tells what is alike
-        ([*GIVEN, *LISTED], True, []),  # no seed's input opens any
+        ([*TOLD, *LISTED[:4]], True, ["When in doubt, ask", POINTS]),  # like a list, which opens nothing; like none
+        ([*TOLD, *LISTED[:4]], False, []),  # nobody tells what is alike
+        ([*TOLD[:3], *LISTED], True, []),  # most seeds' inputs are lists: those are what is wanted
     ],
 )
 def test_an_input_is_lacking_where_the_likest_seeds_opens_none_or_no_seed_is_like_it(

@@ -65,10 +65,11 @@ class Openers:
         return [] if opener is None else self._openings[opener]
 
     def fails(self, instruction: str) -> bool:
-        """Whether an input for it can hardly be expected to fit. Where no seed's can be opened, nobody knows."""
+        """Whether an input for it can hardly be expected to fit. Where most seeds' inputs can't be opened, that is the
+        kind which is wanted, and nothing fails."""
         opener = self.of("input", instruction)
         far = opener is None or self._nearest.likeness(instruction, opener) < _LIKE
-        return far and bool(self._openings)
+        return far and 2 * len(self._openings) > len(self._with_input["input"])
 
 
 def _openings(text: str, language: Language) -> list[str]:
