@@ -77,7 +77,7 @@ TINY_SETTINGS: dict[str, Any] = {
     "policy.micro_batch": 3,
     "policy.learning_rate": 1e-3,
     "policy.held_out": 4,
-    "policy.held_out_samples": 1,
+    "policy.held_out_samples": 2,
     "policy.held_out_every": 2,
     "policy.lora.rank": 4,
     "policy.lora.alpha": 8,

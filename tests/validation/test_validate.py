@@ -129,7 +129,7 @@ def test_too_few_candidates_are_told_in_one_line(run: Path, monkeypatch: pytest.
     monkeypatch.setattr(module, "_FEWEST", 100)
     found = CliRunner().invoke(app, ["validate-feedback", str(run)]).exception
     assert isinstance(found, UsageError)
-    assert "8 instructions have two or more pairs, and 100 are needed" in str(found)
+    assert "9 instructions have two or more pairs, and 100 are needed" in str(found)
 
 
 def test_what_is_no_run_is_told(tmp_path: Path) -> None:
