@@ -3,7 +3,7 @@
     python benchmarks/reading.py sheet --version new=RUN,RUN,RUN --version old=RUN,RUN,RUN --to FOLDER [--pairs 60]
     python benchmarks/reading.py sheet --version best=PAIRS.jsonl --version chance=PAIRS.jsonl --to FOLDER
     python benchmarks/reading.py greedy FOLDER --version new --to FOLDER
-    python benchmarks/reading.py tally FOLDER READER.jsonl READER.jsonl [--as reading | greedy | choice]
+    python benchmarks/reading.py tally FOLDER READER.jsonl READER.jsonl [--as reading | greedy | choice | openers]
 
 ``sheet`` draws selected pairs of runs, or pairs of files, as many of each version, evenly, shuffles them, and writes
 sheet.jsonl (number, instruction, input, output) and key.json. ``greedy`` makes one of the greedy answers to a sheet's
@@ -57,7 +57,7 @@ def main() -> None:
     tally = commands.add_parser("tally")
     tally.add_argument("folder", type=Path)
     tally.add_argument("readers", type=Path, nargs="+")
-    tally.add_argument("--as", choices=("reading", "greedy", "choice"), default="reading", dest="kind")
+    tally.add_argument("--as", choices=("reading", "greedy", "choice", "openers"), default="reading", dest="kind")
     greedy = commands.add_parser("greedy")
     greedy.add_argument("folder", type=Path, help="of the sheet whose prompts are answered")
     greedy.add_argument("--version", required=True)
