@@ -1,4 +1,5 @@
-"""What influence costs: gradients of a batch at once against pair by pair, and against reading likelihoods.
+"""What influence costs: gradients of a batch at once, in float32 and in bfloat16, against pair by pair, and against
+reading likelihoods.
 
     python benchmarks/gradients.py [--pairs 64] [--threads 0]
 
@@ -105,13 +106,19 @@ def likelihoods(parts: Parts, pairs: list[Example]) -> tuple[list[float], list[f
     return seconds, []
 
 
-WAYS = {"at once": at_once, "pair by pair": pair_by_pair, "likelihoods": likelihoods}
+WAYS = {
+    "at once": at_once,
+    "at once, bfloat16": at_once,
+    "pair by pair": pair_by_pair,
+    "likelihoods": likelihoods,
+}
 
 
 def measured(way: str, count: int, threads: int) -> dict[str, Any]:
     """Of one way, in a process of its own: seconds a pair of the quickest round, the peak of memory in GB, values."""
     quiet_libraries()
-    config = load_config(preset="embedded", overrides=[f"threads={threads}"])
+    dtype = "bfloat16" if way.endswith("bfloat16") else "float32"
+    config = load_config(preset="embedded", overrides=[f"threads={threads}", f"model.dtype={dtype}"])
     with tempfile.TemporaryDirectory() as scratch:
         parts = Parts(config, Path(scratch))
         seconds, values = WAYS[way](parts, pairs_of(config, count))
@@ -129,9 +136,9 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             found[way] = pool.apply(measured, (way, given.pairs, given.threads))
         print(way, {k: v for k, v in found[way].items() if k != "values"}, flush=True)
-    mine, theirs = found["at once"].pop("values"), found["pair by pair"].pop("values")
-    found["likelihoods"].pop("values")
+    mine, rounded, theirs, _ = (found[way].pop("values") for way in WAYS)
     found["correlation"] = correlation(mine, theirs)
+    found["correlation_bfloat16"] = correlation(mine, rounded)
     RESULTS.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
     write_section("gradients", "gradients.py", section(found))
     print(section(found))
@@ -155,7 +162,8 @@ def section(found: dict[str, Any]) -> str:
         *(f"| {way} | {found[way]['seconds']:.3f} | {found[way]['peak_gb']:.2f} |" for way in WAYS),
         "",
         f"At once is {ratio:.1f} times as quick as pair by pair, which lets the gradient through what all prompts",
-        f"begin with, too: the orders in which both put the pairs correlate by {found['correlation']:.2f}.",
+        f"begin with, too: the orders in which both put the pairs correlate by {found['correlation']:.2f}. The order",
+        f"in bfloat16 correlates with that in float32 by {found['correlation_bfloat16']:.3f}.",
     ]
     return "\n".join(lines)
 
