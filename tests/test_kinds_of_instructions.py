@@ -55,10 +55,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
         yield opened
 
 
-def kinds_of(store: Store, seeds: Sequence[SeedTask], parts: Any = None, inputs: str = "auto") -> Kinds:
+def kinds_of(
+    store: Store, seeds: Sequence[SeedTask], parts: Any = None, inputs: str = "auto", language: str = "en"
+) -> Kinds:
     store.add_instructions(seed(t.id, text=t.instruction, is_classification=t.is_classification) for t in seeds)
     store.add_instances(instance(f"{t.id}!", t.id, input=t.input, output=t.output, policy="seed") for t in seeds)
-    config = load_config(overrides=[f"instances.inputs={inputs}"])
+    config = load_config(overrides=[f"instances.inputs={inputs}", f"language={language}"])
     return Kinds(Context(config, store, store.path.parent, parts, Silent()))
 
 
@@ -120,16 +122,27 @@ LISTED = [task(f"In doubt {i} say so", "7, 9, 11", "yes") for i in range(6)]
 
 
 @pytest.mark.parametrize(
-    ("given", "encoder", "lacking"),
+    ("given", "encoder", "language", "lacking"),
     [
-        ([*TOLD, *LISTED[:4]], True, ["When in doubt, ask", POINTS]),  # like a list, which opens nothing; like none
-        ([*TOLD, *LISTED[:4]], False, []),  # nobody tells what is alike
-        ([*TOLD[:3], *LISTED], True, []),  # most seeds' inputs are lists: those are what is wanted
+        (
+            [*TOLD, *LISTED[:4]],
+            True,
+            "en",
+            ["When in doubt, ask", POINTS],
+        ),  # like a list, which opens nothing; like none
+        ([*TOLD, *LISTED[:4]], False, "en", []),  # nobody tells what is alike
+        ([*TOLD, *LISTED[:4]], True, "de", []),  # nor does an encoder of English texts
+        ([*TOLD[:3], *LISTED], True, "en", []),  # most seeds' inputs are lists: those are what is wanted
     ],
 )
 def test_an_input_is_lacking_where_the_likest_seeds_opens_none_or_no_seed_is_like_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch, given: list[SeedTask], encoder: bool, lacking: list[str]
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[SeedTask],
+    encoder: bool,
+    language: str,
+    lacking: list[str],
 ) -> None:
-    found = kinds_of(store, [*OPEN, *given], parts_of(monkeypatch, encoder))
+    found = kinds_of(store, [*OPEN, *given], parts_of(monkeypatch, encoder), language=language)
     texts = ["Form clay", "When in doubt, ask", "Sing", POINTS]
     assert [text for text in texts if found.lacks_input(text, None)] == lacking
