@@ -124,12 +124,8 @@ LISTED = [task(f"In doubt {i} say so", "7, 9, 11", "yes") for i in range(6)]
 @pytest.mark.parametrize(
     ("given", "encoder", "language", "lacking"),
     [
-        (
-            [*TOLD, *LISTED[:4]],
-            True,
-            "en",
-            ["When in doubt, ask", POINTS],
-        ),  # like a list, which opens nothing; like none
+        # The one is like a list, which opens nothing, the other like no seed.
+        ([*TOLD, *LISTED[:4]], True, "en", ["When in doubt, ask", POINTS]),
         ([*TOLD, *LISTED[:4]], False, "en", []),  # nobody tells what is alike
         ([*TOLD, *LISTED[:4]], True, "de", []),  # nor does an encoder of English texts
         ([*TOLD[:3], *LISTED], True, "en", []),  # most seeds' inputs are lists: those are what is wanted
@@ -146,3 +142,10 @@ def test_an_input_is_lacking_where_the_likest_seeds_opens_none_or_no_seed_is_lik
     found = kinds_of(store, [*OPEN, *given], parts_of(monkeypatch, encoder), language=language)
     texts = ["Form clay", "When in doubt, ask", "Sing", POINTS]
     assert [text for text in texts if found.lacks_input(text, None)] == lacking
+
+
+def test_where_nobody_tells_what_is_alike_the_model_is_not_asked_whether_an_input_lacks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Engine, "log_probs", lambda *_: pytest.fail("the model was asked"))
+    assert not kinds_of(store, [*OPEN, *TOLD], parts_of(monkeypatch, encoder=False)).lacks_input("Form clay", None)

@@ -54,7 +54,8 @@ class Kinds:
     def lacks_input(self, text: str, asked: bool | None) -> bool:
         """Whether it needs an input, and none can be expected that fits: see :mod:`refine_af.stages.openers`. Of other
         languages than English the encoder doesn't tell what is alike."""
-        return self.need_input([text], [asked])[0] and self._openers is not None and self._openers.fails(text)
+        openers = self._openers
+        return openers is not None and openers.fails(text) and self.need_input([text], [asked])[0]
 
     def are_classification(self, texts: Sequence[str]) -> list[bool]:
         if (same := self._only("classification")) is not None:
@@ -74,7 +75,8 @@ class Kinds:
 
     @cached_property
     def _openers(self) -> Openers | None:
-        if not (self._context.config.instances.opened_inputs and has_encoder() and self._language.is_english):
+        options = self._context.config.instances
+        if options.inputs == "never" or not options.opened_inputs or not has_encoder() or not self._language.is_english:
             return None
         near = nearness(self._context.parts.encoder, [t.instruction for t in self._seeds])
         return Openers(self._seeds, near, self._language)
